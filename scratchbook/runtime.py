@@ -1,0 +1,135 @@
+"""What every other module may rely on: seeds, devices, atomic files, and facts about this machine.
+
+Torch is imported inside the functions that need it, so that the tokenizers stay usable without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("torch", "numpy", "regex", "tokenizers", "tiktoken", "sentencepiece")
+
+
+def named_generator(seed: int, name: str = "") -> torch.Generator:
+    """A CPU generator that depends on `seed` and `name` alone, never on what ran before.
+
+    Two cells that draw under different names cannot disturb each other, however often either runs.
+    """
+    import torch
+
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (on every device)."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """The device to compute on: `wanted`, or for "auto" the first of cuda, mps, cpu that is there.
+
+    Raises:   ValueError when `wanted` is unknown or not available on this machine
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
+             "cpu": True}
+    if wanted == "auto":
+        return next(name for name, available in there.items() if available)
+    kind = wanted.split(":")[0]
+    if not there.get(kind, False):
+        names = ", ".join(name for name, available in there.items() if available)
+        raise ValueError(f"device {wanted!r} is not available here: use one of {names}, or 'auto'")
+    return wanted
+
+
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
+    """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one.
+
+    The content goes to a temporary file in the same folder, is flushed to the disk, and then
+    takes the name of the old one in a single step.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a result is meant to be read by others
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def repository_root() -> Path | None:
+    """The checkout this package runs from, or None when it was installed from a wheel."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "_toc.yml").is_file() or (root / "chapters").is_dir() else None
+
+
+def data_dir() -> Path:
+    """The folder `data/`: the checkout's own, or the copy that travels inside the wheel."""
+    root = repository_root()
+    return root / "data" if root else Path(__file__).resolve().parent / "_data"
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Installed versions by package name; packages that are missing are left out."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def total_memory_bytes() -> int | None:
+    """Physical memory in bytes, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        pass
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().total)
+
+
+def environment() -> dict[str, object]:
+    """What a recorded number depends on: versions, processor, device, threads, memory in bytes."""
+    import torch
+
+    device = pick_device()
+    return {
+        "versions": versions(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": total_memory_bytes(),
+    }

@@ -1,0 +1,11 @@
+"""What the notebooks use to teach: checks, figures, tables, seeded draws, recorded results."""
+
+from scratchbook.teaching.checking import check, exercise, expect
+from scratchbook.teaching.draws import draw
+from scratchbook.teaching.figures import palette, show, table, use_style
+from scratchbook.teaching.living import living
+from scratchbook.teaching.results import load_result, record
+from scratchbook.teaching.sources import show_source
+
+__all__ = ["check", "draw", "exercise", "expect", "living", "load_result", "palette", "record",
+           "show", "show_source", "table", "use_style"]

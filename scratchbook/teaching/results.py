@@ -1,0 +1,125 @@
+"""Numbers that outlive the run that made them: `record` writes them, `load_result` reads them back.
+
+A recorded result carries the command, the commit, the versions, the seeds and a fingerprint of the
+code it depends on. When that code has changed since, the result says that it is stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scratchbook.runtime import environment, repository_root, write_atomically
+
+_NAME = re.compile(r"[a-z0-9_.\-]+")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A recorded result: its numbers, and where they come from."""
+
+    name: str
+    numbers: dict
+    seeds: list[int]
+    command: str
+    commit: str
+    date: str
+    environment: dict
+    depends: list[str]
+    fingerprint: str
+
+    @property
+    def stale(self) -> bool:
+        """True when the code the numbers depend on is no longer the code that made them."""
+        return fingerprint(self.depends) != self.fingerprint
+
+    def provenance(self) -> str:
+        """One line for the page: when, on what, with which seeds, and whether it is out of date."""
+        machine = self.environment
+        line = (f"recorded {self.date[:10]} at commit {self.commit[:10]} on {machine['system']} "
+                f"({machine['device']}, {machine['threads']} threads), torch "
+                f"{machine['versions'].get('torch', '?')}, seeds {self.seeds}, by `{self.command}`")
+        return line + (" (STALE: the code has changed since)" if self.stale else "")
+
+
+def results_dir() -> Path:
+    """The folder `book/results` of the checkout, or `results` here when there is no checkout."""
+    root = repository_root()
+    return root / "book" / "results" if root else Path.cwd() / "results"
+
+
+def fingerprint(modules: Sequence[str]) -> str:
+    """A hash over the source of the named modules (and, for packages, of every file in them).
+
+    Raises:   ValueError when a module cannot be found
+    """
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ValueError(f"cannot fingerprint {name!r}: no such module")
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]
+        for file in files:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()
+
+
+def _commit() -> str:
+    root = repository_root()
+    if root is None:
+        return "not from a checkout"
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True,
+                            check=False)
+    return answer.stdout.strip() or "not committed yet"
+
+
+def _path(name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a result's name has letters a-z, digits and _ . - only, not {name!r}")
+    return results_dir() / f"{name}.json"
+
+
+def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str,
+           depends: Sequence[str]) -> Path:
+    """Write `numbers` with everything needed to make them again to book/results/NAME.json.
+
+    `depends` names the modules whose change makes the numbers stale.
+
+    Raises:   ValueError for a name that is no file name, or numbers that JSON cannot hold
+    """
+    content = {
+        "name": name, "numbers": dict(numbers), "seeds": list(seeds), "command": command,
+        "commit": _commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(), "depends": sorted(depends),
+        "fingerprint": fingerprint(depends),
+    }
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"result {name!r} holds something JSON cannot: {error}") from None
+    return write_atomically(_path(name), text + "\n")
+
+
+def load_result(name: str) -> Result:
+    """Read a recorded result.
+
+    Raises:   FileNotFoundError naming the recorded ones, ValueError for a damaged file
+    """
+    path = _path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none yet"
+        raise FileNotFoundError(f"no result called {name!r} is recorded (recorded: {known}); a full"
+                                " run makes it: scratchbook run CHAPTER --profile full")
+    try:
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): record it again, or restore it with "
+                         f"`git checkout -- {path.name}`") from None
