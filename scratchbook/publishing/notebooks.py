@@ -28,7 +28,7 @@ SETUP_CELL = """\
 import importlib.util
 
 if importlib.util.find_spec("scratchbook") is None:
-    %pip install --quiet "scratchbook[notebooks] @ git+{address}"
+    %pip install -q "scratchbook[notebooks] @ git+{address}"
 """
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 MEMORY_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
@@ -66,7 +66,6 @@ def normalise(notebook: dict, address: str | None = None) -> dict:
                             if cell["metadata"].get(k)}
         cell["id"] = _cell_id(cell, seen)
         if cell["cell_type"] != "code":
-            cell.pop("attachments", None) if not cell.get("attachments") else None
             continue
         executed = cell.get("execution_count") is not None
         count += executed
@@ -109,11 +108,10 @@ def _clean_outputs(cell: dict, count: int) -> list[dict]:
                 last["text"] += output["text"]
                 continue
         elif kind in ("display_data", "execute_result"):
-            output["data"] = {mime: value for mime, value in output["data"].items()
-                              if "widget" not in mime}
-            output["metadata"] = {}
-            if set(output["data"]) <= ({"text/plain"} if kind == "display_data" else set()):
-                continue
+            plain = {m: value for m, value in output["data"].items() if "widget" not in m}
+            if len(plain) < len(output["data"]) and set(plain) <= {"text/plain"}:
+                continue  # a widget without its live kernel shows nothing
+            output["data"], output["metadata"] = plain, {}
             if kind == "execute_result":
                 output["execution_count"] = count
         cleaned.append(output)
