@@ -1,0 +1,93 @@
+"""Scaled dot-product attention, twice: once to read, once to run fast.
+
+Paper:    Vaswani et al. (2017), arXiv:1706.03762, section 3.2.1
+Chapter:  chapters/02_attention.ipynb
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PATHS = ("readable", "sdpa")
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    path: str = "readable",
+    return_weights: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Average the values, weighted by how well each key answers the query.
+
+    `mask` is boolean, True = may look, and broadcasts over the leading axes.
+    A query that may look at nothing gets zeros, never NaN, on both paths.
+    "readable" builds the weights; "sdpa" calls torch's kernel, which does not.
+
+    Shapes:   q (..., time, head_dim), k (..., keys, head_dim), v (..., keys, value_dim),
+              mask (..., time, keys) -> (..., time, value_dim), weights (..., time, keys)
+    Raises:   ValueError for shapes that do not fit, a mask that is not boolean, an
+              unknown path, or weights asked of the path that never has them
+    Paper:    Vaswani et al. (2017), arXiv:1706.03762, equation 1
+    Chapter:  chapters/02_attention.ipynb
+    """
+    _check_shapes(q, k, v, mask)
+    if path == "readable":
+        out, weights = _readable(q, k, v, mask)
+        return (out, weights) if return_weights else out
+    if path != "sdpa":
+        raise ValueError(f"path={path!r} is unknown; choose one of {', '.join(PATHS)}")
+    if return_weights:
+        raise ValueError("path='sdpa' never builds the weights; ask path='readable' for them")
+    return _sdpa(q, k, v, mask)
+
+
+def _readable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., time, keys)
+    if mask is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        # The lowest finite number, not -inf: a row of -inf alone turns into NaN, and the
+        # NaN survives in the gradient even when the row is overwritten afterwards.
+        hidden = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = hidden.softmax(dim=-1).masked_fill(~mask, 0.0)
+    return weights @ v, weights  # (..., time, value_dim)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    # Kernels disagree about rows that may look at nothing: let such a row look at
+    # everything, then overwrite what it found.
+    empty = ~mask.any(dim=-1, keepdim=True)  # (..., time, 1)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask | empty)
+    return out.masked_fill(empty, 0.0)
+
+
+def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+    if min(q.dim(), k.dim(), v.dim()) < 2:
+        raise ValueError(
+            f"q, k and v need at least (time, head_dim), got {tuple(q.shape)}, "
+            f"{tuple(k.shape)} and {tuple(v.shape)}; a single query is q[None]"
+        )
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"q has head_dim={q.shape[-1]} but k has {k.shape[-1]}: they must match")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"{k.shape[-2]} keys but {v.shape[-2]} values: each key needs one value")
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask has dtype {mask.dtype}; pass booleans, True = may look "
+            "(for a mask of 0 and -inf that is `mask == 0`, for ones and zeros `mask != 0`)"
+        )
+    time, keys = q.shape[-2], k.shape[-2]
+    rows, columns = (1, *mask.shape)[-2:]
+    if rows not in (1, time) or columns not in (1, keys):
+        raise ValueError(
+            f"mask {tuple(mask.shape)} does not cover {time} queries and {keys} keys; "
+            "with a cache build it as causal_mask(time, past)"
+        )

@@ -1,0 +1,204 @@
+"""Catch a model that looks at the answer: does any output depend on a later input?
+
+Chapter:  chapters/02_attention.ipynb
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+METHODS = ("auto", "gradient", "mutation")
+
+
+class FutureLeak(AssertionError):
+    """The output at `position` depends on the input at `source`, which comes later."""
+
+    def __init__(self, position: int, source: int, effect: float, method: str):
+        self.position, self.source, self.effect, self.method = position, source, effect, method
+        how = {
+            "gradient": f"the gradient of one with respect to the other reaches {effect:.2g}",
+            "mutation": f"changing that input moves this output by up to {effect:.2g}",
+        }[method]
+        super().__init__(
+            f"the output at position {position} sees the input at position {source}: {how}. "
+            "Pass a causal mask to every layer that mixes positions"
+        )
+
+
+def assert_no_future_leak(
+    model: Callable,
+    vocab_size: int | None = None,
+    inputs: Tensor | None = None,
+    time: int = 12,
+    method: str = "auto",
+    tolerance: float = 1e-5,
+    seed: int = 0,
+) -> None:
+    """Raise `FutureLeak` when an output at t depends on an input after t.
+
+    Give `vocab_size` (random ids are drawn) or `inputs`: ids, or vectors. Two probes: the
+    gradient of each output with respect to each input vector (of ids: the output of the
+    `nn.Embedding` that reads them) and, for ids, changing one token at a time. An effect
+    counts as a leak above `tolerance` times the largest legitimate effect.
+    Runs in eval mode, so a leak that only training has (batch statistics) stays unseen;
+    modes, gradients and parameters are as before afterwards.
+
+    Shapes:   inputs (batch, time) or (batch, time, features);
+              the model returns (batch, time, ...), a tuple starting with it, or `.logits`
+    Raises:   FutureLeak with the first (position, source); ValueError when the model cannot
+              be tested: no input, outputs of another length, two different answers to one
+              input, or ids without an `nn.Embedding` under method="gradient"
+    Chapter:  chapters/02_attention.ipynb
+    """
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
+    inputs = _make_inputs(model, vocab_size, inputs, time, seed)
+    is_ids = not inputs.is_floating_point()
+    if method == "mutation" and not is_ids:
+        raise ValueError("method='mutation' changes tokens; vectors need method='gradient'")
+    with _evaluating(model):
+        _check_testable(model, inputs)
+        if method != "mutation":
+            effects = _gradient_effects(model, inputs, seed)
+            if effects is not None:
+                _raise_first(effects, "gradient", tolerance)
+            elif method == "gradient":
+                raise ValueError(
+                    "no nn.Embedding of the model reads the ids, so there is no vector to "
+                    "differentiate by; use method='mutation'"
+                )
+        if method != "gradient" and is_ids:
+            _raise_first(_mutation_effects(model, inputs, vocab_size), "mutation", tolerance)
+
+
+def _make_inputs(
+    model: Callable, vocab_size: int | None, inputs: Tensor | None, time: int, seed: int
+) -> Tensor:
+    if inputs is None:
+        if vocab_size is None or vocab_size < 2 or time < 2:
+            raise ValueError(
+                f"vocab_size={vocab_size}, time={time}: give inputs, or at least 2 of each"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randint(vocab_size, (2, time), generator=generator)
+        parameter = next(iter(model.parameters()), None) if _is_module(model) else None
+        inputs = inputs if parameter is None else inputs.to(parameter.device)
+    if inputs.dim() < 2 or inputs.shape[1] < 2:
+        raise ValueError(f"inputs {tuple(inputs.shape)}: a leak needs (batch, at least 2 steps)")
+    return inputs.detach()
+
+
+def _check_testable(model: Callable, inputs: Tensor) -> None:
+    with torch.no_grad():
+        first, second = _call(model, inputs), _call(model, inputs)
+    if first.shape[:2] != inputs.shape[:2]:
+        raise ValueError(
+            f"the model turned inputs {tuple(inputs.shape)} into {tuple(first.shape)}; "
+            "a leak can only be placed when outputs are (batch, time, ...)"
+        )
+    if not torch.equal(first, second):
+        gap = (first - second).abs().max().item()
+        raise ValueError(
+            f"two calls with the same input differ by {gap:.2g} (or hold NaN): switch off what "
+            "is random in eval mode, and give each call a fresh cache"
+        )
+
+
+def _gradient_effects(model: Callable, inputs: Tensor, seed: int) -> Tensor | None:
+    """|d output at t / d input at s|, the largest over batch and features: (time, time)."""
+    with torch.enable_grad(), _input_vectors(model, inputs) as (given, vectors):
+        outputs = _call(model, given)
+        if not vectors:
+            return None
+        # A random direction, not a sum: the sum of probabilities is constant, so its gradient
+        # is zero however much each of them leaks.
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(outputs[:, 0].shape, generator=generator).to(outputs)
+        rows = []
+        for t in range(outputs.shape[1]):
+            target = (outputs[:, t] * direction).sum()
+            if not target.requires_grad:
+                rows.append(vectors[0].new_zeros(vectors[0].shape[1]))
+                continue
+            gradient = torch.autograd.grad(
+                target, vectors[0], retain_graph=True, allow_unused=True, materialize_grads=True
+            )[0]
+            rows.append(gradient.abs().flatten(2).amax(dim=(0, 2)))
+    return torch.stack(rows)  # (time, time): row = position of the output
+
+
+@contextmanager
+def _input_vectors(model: Callable, inputs: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Yield what to call the model with, and a list that will hold the vectors it reads."""
+    if inputs.is_floating_point():
+        vectors = inputs.clone().requires_grad_()
+        yield vectors, [vectors]
+        return
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor | None:
+        if found or not torch.equal(arguments[0], inputs):
+            return None  # the embedding of something else, such as positions
+        found.append(output.detach().requires_grad_())
+        return found[0]
+
+    modules = list(model.modules()) if _is_module(model) else []
+    handles = [m.register_forward_hook(keep) for m in modules if isinstance(m, nn.Embedding)]
+    try:
+        yield inputs, found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _mutation_effects(model: Callable, inputs: Tensor, vocab_size: int | None) -> Tensor:
+    """How far changing the token at s moves the output at t: (time, time)."""
+    vocab_size = vocab_size or int(inputs.max()) + 1
+    if vocab_size < 2:
+        raise ValueError("all ids are 0: give vocab_size, so that a token can be changed")
+    columns = []
+    with torch.no_grad():
+        before = _call(model, inputs)
+        for s in range(inputs.shape[1]):
+            mutated = inputs.clone()
+            mutated[:, s] = (mutated[:, s] + 1) % vocab_size
+            moved = (_call(model, mutated) - before).abs()
+            columns.append(moved.flatten(2).amax(dim=(0, 2)) if moved.dim() > 2 else moved.amax(0))
+    return torch.stack(columns, dim=1)  # (time, time): row = position of the output
+
+
+def _raise_first(effects: Tensor, method: str, tolerance: float) -> None:
+    effects = effects.double().cpu()
+    if effects.isnan().any():
+        raise ValueError(f"the {method} probe met NaN: repair that first, it hides any leak")
+    allowed = effects.tril().max()
+    leaks = (effects.triu(1) > tolerance * allowed).nonzero()
+    if len(leaks):
+        position, source = leaks[0].tolist()
+        raise FutureLeak(position, source, effects[position, source].item(), method)
+
+
+def _call(model: Callable, inputs: Tensor) -> Tensor:
+    outputs = model(inputs)
+    if isinstance(outputs, tuple):
+        return outputs[0]
+    return outputs if isinstance(outputs, Tensor) else outputs.logits
+
+
+def _is_module(model: Callable) -> bool:
+    return isinstance(model, nn.Module)
+
+
+@contextmanager
+def _evaluating(model: Callable) -> Iterator[None]:
+    """Switch to eval mode, and back to the mode that each single module had."""
+    modes = {m: m.training for m in model.modules()} if _is_module(model) else {}
+    try:
+        if modes:
+            model.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
