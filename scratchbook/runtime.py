@@ -76,8 +76,8 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; a result is meant to be read by others
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -3,7 +3,7 @@
 from scratchbook.teaching.checking import check, exercise, expect
 from scratchbook.teaching.draws import draw
 from scratchbook.teaching.figures import palette, show, table, use_style
-from scratchbook.teaching.living import living
+from scratchbook.teaching.live_figures import living
 from scratchbook.teaching.results import load_result, record
 from scratchbook.teaching.sources import show_source
 

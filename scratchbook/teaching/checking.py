@@ -53,7 +53,7 @@ class Report:
 
 
 def expect(what: str, passed: bool, *mistakes: Mistake) -> Property:
-    """A property, and for when it fails the known mistakes as (condition, message), likeliest first."""
+    """A property, and for when it fails (condition, message) pairs, the likeliest mistake first."""
     advice = next((message for happened, message in mistakes if bool(happened)), "")
     return Property(what, bool(passed), "" if passed else advice)
 

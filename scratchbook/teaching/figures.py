@@ -64,7 +64,7 @@ def figure_svg(figure, alt: str) -> str:
 
 
 def _own_ids(svg: str, salt: str) -> str:
-    """Rename ids such as figure_1 and axes_1, which every matplotlib figure would otherwise share."""
+    """Rename ids such as figure_1, which all figures of a page would otherwise share."""
     import hashlib
 
     prefix = "f" + hashlib.sha256(salt.encode()).hexdigest()[:8]
@@ -117,7 +117,7 @@ def table_html(rows: Sequence[Mapping[str, object]], caption: str = "", digits: 
 
 
 def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int = 3) -> None:
-    """Display rows (dicts with the same keys) as a table; floats get `digits` significant digits."""
+    """Display rows (dicts of the same keys); floats get `digits` significant digits."""
     from IPython.display import HTML, display
 
     display(HTML(table_html(rows, caption, digits)))

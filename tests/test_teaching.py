@@ -1,0 +1,218 @@
+"""The notebook helpers: checks that name mistakes, figures with alt text, results that go stale."""
+
+import json
+import re
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+from scratchbook.teaching import checking, draw, exercise, expect, figures, results
+from scratchbook.teaching.checking import check
+from scratchbook.teaching.sources import show_source
+
+
+@pytest.fixture
+def doubling(monkeypatch):
+    monkeypatch.setattr(checking, "_EXERCISES", dict(checking._EXERCISES))
+
+    @exercise
+    def doubling(answer):
+        got = answer(3)
+        yield expect("a number comes back", isinstance(got, int))
+        yield expect("3 becomes 6", got == 6, (got == 9, "you squared it"), (True, "look again"))
+
+    return "doubling"
+
+
+def test_a_right_answer_passes_line_by_line(doubling, capsys):
+    check.doubling(lambda n: 2 * n)
+    assert capsys.readouterr().out == "ok    a number comes back\nok    3 becomes 6\n"
+    assert check.report(doubling, lambda n: 2 * n).passed
+
+
+def test_a_wrong_answer_gets_the_first_mistake_that_fits(doubling):
+    assert check.report(doubling, lambda n: n * n).lines[-2:] == ["no    3 becomes 6",
+                                                                  "      you squared it"]
+    assert "look again" in check.report(doubling, lambda n: n).lines[-1]
+    assert not check.report(doubling, lambda n: n).passed
+
+
+def test_a_stub_is_not_a_failure_and_not_a_pass(doubling):
+    def stub(n):
+        raise NotImplementedError
+
+    report = check.report(doubling, stub)
+    assert report.lines == ["not yet: doubling raises NotImplementedError"] and not report.passed
+
+
+def test_an_error_in_the_answer_is_a_line_and_never_an_exception(doubling):
+    report = check.report(doubling, lambda n: n / 0)
+    assert not report.passed and "ZeroDivisionError: division by zero" in report.lines[-1]
+    report = check.report(doubling, lambda: 0)
+    assert not report.passed and "TypeError" in report.lines[-1]
+
+
+def test_an_unknown_exercise_lists_the_known_ones(doubling):
+    with pytest.raises(AttributeError, match="no exercise is called 'tripling'.*doubling"):
+        _ = check.tripling
+    with pytest.raises(ValueError, match="doubling"):
+        check.report("tripling", len)
+
+
+def test_a_check_that_yields_nothing_has_not_passed(monkeypatch):
+    monkeypatch.setattr(checking, "_EXERCISES", dict(checking._EXERCISES))
+
+    @exercise
+    def empty(answer):
+        return iter(())
+
+    assert not check.report("empty", len).passed
+
+
+def test_two_exercises_of_one_name_are_refused(monkeypatch, doubling):
+    def other(answer):
+        yield expect("x", True)
+
+    other.__name__, other.__module__ = "doubling", "somewhere.else"
+    with pytest.raises(ValueError, match="two exercises are called 'doubling'"):
+        exercise(other)
+
+
+def test_draws_repeat_and_do_not_disturb_each_other():
+    first = draw(2, 3, seed=1, name="x")
+    torch.manual_seed(0)
+    assert torch.equal(first, draw(2, 3, seed=1, name="x")) and first.shape == (2, 3)
+    assert not torch.equal(first, draw(2, 3, seed=1, name="y"))
+
+
+@pytest.fixture
+def two_figures():
+    figures.use_style()
+    made = []
+    for title in "ab":
+        figure, axes = plt.subplots()
+        axes.plot([1, 2], [3, 4])
+        axes.set_title(title)
+        made.append(figures.figure_svg(figure, f"figure {title}"))
+        plt.close(figure)
+    return made
+
+
+def test_a_figure_takes_the_colour_of_the_page_and_has_a_label(two_figures):
+    svg = two_figures[0]
+    assert 'role="img"' in svg and 'aria-label="figure a"' in svg
+    assert "currentColor" in svg and figures.INK not in svg
+    assert not re.search(r'fill: ?#fff', svg) and "http://www.w3.org" in svg
+
+
+def test_two_figures_of_a_page_share_no_ids(two_figures):
+    first, second = (set(re.findall(r'\bid="([^"]+)"', svg)) for svg in two_figures)
+    assert first and second and not first & second
+    for svg, ids in zip(two_figures, (first, second), strict=True):
+        used = set(re.findall(r'xlink:href="#([^"]+)"|url\(#([^)]+)\)', svg))
+        assert {a or b for a, b in used} <= ids
+
+
+def test_the_same_figure_gives_the_same_bytes(two_figures):
+    figure, axes = plt.subplots()
+    axes.plot([1, 2], [3, 4])
+    axes.set_title("a")
+    assert figures.figure_svg(figure, "figure a") == two_figures[0]
+
+
+def test_a_figure_without_alt_text_is_refused():
+    with pytest.raises(ValueError, match="needs alt text"):
+        figures.figure_svg(plt.figure(), "  ")
+
+
+def _contrast(colour: str, ground: str) -> float:
+    def luminance(hexed):
+        parts = [int(hexed[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#121212"])
+def test_every_colour_of_the_palette_reads_on_both_grounds(ground):
+    assert all(_contrast(colour, ground) >= 3 for colour in figures.palette())
+
+
+def test_a_table_escapes_its_cells_and_aligns_numbers():
+    made = figures.table_html([{"name": "<b>", "score": 0.12345, "runs": 12000}], "scores")
+    assert "&lt;b&gt;" in made and "0.123" in made and "12,000" in made
+    assert 'aria-label="scores"' in made and 'scope="col"' in made
+    with pytest.raises(ValueError, match="same keys"):
+        figures.table_html([{"a": 1}, {"b": 2}])
+
+
+def test_a_living_figure_carries_its_data_and_cannot_be_broken_out_of(monkeypatch, tmp_path):
+    monkeypatch.setattr("scratchbook.teaching.live_figures.LIVE", tmp_path)
+    for name in ("common", "x"):
+        (tmp_path / f"{name}.js").write_text("// </script> in a comment", encoding="utf-8")
+    from scratchbook.teaching.live_figures import living_html
+
+    made = living_html("x", {"text": "</script><b>"}, still="<p>still</p>")
+    assert made.count("</script>") == 2 and "<p>still</p>" in made
+    payload = re.search(r'class="sb-data">(.*?)</script>', made, re.DOTALL)[1]
+    assert json.loads(payload) == {"text": "</script><b>"}
+    with pytest.raises(ValueError, match="no living figure is called 'y'; there are: common, x"):
+        living_html("y", {})
+    with pytest.raises(ValueError, match="not JSON"):
+        living_html("x", {"bad": float("nan")})
+
+
+@pytest.fixture
+def result_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "results_dir", lambda: tmp_path)
+    return tmp_path
+
+
+def test_a_result_comes_back_with_its_provenance(result_folder):
+    results.record("demo", {"loss": 1.5}, seeds=[0, 1], command="make it",
+                   depends=["scratchbook.runtime"])
+    found = results.load_result("demo")
+    assert found.numbers == {"loss": 1.5} and found.seeds == [0, 1] and not found.stale
+    assert "make it" in found.provenance() and "STALE" not in found.provenance()
+
+
+def test_a_result_is_stale_once_its_code_changes(result_folder, monkeypatch):
+    path = results.record("demo", {}, seeds=[0], command="x", depends=["scratchbook.runtime"])
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {"fingerprint": "0" * 64}), encoding="utf-8")
+    assert results.load_result("demo").stale
+    assert "STALE" in results.load_result("demo").provenance()
+
+
+def test_comments_and_docstrings_make_nothing_stale():
+    code = 'def f():\n    """Doc."""\n    return "# no comment"  # why\n'
+    assert results._code_only(code) == 'def f():\n    return "# no comment"'
+
+
+def test_bad_results_say_what_to_do(result_folder):
+    with pytest.raises(FileNotFoundError, match="no result called 'gone' is recorded"):
+        results.load_result("gone")
+    with pytest.raises(ValueError, match="letters a-z"):
+        results.load_result("../secret")
+    with pytest.raises(ValueError, match="JSON cannot"):
+        results.record("demo", {"x": float("inf")}, seeds=[], command="", depends=[])
+    (result_folder / "broken.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="is damaged"):
+        results.load_result("broken")
+    with pytest.raises(ValueError, match="no such module"):
+        results.fingerprint(["scratchbook.nothing"])
+
+
+def test_show_source_emits_the_code_itself(monkeypatch):
+    shown = []
+    monkeypatch.setattr("scratchbook.teaching.sources.display", lambda m: shown.append(m.data))
+    show_source(draw, docstring=False)
+    assert shown[0].startswith("```python\ndef draw(") and "A standard normal" not in shown[0]
+    show_source(draw)
+    assert "A standard normal" in shown[1]
