@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scratchbook.runtime import repository_root
+
 PROFILES = ("quick", "full")
 
 
@@ -29,18 +31,12 @@ class Chapter:
         return self.stem.split("_", 1)[0]
 
 
-def checkout() -> Path | None:
-    """Return the repository this package runs from, or None when it was installed from a wheel."""
-    root = Path(__file__).resolve().parents[2]
-    return root if (root / "pyproject.toml").is_file() else None
-
-
 def chapters_dir(start: Path | None = None) -> Path:
     """Return the folder of notebooks: the checkout's, else one at or above `start`.
 
     Raises:   ValueError when there is none
     """
-    root = checkout()
+    root = repository_root()
     if root and (root / "chapters").is_dir():
         return root / "chapters"
     here = (start or Path.cwd()).resolve()

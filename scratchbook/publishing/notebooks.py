@@ -14,8 +14,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from scratchbook.publishing.chapters import all_chapters, checkout, find_chapter
+from scratchbook.publishing.chapters import all_chapters, find_chapter
 from scratchbook.publishing.execute import run_notebook
+from scratchbook.runtime import repository_root
 
 DEFAULT_ADDRESS = "https://github.com/the-scratchbook/scratchbook"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -36,7 +37,7 @@ MEMORY_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 
 def repository_address(root: Path | None = None) -> str:
     """Return the repository's address: the one setting `repository.url` of _config.yml."""
-    root = root or checkout()
+    root = root or repository_root()
     config = root / "_config.yml" if root else None
     if config is None or not config.is_file():
         return DEFAULT_ADDRESS
