@@ -113,12 +113,11 @@ def _download(dataset: Dataset, path: Path) -> None:
 
 
 def _way_out(dataset: Dataset, path: Path, error: Exception) -> str:
-    state = "is there with other bytes, so it is not used," if path.exists() else "is missing"
+    state = "has other bytes and is not used" if path.exists() else "is missing"
     return (
-        f"{dataset.name}: {path} {state} and could not be fetched "
-        f"({type(error).__name__}: {error}).\n"
-        f"Either connect to the network and try again ({dataset.bytes / 1e6:.1f} MB), or set "
-        f"SCRATCHBOOK_DATA to a folder that holds {dataset.file}.\n"
-        f"The file is at {dataset.url}\n"
-        f"SHA-256 {dataset.sha256}"
+        f"{dataset.name}: {path} {state}, and the download failed ({type(error).__name__}).\n"
+        f"Connect to the network and try again ({dataset.bytes:,} bytes),\n"
+        f"or set SCRATCHBOOK_DATA to a folder that holds {dataset.file} "
+        f"(from {dataset.url}, SHA-256 {dataset.sha256}).\n"
+        f"The cause: {error}"
     )
