@@ -1,0 +1,9 @@
+"""Four ways to cut text into tokens, with one interface (see base.py).
+
+Chapter:  chapters/01_tokenization.ipynb
+"""
+
+from scratchbook.tokenizers.char import CharTokenizer
+from scratchbook.tokenizers.wordpiece import WordPieceTokenizer
+
+__all__ = ["CharTokenizer", "WordPieceTokenizer"]
