@@ -19,6 +19,7 @@ class Chapter:
     budget_seconds: dict[str, float] = field(default_factory=dict)
     memory_mb: float = 0.0
     downloads_mb: dict[str, float] = field(default_factory=dict)
+    device: dict[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
@@ -64,6 +65,7 @@ def read_chapter(path: Path) -> Chapter:
         budget_seconds=dict(passport.get("budget_seconds", {})),
         memory_mb=float(passport.get("memory_mb", 0)),
         downloads_mb=dict(passport.get("downloads_mb", {})),
+        device=dict(passport.get("device", {})),
         modules=tuple(passport.get("modules", ())),
         needs=tuple(passport.get("needs", ())),
     )
