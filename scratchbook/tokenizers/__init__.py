@@ -4,6 +4,7 @@ Chapter:  chapters/01_tokenization.ipynb
 """
 
 from scratchbook.tokenizers.char import CharTokenizer
+from scratchbook.tokenizers.unigram import UnigramTokenizer
 from scratchbook.tokenizers.wordpiece import WordPieceTokenizer
 
-__all__ = ["CharTokenizer", "WordPieceTokenizer"]
+__all__ = ["CharTokenizer", "UnigramTokenizer", "WordPieceTokenizer"]
