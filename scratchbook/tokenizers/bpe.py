@@ -1,0 +1,277 @@
+"""Byte-pair encoding over bytes: the tokenizer of GPT-2, GPT-4 and GPT-4o.
+
+Text is cut into chunks (splits.py); a chunk is its UTF-8 bytes; neighbours are fused, the pair
+that was learned first before all others, until no two neighbours make a known token.
+
+One dictionary is the whole model: `ranks`, from each token's bytes to its id. A smaller id was
+learned earlier and is fused earlier. The list of merges need not be kept: the two halves of a
+token are what the token's bytes become when only smaller ids may be used.
+
+Paper:    Sennrich et al. (2016), arXiv:1508.07909; Radford et al. (2019), section 2.2
+Chapter:  chapters/01_tokenization.ipynb
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, Self
+
+from scratchbook.runtime import write_atomically
+from scratchbook.tokenizers import bpe_files
+from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
+from scratchbook.tokenizers.bpe_training import byte_ranks, learn_merges
+from scratchbook.tokenizers.splits import Splitter
+
+NO_RANK = 1 << 60  # of two neighbours that make no token
+MERGED = -1  # the end of the token right of a cut that is no longer there
+LONG = 256  # bytes from which the heap is faster (measured)
+
+
+def split_short(chunk: bytes, ranks: Mapping[bytes, int], below: int = NO_RANK) -> list[bytes]:
+    """Cut a chunk into tokens by fusing, each time, the pair of the lowest rank under `below`.
+
+    Every step looks at all pairs: quadratic, and the fastest way for a chunk of a word's length.
+    """
+    cuts = list(range(len(chunk) + 1))
+    pair_ranks = [ranks.get(chunk[cut : cut + 2], NO_RANK) for cut in range(len(chunk) - 1)]
+    while pair_ranks and (lowest := min(pair_ranks)) < below:
+        at = pair_ranks.index(lowest)  # the leftmost
+        del pair_ranks[at], cuts[at + 1]
+        # the new token makes new pairs with its neighbours
+        if at:
+            pair_ranks[at - 1] = ranks.get(chunk[cuts[at - 1] : cuts[at + 1]], NO_RANK)
+        if at < len(pair_ranks):
+            pair_ranks[at] = ranks.get(chunk[cuts[at] : cuts[at + 2]], NO_RANK)
+    return [chunk[start:end] for start, end in pairwise(cuts)]
+
+
+def split_long(chunk: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
+    """What `split_short` does, in n log n steps: a heap keeps the pairs in order.
+
+    A pair is the cut between its tokens. When one of them grows, its entry in the heap is stale,
+    and shows it: the bytes around the cut no longer have the rank of the entry.
+    """
+    start_of = list(range(-1, len(chunk)))  # of the token left of each cut
+    end_of = list(range(1, len(chunk) + 2))  # of the token right of each cut
+    heap = [
+        (rank, cut)
+        for cut in range(1, len(chunk))
+        if (rank := ranks.get(chunk[cut - 1 : cut + 1])) is not None
+    ]
+    heapify(heap)
+    while heap:
+        rank, cut = heappop(heap)
+        start, end = start_of[cut], end_of[cut]
+        if end == MERGED or ranks.get(chunk[start:end]) != rank:
+            continue
+        end_of[cut] = MERGED
+        end_of[start], start_of[end] = end, start
+        for neighbour in (start, end):
+            if 0 < neighbour < len(chunk):
+                pair = chunk[start_of[neighbour] : end_of[neighbour]]
+                if (pair_rank := ranks.get(pair)) is not None:
+                    heappush(heap, (pair_rank, neighbour))
+    cuts = [cut for cut in range(len(chunk)) if end_of[cut] != MERGED]
+    return [chunk[cut : end_of[cut]] for cut in cuts]
+
+
+class ChunkCache(dict[str, list[int]]):
+    """From chunks to ids. Each chunk is worked out when it is first asked for.
+
+    Real text repeats itself: 20 MB of code hold five million chunks, of which 70,000 differ.
+    """
+
+    MOST_CHUNKS = 1 << 17
+    LONGEST_CHUNK = 64
+
+    def __init__(self, ranks: Mapping[bytes, int]) -> None:
+        super().__init__()
+        self._ranks = ranks
+
+    def __missing__(self, chunk: str) -> list[int]:
+        ids = self._work_out(chunk.encode("utf-8"))
+        if len(self) >= self.MOST_CHUNKS:
+            self.clear()
+        if len(chunk) <= self.LONGEST_CHUNK:
+            self[chunk] = ids
+        return ids
+
+    def _work_out(self, chunk: bytes) -> list[int]:
+        if (whole := self._ranks.get(chunk)) is not None:
+            return [whole]
+        split = split_short if len(chunk) < LONG else split_long
+        return [self._ranks[token] for token in split(chunk, self._ranks)]
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level BPE with the split pattern of GPT-2, GPT-4 ("cl100k") or GPT-4o ("o200k").
+
+    Fresh, it knows the 256 bytes only, in GPT-2's order: every text already has ids, so there is
+    no unknown token. Training adds merges, then special tokens, up to `vocab_size`.
+
+    Raises:   ValueError for an unknown pattern
+    Paper:    Sennrich et al. (2016), arXiv:1508.07909; Radford et al. (2019), section 2.2
+    Chapter:  chapters/01_tokenization.ipynb
+    """
+
+    kind = "bpe"
+
+    def __init__(self, pattern: str = "gpt2") -> None:
+        super().__init__()
+        self._splitter = Splitter(pattern)
+        self.pattern = pattern
+        self._set_vocabulary(byte_ranks(), {})
+
+    def _set_vocabulary(self, ranks: dict[bytes, int], special_tokens: dict[str, int]) -> None:
+        bpe_files.check_vocabulary(ranks, special_tokens)
+        self.ranks = ranks
+        self.special_tokens = special_tokens
+        self._tokens = {token_id: token for token, token_id in ranks.items()}
+        self._tokens |= {
+            token_id: token.encode("utf-8") for token, token_id in special_tokens.items()
+        }
+        self._cache = ChunkCache(ranks)
+        self.__dict__.pop("merges", None)
+
+    # learning
+
+    def train(
+        self, texts: str | Iterable[str], vocab_size: int, special_tokens: Collection[str] = ()
+    ) -> Self:
+        """Learn merges until there are `vocab_size` tokens: 256 bytes, merges, special tokens.
+
+        The merges are those of the Rust library `tokenizers`, ties included (see bpe_training).
+        A special token found in the corpus is left out of it. The vocabulary stays smaller when
+        the corpus runs out of pairs.
+
+        Raises:   ValueError when `vocab_size` has no room or the corpus is empty
+        """
+        special = check_special_tokens(special_tokens)
+        num_merges = vocab_size - 256 - len(special)
+        if num_merges < 0:
+            raise ValueError(
+                f"vocab_size={vocab_size} is too small: 256 bytes and {len(special)} special "
+                f"tokens need {256 + len(special)}"
+            )
+        chunk_counts = Counter(chain.from_iterable(self._corpus_blocks(texts, special)))
+        if not chunk_counts:
+            raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
+        counts = {chunk.encode("utf-8"): count for chunk, count in chunk_counts.items()}
+        ranks = learn_merges(counts, num_merges)
+        self._set_vocabulary(ranks, {token: len(ranks) + n for n, token in enumerate(special)})
+        return self
+
+    def _corpus_blocks(
+        self, texts: str | Iterable[str], special_tokens: Collection[str]
+    ) -> Iterator[list[str]]:
+        for text in as_texts(texts):
+            for part in cut_out(special_tokens, text)[::2]:
+                yield from self._splitter.blocks(part)
+
+    # text to ids and back
+
+    def split(self, text: str) -> list[str]:
+        """Cut text into chunks with the pattern alone."""
+        return self._splitter.split(text)
+
+    def _encode_ordinary(self, text: str) -> list[int]:
+        chunks = chain.from_iterable(self._splitter.blocks(text))
+        return list(chain.from_iterable(map(self._cache.__getitem__, chunks)))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token.
+
+        Raises:   ValueError for an id outside the vocabulary
+        """
+        try:
+            return self._tokens[token_id]
+        except KeyError:
+            raise ValueError(
+                f"id {token_id} is not in this vocabulary of {self.vocab_size}"
+            ) from None
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id plus one: the rows that an embedding needs."""
+        return max(self._tokens) + 1
+
+    @cached_property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The two halves of every token that has them, in the order of learning."""
+        halves = (
+            split_short(token, self.ranks, below=rank)
+            for token, rank in sorted(self.ranks.items(), key=lambda item: item[1])
+            if len(token) > 1
+        )
+        return [(parts[0], parts[1]) for parts in halves if len(parts) == 2]
+
+    # files
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "pattern": self.pattern,
+            "special_tokens": self.special_tokens,
+            "ranks": {bpe_files.to_visible(token): rank for token, rank in self.ranks.items()},
+        }
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        ranks = {bpe_files.from_visible(token): rank for token, rank in state["ranks"].items()}
+        return cls._of(state["pattern"], ranks, state["special_tokens"])
+
+    @classmethod
+    def _of(cls, pattern: str, ranks: dict[bytes, int], special_tokens: dict[str, int]) -> Self:
+        tokenizer = cls(pattern)
+        tokenizer._set_vocabulary(ranks, special_tokens)
+        return tokenizer
+
+    @classmethod
+    def from_tiktoken(
+        cls, path: str | Path, pattern: str, special_tokens: Mapping[str, int] | None = None
+    ) -> Self:
+        """Read a rank file of tiktoken: r50k_base with pattern "gpt2", cl100k_base, o200k_base.
+
+        Without `special_tokens`, those that OpenAI published with the pattern's vocabulary.
+
+        Raises:   ValueError when the file is damaged or cut short
+        """
+        ranks, special = bpe_files.read_tiktoken(path, pattern, special_tokens)
+        return cls._of(pattern, ranks, special)
+
+    @classmethod
+    def from_gpt2(cls, encoder_path: str | Path, vocab_path: str | Path) -> Self:
+        """Read GPT-2's own two files, encoder.json and vocab.bpe.
+
+        Raises:   ValueError when one is damaged or they do not belong together
+        """
+        return cls._of("gpt2", *bpe_files.read_gpt2(encoder_path, vocab_path))
+
+    def save_tokenizers(self, path: str | Path) -> None:
+        """Write the tokenizer.json that the Rust library `tokenizers` loads."""
+        document = bpe_files.tokenizers_document(
+            self.ranks, self.merges, self.pattern, self.special_tokens
+        )
+        write_atomically(Path(path), bpe_files.to_json(document))
+
+    @classmethod
+    def from_tokenizers(cls, path: str | Path) -> Self:
+        """Read a tokenizer.json that holds a byte-level BPE with one of the three patterns.
+
+        Raises:   ValueError for anything that this class could not encode identically
+        """
+        ranks, merges, pattern, special = bpe_files.read_tokenizers(path)
+        tokenizer = cls._of(pattern, ranks, special)
+        if tokenizer.merges != merges:
+            raise ValueError(
+                f"{path} lists its merges in another order than its ids, or merges that no "
+                "training gives: it cannot be encoded by ranks alone; use `tokenizers` itself"
+            )
+        return tokenizer
+
+    def __repr__(self) -> str:
+        return f"BPETokenizer(pattern={self.pattern!r}, vocab_size={self.vocab_size})"
