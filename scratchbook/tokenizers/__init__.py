@@ -3,9 +3,16 @@
 Chapter:  chapters/01_tokenization.ipynb
 """
 
+from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.tokenizers.bpe import BPETokenizer
 from scratchbook.tokenizers.char import CharTokenizer
 from scratchbook.tokenizers.unigram import UnigramTokenizer
 from scratchbook.tokenizers.wordpiece import WordPieceTokenizer
 
-__all__ = ["BPETokenizer", "CharTokenizer", "UnigramTokenizer", "WordPieceTokenizer"]
+__all__ = [
+    "BPETokenizer",
+    "CharTokenizer",
+    "Tokenizer",
+    "UnigramTokenizer",
+    "WordPieceTokenizer",
+]

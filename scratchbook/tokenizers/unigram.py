@@ -28,8 +28,9 @@ UNKNOWN = "<unk>"
 # that it is used only where nothing else fits.
 UNKNOWN_PENALTY = 10.0
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
-# A word with its space in front. No learned piece reaches beyond one, so that each can be cut,
-# and remembered, by itself.
+# A stretch that begins with a space or has none. Pieces that never reach into the next stretch
+# let each be cut, and remembered, by itself. Learned pieces do not cross the end of a line either.
+_STRETCH = re.compile(f"{SPACE}?[^{SPACE}]+|{SPACE}")
 _WORD = re.compile(f"{SPACE}?[^{SPACE}\\n]+|{SPACE}|\\n")
 MAX_REMEMBERED = 100_000
 
@@ -114,8 +115,8 @@ class UnigramTokenizer(Tokenizer):
         self._logprobs = {piece: pieces[i][1] for piece, i in self._id_of.items()}
         self._longest = max(map(len, self._id_of), default=0)
         self._unknown_logprob = min(self._logprobs.values(), default=0.0) - UNKNOWN_PENALTY
-        self._cuts_at_words = all(len(_WORD.findall(piece)) == 1 for piece in self._id_of)
-        self._ids_of_word: dict[str, list[int]] = {}
+        self._cuts_at_spaces = all(SPACE not in piece[1:] for piece in self._id_of)
+        self._remembered: dict[str, list[int]] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -170,20 +171,20 @@ class UnigramTokenizer(Tokenizer):
         for i, part in enumerate(self._marked(text)):
             if i:  # the text's own "▁" must not come back as a space
                 ids += self._spell(SPACE)
-            for word in _WORD.findall(part) if self._cuts_at_words else [part]:
-                ids += self._word_ids(word)
+            for stretch in _STRETCH.findall(part) if self._cuts_at_spaces else [part]:
+                ids += self._stretch_ids(stretch)
         return ids if self.byte_fallback else self._without_repeats(ids)
 
-    def _word_ids(self, word: str) -> list[int]:
-        """Return the ids of one word; most words were seen before, so they are remembered."""
-        ids = self._ids_of_word.get(word)
+    def _stretch_ids(self, stretch: str) -> list[int]:
+        """Return the ids of a stretch; most are words seen before, so they are remembered."""
+        ids = self._remembered.get(stretch)
         if ids is None:
             ids = []
-            for piece in self.segment(word):
+            for piece in self.segment(stretch):
                 known = piece in self._id_of
                 ids += [self._id_of[piece]] if known else self._spell(piece.replace(SPACE, " "))
-            if len(self._ids_of_word) < MAX_REMEMBERED and len(word) <= MAX_WORD:
-                self._ids_of_word[word] = ids
+            if len(self._remembered) < MAX_REMEMBERED and len(stretch) <= MAX_WORD:
+                self._remembered[stretch] = ids
         return ids
 
     def _spell(self, character: str) -> list[int]:

@@ -24,8 +24,10 @@ MAX_WORDS = 100_000  # the most frequent ones; the rest would cost memory and ch
 CANDIDATES_PER_PIECE = 10
 EM_ROUNDS = 2  # between two prunings
 KEPT_SHARE = 0.75  # of the pieces, in each pruning
-# A character stays possible even when longer pieces took all its occurrences.
-LEAST_COUNT = 0.5
+LEAST_COUNT = 0.5  # a character stays possible when longer pieces took all its occurrences
+# Log-probabilities are rounded to multiples of a power of two. Their sums are then exact, also
+# in 32 bits, so every implementation finds the same best path, and the same ties.
+STEP = 2.0**-10
 
 
 def learn_pieces(
@@ -57,7 +59,7 @@ def learn_pieces(
         in_words.keep_possible(probs)
         in_pieces.keep_possible(probs)
     ranked = alive[np.argsort(-probs[alive], kind="stable")]
-    return [(pieces[i], float(np.log(probs[i]))) for i in ranked]
+    return [(pieces[i], round(np.log(probs[i]) / STEP) * STEP) for i in ranked]
 
 
 def _loss_without(
