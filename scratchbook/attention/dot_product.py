@@ -50,8 +50,8 @@ def _readable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Ten
     if mask is None:
         weights = scores.softmax(dim=-1)
     else:
-        # The lowest finite number, not -inf: a row of -inf alone turns into NaN, and the
-        # NaN survives in the gradient even when the row is overwritten afterwards.
+        # The lowest finite number, not -inf: the softmax of a row of -inf alone is NaN. A row
+        # that may look at nothing comes out uniform instead, and is then cleared.
         hidden = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = hidden.softmax(dim=-1).masked_fill(~mask, 0.0)
     return weights @ v, weights  # (..., time, value_dim)
@@ -60,8 +60,8 @@ def _readable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Ten
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v)
-    # Kernels disagree about rows that may look at nothing: let such a row look at
-    # everything, then overwrite what it found.
+    # Kernels and versions of torch disagree about rows that may look at nothing (2.4 gives
+    # NaN): let such a row look at everything, then clear what it found.
     empty = ~mask.any(dim=-1, keepdim=True)  # (..., time, 1)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask | empty)
     return out.masked_fill(empty, 0.0)
