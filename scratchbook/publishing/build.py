@@ -1,0 +1,89 @@
+"""Build the book: run the chapters, stage the sources, call jupyter-book, tidy the result.
+
+    python -m scratchbook.publishing.build               # runs the chapters first
+    python -m scratchbook.publishing.build --committed   # takes their committed outputs
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scratchbook.publishing import colab
+from scratchbook.publishing.stage import EXECUTED, SITE, STAMP, fingerprint, stage
+
+# MathJax as packaged holds every input, output and speech rule it knows: 24 MB. Pages here
+# load tex-chtml.js and, from it, the web fonts and the TeX extensions.
+MATHJAX_KEPT = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions")
+_JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m scratchbook.publishing.build",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("--committed", action="store_true",
+                        help="do not run the chapters: show their committed outputs")
+    parser.add_argument("--workers", type=int, default=2, help="chapters run side by side")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2],
+                        help="the repository (default: the one this file lies in)")
+    options = parser.parse_args(arguments)
+    root = options.root.resolve()
+    if not options.committed and not run_chapters(root, options.workers):
+        return 1
+    return build(root, None if options.committed else root / EXECUTED)
+
+
+def run_chapters(root: Path, workers: int) -> bool:
+    """Execute every chapter in its quick profile into build/executed; True when all passed."""
+    from scratchbook.publishing.chapters import all_chapters
+    from scratchbook.publishing.execute import execute_chapters
+
+    output = root / EXECUTED
+    shutil.rmtree(output, ignore_errors=True)
+    receipts = execute_chapters(all_chapters(root / "chapters"), output, "quick", workers)
+    return all(receipt.passed for receipt in receipts)
+
+
+def build(root: Path, executed: Path | None = None) -> int:
+    """Build the site of the repository at `root` and return the exit status.
+
+    `executed` is a folder of freshly run chapters; without it the committed ones are shown.
+    """
+    start = time.perf_counter()
+    colab.write_copies(root)
+    staged = stage(root, executed)
+    site = root / SITE
+    (site / STAMP).unlink(missing_ok=True)
+    # jupyter-book adds _build/html to the path it is given
+    command = [sys.executable, "-c", _JUPYTER_BOOK, "build", "-W", "-n", "--keep-going", "-q",
+               "--path-output", str(root), str(staged)]
+    status = subprocess.run(command, check=False, cwd=root).returncode
+    if status:
+        print("the book was not built: mend the warnings above (each counts as an error)")
+        return status
+    prune(site)
+    (site / STAMP).write_text(fingerprint(root), encoding="utf-8")
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6
+    print(f"built {sum(1 for _ in site.rglob('*.html'))} pages, {size:.1f} MB, "
+          f"in {time.perf_counter() - start:.0f} s")
+    print(f"open {(site / 'index.html').as_uri()}")
+    return 0
+
+
+def prune(site: Path) -> None:
+    """Remove what no page loads: the parts of MathJax that are never asked for."""
+    mathjax = site / "_static" / "mathjax"
+    for path in sorted(mathjax.rglob("*")):
+        inner = path.relative_to(mathjax).as_posix()
+        if path.is_file() and not inner.startswith(MATHJAX_KEPT):
+            path.unlink()
+    for path in sorted(mathjax.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""A Sphinx extension that lets the API pages show our docstrings as they are written.
+
+A docstring here is plain text with `code` in single backticks, and ends in labelled lines
+(`Shapes:`, `Raises:`, `Paper:`, `Chapter:`). Each label becomes a field of the page; chapters
+and papers become links.
+"""
+
+import re
+
+# a label starts a line: one of the known words, or any short words set off by two spaces
+_LABEL = re.compile(r"^((?:Shapes|Raises|Paper|Chapter|Returns)(?=: )|[A-Z][a-z]+(?: [a-z]+)?(?=:  ))"
+                    r":\s+(.*)$")
+_CHAPTER = re.compile(r"\bchapters/(\w+)\.ipynb")
+_ARXIV = re.compile(r"\barXiv:(\d{4}\.\d{4,5})")
+_MARKUP = re.compile(r"([*|]|(?<=\w)_(?=\W|$))")
+
+
+def to_rst(lines: list[str]) -> list[str]:
+    """A docstring's lines as reStructuredText that means what the plain text says.
+
+    Labelled lines become fields, indented blocks are shown as they stand.
+    """
+    out: list[str] = []
+    state = "text"   # or "fields", or "block": an indented stretch
+    for line in lines:
+        label = _LABEL.match(line)
+        if not line.strip():
+            state = "text" if state == "fields" else state
+            out.append("")
+        elif label:
+            _break(out, state == "fields")
+            out.append(f":{label[1]}: {_linked(_escaped(label[2]))}")
+            state = "fields"
+        elif line.startswith(" ") and state == "fields":
+            out.append(f"    {_linked(_escaped(line.strip()))}")
+        elif line.startswith("  "):
+            if state == "text":
+                _break(out)
+                out += ["::", ""]
+            out.append("    " + line)
+            state = "block"
+        else:
+            _break(out, state == "text")
+            out.append(_linked(_escaped(line)))
+            state = "text"
+    return out
+
+
+def _break(out: list[str], unneeded: bool = False) -> None:
+    if not unneeded and out and out[-1].strip():
+        out.append("")
+
+
+def _escaped(line: str) -> str:
+    # odd pieces lie between backticks: code, where nothing is markup
+    pieces = line.split("`")
+    if len(pieces) % 2 == 0:
+        return line.replace("`", "\\`")
+    return "`".join(p if i % 2 else _MARKUP.sub(r"\\\1", p) for i, p in enumerate(pieces))
+
+
+def _linked(line: str) -> str:
+    line = _CHAPTER.sub(r":doc:`\1 </chapters/\1>`", line)
+    return _ARXIV.sub(r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", line)
+
+
+def _process(app, what, name, obj, options, lines: list[str]) -> None:
+    lines[:] = to_rst(lines)
+
+
+def setup(app) -> dict:
+    """Register with Sphinx."""
+    app.connect("autodoc-process-docstring", _process)
+    return {"parallel_read_safe": True, "version": "1"}

@@ -1,0 +1,164 @@
+"""The generated parts of pages: a page says `<!-- generated: parity -->` and gets the table.
+
+Prose stays in book/*.md, where people write it; tables come from recorded results, the data
+registry and the package itself, so that a page cannot disagree with them.
+"""
+
+import importlib.util
+import json
+import pkgutil
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from scratchbook.publishing import claims, routes
+from scratchbook.publishing.routes import markdown_table
+
+_MARK = re.compile(r"<!-- (?P<kind>generated|living|number): (?P<rest>.*?) -->", re.DOTALL)
+PRIVATE = {"__main__"}   # modules that are commands, not an interface
+
+
+def fill(text: str, root: Path, up: str) -> str:
+    """Replace every mark of a page by what it names. `up` leads from the page to the site's top.
+
+    Raises:   ValueError for a mark that names nothing
+    """
+    def one(match: re.Match) -> str:
+        kind, rest = match["kind"], match["rest"].strip()
+        if kind == "living":
+            return living_block(rest)
+        if kind == "number":
+            return number_of(root, rest)
+        if rest not in GENERATORS:
+            raise ValueError(f"no generator {rest!r}; there are: {', '.join(sorted(GENERATORS))}")
+        return GENERATORS[rest](root)
+    return _MARK.sub(one, text)
+
+
+def living_block(rest: str) -> str:
+    """A living figure on a plain page: `NAME {json}`; the data may be left out."""
+    from scratchbook.teaching.live_figures import living_html
+
+    name, _, data = rest.partition(" ")
+    html = living_html(name, json.loads(data) if data.strip() else {})
+    return f"```{{raw}} html\n{html}\n```"
+
+
+def number_of(root: Path, rest: str) -> str:
+    """A recorded number in prose: `RESULT KEY.PATH [FORMAT]`, e.g. `numbers_differ threads .1e`.
+
+    Raises:   ValueError when the result or the key is missing
+    """
+    name, key, *form = rest.split()
+    path = root / "book" / "results" / f"{name}.json"
+    if not path.is_file():
+        raise ValueError(f"a page wants the result {name!r}, but {path.name} is not recorded")
+    value = json.loads(path.read_text(encoding="utf-8"))["numbers"]
+    for step in key.split("."):
+        if step not in value:
+            raise ValueError(f"result {name!r} has no {key!r}: {step!r} is missing")
+        value = value[step]
+    return format(value, form[0] if form else "")
+
+
+def parity_table(root: Path) -> str:
+    """What the parity tests compared, with which library, and the largest error they saw."""
+    rows = []
+    for path in sorted((root / "book" / "results" / "parity").glob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        rows.append([row["component"], row["against"], f"{row['cases']:,}", _error(row["error"]),
+                     _error(row["bound"]), f"`{row['test']}`"])
+    if not rows:
+        return "No parity test has been recorded yet: `pytest tests/parity --record-parity`."
+    head = ["What", "Compared with", "Cases", "Largest error", "Allowed", "Test"]
+    return markdown_table(head, rows)
+
+
+def _error(value: float) -> str:
+    return "exact" if value == 0 else f"{value:.1e}"
+
+
+def data_table(root: Path) -> str:
+    """The registry of downloads: what, size, licence, and the address it comes from."""
+    text = (root / "data" / "registry.toml").read_text(encoding="utf-8")
+    rows = [[f"`{name}`", entry["what"], _size(entry["bytes"]), entry["licence"],
+             f"`{entry['sha256'][:12]}`", f"[source]({entry['url']})"]
+            for name, entry in tomllib.loads(text).items()]
+    return markdown_table(["Name", "What", "Size", "Licence", "SHA-256", "From"], rows)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def results_table(root: Path) -> str:
+    """Every recorded result: when, where, by which command, and whether its code has changed."""
+    from scratchbook.teaching.results import fingerprint
+
+    rows = []
+    for path in sorted((root / "book" / "results").glob("*.json")):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        fresh = fingerprint(entry["depends"]) == entry["fingerprint"]
+        state = "current" if fresh else '<span class="sb-stale">stale</span>'
+        machine = entry["environment"]
+        rows.append([f"`{entry['name']}`", entry["date"][:10],
+                     f"{machine['system']}, {machine['device']}, {machine['threads']} threads",
+                     f"`{entry['command']}`", state])
+    if not rows:
+        return "No result has been recorded yet."
+    return markdown_table(["Result", "Recorded", "On", "By", "State"], rows)
+
+
+def modules(package: Path) -> dict[str, list[str]]:
+    """The public modules of the package, by the API page that documents them."""
+    found: dict[str, list[str]] = {}
+    for module in pkgutil.walk_packages([str(package)], "scratchbook."):
+        parts = module.name.split(".")
+        hidden = any(p.startswith("_") for p in parts) or parts[-1] in PRIVATE
+        if not hidden and not parts[-1].startswith("exercises_"):
+            found.setdefault(parts[1], []).append(module.name)
+    return {page: sorted(names) for page, names in sorted(found.items())}
+
+
+def api_pages(root: Path) -> dict[str, str]:
+    """One page of reference for each module or subpackage, as {path: text}."""
+    pages = {}
+    for page, names in modules(root / "scratchbook").items():
+        blocks = "\n\n".join(_module_block(name) for name in names)
+        pages[f"book/api/{page}.md"] = f"# scratchbook.{page}\n\n{blocks}\n"
+    return pages
+
+
+def _module_block(name: str) -> str:
+    is_package = importlib.util.find_spec(name).submodule_search_locations is not None
+    title = "" if name.count(".") == 1 else f"## {name.rsplit('.', 1)[1]}\n\n"
+    options = "   :no-members:\n" if is_package else ""
+    return f"{title}```{{eval-rst}}\n.. automodule:: {name}\n{options}```"
+
+
+def api_index(root: Path) -> str:
+    """The list of API pages with the first line of each module's docstring."""
+    rows = []
+    for page in modules(root / "scratchbook"):
+        name = f"scratchbook.{page}"
+        source = Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
+        first = re.match(r'\s*"""(.*?)(?:\n|""")', source)
+        rows.append([f"[`{name}`](api/{page}.md)", first[1] if first else ""])
+    return markdown_table(["Module", "What it holds"], rows)
+
+
+GENERATORS: dict[str, Callable[[Path], str]] = {
+    "parity": parity_table,
+    "claims": claims.ledger,
+    "claims tally": claims.tally,
+    "data": data_table,
+    "results": results_table,
+    "api": api_index,
+    "parts": routes.parts_table,
+    "approaches": routes.approaches_table,
+    "weeks": routes.weeks_table,
+    "phases": routes.phases_table,
+    "mac": routes.mac_table,
+    "mac budget": routes.mac_budget,
+}
