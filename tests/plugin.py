@@ -1,0 +1,35 @@
+"""What `make test` adds to pytest (`-p tests.plugin`): who shares a worker, what CI must not skip.
+
+The cells of one notebook share a kernel; the tests of one file share what they computed; all
+tests of the built book share that book, and start first because they take longest.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+FIRST = ("tests/book/", "tests/browser/")
+TOOLS = re.compile(r"\b(node|browser|chromium|chrome)\b", re.IGNORECASE)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the book's tests first and name each item's group for xdist."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        group = "book" if item.nodeid.startswith(FIRST) else Path(file).stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """On a build machine, turn a skip for want of a browser or node into a failure."""
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true" and call.excinfo is not None:
+        reason = str(call.excinfo.value)
+        if TOOLS.search(reason):
+            report.outcome, report.longrepr = "failed", f"skipped on a build machine: {reason}"
+    return report
