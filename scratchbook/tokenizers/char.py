@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any, Self
 
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens
+from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
 
 UNKNOWN = "<unk>"
 
@@ -45,13 +45,16 @@ class CharTokenizer(Tokenizer):
     ) -> Self:
         """Keep every character of the texts, or the most frequent ones that fit.
 
-        Raises:   ValueError when vocab_size leaves no room, or would lose characters that the
-                  policy "error" promises to keep
+        Raises:   ValueError when the corpus is empty, when vocab_size leaves no room, or would
+                  lose characters that the policy "error" promises to keep
         """
         special = check_special_tokens(special_tokens)
         counts: Counter[str] = Counter()
         for text in as_texts(texts):
-            counts.update(text)
+            for part in cut_out(special, text)[::2]:  # a special token is not its characters
+                counts.update(part)
+        if not counts:
+            raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
         room = len(counts)
         if vocab_size is not None:
             room = vocab_size - len(special) - (self.unknown == "unk")

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Self
 
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens
+from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
 from scratchbook.tokenizers.unigram_training import MAX_WORD, learn_pieces
 
 SPACE = "▁"  # U+2581, SentencePiece's visible space
@@ -76,7 +77,7 @@ class UnigramTokenizer(Tokenizer):
     ) -> Self:
         """Learn pieces and probabilities: many candidates, then drop the least useful ones.
 
-        Raises:   ValueError when vocab_size leaves no room for a piece
+        Raises:   ValueError when the corpus is empty or vocab_size leaves no room for a piece
         """
         special = check_special_tokens(special_tokens)
         reserved = self._reserved()
@@ -86,8 +87,12 @@ class UnigramTokenizer(Tokenizer):
                 f"vocab_size={vocab_size} leaves no room: {len(reserved)} ids are {UNKNOWN} and "
                 f"bytes, {len(special)} special tokens; byte_fallback=False frees 256"
             )
-        parts = (part for text in as_texts(texts) for part in self._marked(text))
-        words = (word for part in parts for word in _WORD.findall(part))
+        # What spells a special token is no text to learn from.
+        parts = (part for text in as_texts(texts) for part in cut_out(special, text)[::2])
+        marked = (stretch for part in parts if part for stretch in self._marked(part))
+        words = Counter(word for stretch in marked for word in _WORD.findall(stretch))
+        if not words:
+            raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
         learned = learn_pieces(words, room, required=SPACE)
         self._set_vocabulary([*reserved, *learned, *((token, 0.0) for token in special)], special)
         return self

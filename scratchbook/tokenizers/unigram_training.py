@@ -14,7 +14,6 @@ Chapter:    chapters/01_tokenization.ipynb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -31,16 +30,16 @@ STEP = 2.0**-10
 
 
 def learn_pieces(
-    words: Iterable[str], max_pieces: int, required: str = ""
+    counts: Counter[str], max_pieces: int, required: str = ""
 ) -> list[tuple[str, float]]:
     """Return up to max_pieces (piece, log-probability) pairs, the most probable first.
 
-    Every character of the words becomes a piece, or the most frequent ones when not all fit;
-    the `required` character is among them even if no word holds it.
+    `counts` says how often each word occurs. Every character of the words becomes a piece, or
+    the most frequent ones when not all fit; `required` is one even if no word holds it.
 
     Chapter:  chapters/01_tokenization.ipynb
     """
-    counts, characters = _prepare(Counter(words), max_pieces, required)
+    counts, characters = _prepare(counts, max_pieces, required)
     pieces, frequency = _candidates(counts, characters, max_pieces)
     in_words, in_pieces = _Lattice(list(counts), pieces), _Lattice(pieces, pieces)
     repeats = np.array(list(counts.values()), dtype=float)

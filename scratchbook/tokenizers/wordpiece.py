@@ -11,12 +11,13 @@ unknown token. Spacing is lost: decode puts one space between any two words, pun
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Self
 
 import regex
 
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens
+from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
 from scratchbook.tokenizers.wordpiece_training import learn_pieces
 
 # A word is a run without white space and punctuation; each punctuation mark is a word of its own.
@@ -85,13 +86,17 @@ class WordPieceTokenizer(Tokenizer):
         "likelihood" joins the pair that makes the training text most probable, "ratio" is
         count(ab) / (count(a) * count(b)), and "count" is the rule of byte-pair encoding.
 
-        Raises:   ValueError for another score, or when vocab_size leaves no room for a piece
+        Raises:   ValueError for another score, an empty corpus, or a vocab_size without room
         """
         special = check_special_tokens(special_tokens)
-        words = (word for text in as_texts(texts) for word in split_words(text))
         room = vocab_size - 1 - len(special)
         if room < 1:
             raise ValueError(f"vocab_size={vocab_size} leaves no room for a single piece")
+        # What spells a special token is no text to learn from.
+        parts = (part for text in as_texts(texts) for part in cut_out(special, text)[::2])
+        words = Counter(word for part in parts for word in split_words(part))
+        if not words:
+            raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
         pieces = learn_pieces(words, room, score, self.prefix)
         self._set_vocabulary([self.unknown, *pieces, *special], special)
         return self

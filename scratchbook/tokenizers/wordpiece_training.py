@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -30,15 +30,17 @@ SCORES: dict[str, Callable[..., np.ndarray]] = {
 MIN_COUNT = 2  # a pair seen once teaches nothing, yet its ratio is the highest of all
 
 
-def learn_pieces(words: Iterable[str], max_pieces: int, score: str, prefix: str) -> list[str]:
+def learn_pieces(counts: Counter[str], max_pieces: int, score: str, prefix: str) -> list[str]:
     """Return up to max_pieces pieces: the characters, then what joining them made, in order.
+
+    `counts` says how often each word occurs.
 
     Raises:   ValueError for an unknown score
     Chapter:  chapters/01_tokenization.ipynb
     """
     if score not in SCORES:
         raise ValueError(f"score={score!r} must be one of {', '.join(SCORES)}")
-    spellings = _Spellings(Counter(words), max_pieces, prefix)
+    spellings = _Spellings(counts, max_pieces, prefix)
     while len(spellings.pieces) < max_pieces:
         pair = spellings.best_pair(SCORES[score])
         if pair is None:
