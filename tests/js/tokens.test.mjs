@@ -18,6 +18,12 @@ test("a chunk is merged lowest rank first and every state is kept", () => {
   assert.deepEqual(tokens.mergeSteps(tiny, "aab").at(-1).ids, [257]);
 });
 
+test("with a limit only the first merges are known", () => {
+  assert.deepEqual(tokens.encode(tiny, "aab", 0), [97, 97, 98]);
+  assert.deepEqual(tokens.encode(tiny, "aab", 1), [256, 98]);
+  assert.deepEqual(tokens.encode(tiny, "aab", 2), [257]);
+});
+
 test("white space is Unicode's, not JavaScript's", () => {
   assert.deepEqual(tokens.split("a\u0085b", "gpt2"), ["a", "\u0085", "b"]);
   assert.deepEqual(tokens.split(" \ufeff", "gpt2"), [" \ufeff"]);
@@ -46,8 +52,10 @@ test("ids and splits equal the package's", { skip: path ? false : "no fixture gi
   const fixture = JSON.parse(readFileSync(path, "utf-8"));
   const models = Object.fromEntries(
     Object.entries(fixture.models).map(([name, data]) => [name, tokens.makeBpe(data)]));
-  assert.ok(fixture.cases.length >= 3000, `only ${fixture.cases.length} cases`);
-  for (const { text, splits, ids } of fixture.cases) {
+  // Python wrote only assigned code points: one that is unassigned here is newer than this engine
+  const cases = fixture.cases.filter(({ text }) => !/\p{Cn}/u.test(text));
+  assert.ok(cases.length >= 3000, `only ${cases.length} cases`);
+  for (const { text, splits, ids } of cases) {
     for (const [name, want] of Object.entries(splits)) {
       assert.deepEqual(tokens.split(text, name), want, `${name} splits ${JSON.stringify(text)}`);
     }

@@ -52,20 +52,23 @@
     const idOfByte = new Map(alphabet.map((byte, id) => [byte, id]));
     const pieces = alphabet.map((byte) => [byte]);
     const ranks = new Map();
+    const halves = new Map();
     for (let i = 0; i < data.merges.length; i += 2) {
       const [left, right] = [data.merges[i], data.merges[i + 1]];
       ranks.set(left * 65536 + right, pieces.length);
+      halves.set(pieces.length, [left, right]);
       pieces.push(pieces[left].concat(pieces[right]));
     }
-    return { idOfByte, pieces, ranks, pattern: data.pattern || "gpt2" };
+    return { idOfByte, pieces, ranks, halves, pattern: data.pattern || "gpt2" };
   }
 
-  // Every state the chunk passes through: the last one is the answer.
-  function mergeSteps(bpe, chunk) {
+  // Every state the chunk passes through: the last one is the answer. With a limit, only the
+  // merges learned first are known.
+  function mergeSteps(bpe, chunk, limit = Infinity) {
     let ids = bytesOf(chunk).map((byte) => bpe.idOfByte.get(byte));
     const steps = [{ ids, at: -1, made: null }];
     for (;;) {
-      let made = Infinity;
+      let made = 256 + limit;
       let at = -1;
       for (let i = 0; i + 1 < ids.length; i++) {
         const id = bpe.ranks.get(ids[i] * 65536 + ids[i + 1]);
@@ -77,8 +80,8 @@
     }
   }
 
-  function encode(bpe, text) {
-    return split(text, bpe.pattern).flatMap((chunk) => mergeSteps(bpe, chunk).at(-1).ids);
+  function encode(bpe, text, limit = Infinity) {
+    return split(text, bpe.pattern).flatMap((chunk) => mergeSteps(bpe, chunk, limit).at(-1).ids);
   }
 
   // What a reader should see of a run of bytes: its text, or the bytes when it is half a letter.
@@ -110,27 +113,17 @@
   // ---------------------------------------------------------------------------------- drawing
 
   const STYLE = `
-    .sb-tokens { color: var(--sb-ink); line-height: 1.5; }
-    .sb-tokens label, .sb-tokens h4 { font-weight: 600; font-size: 0.95rem; margin: 0; }
-    .sb-tokens textarea { width: 100%; box-sizing: border-box; font: inherit; padding: 0.5rem;
-      color: var(--sb-ink); background: var(--sb-paper); border: 1px solid var(--sb-muted);
-      border-radius: 4px; resize: vertical; }
-    .sb-tokens button, .sb-tokens select { font: inherit; font-size: 0.9rem; min-height: 32px;
-      min-width: 32px; padding: 0.1rem 0.6rem; color: var(--sb-ink); background: var(--sb-paper);
-      border: 1px solid var(--sb-muted); border-radius: 4px; max-width: 100%; }
-    .sb-tokens button:disabled { opacity: 0.55; }
-    .sb-tokens :focus-visible { outline: 3px solid var(--sb-accent); outline-offset: 1px; }
-    .sb-tokens .sb-row { display: flex; flex-wrap: wrap; gap: 0.4rem; align-items: center;
-      margin: 0.4rem 0; }
+    .sb-tokens h4 { font-weight: 600; font-size: 1rem; margin: 0; color: inherit; }
     .sb-tokens section { border-top: 1px solid var(--sb-line); padding: 0.5rem 0; }
-    .sb-tokens .sb-count { color: var(--sb-muted); font-size: 0.9rem; margin: 0; }
+    .sb-tokens p { margin: 0; }
+    .sb-tokens input[type=range] { flex: 1 1 8rem; }
     .sb-tokens .sb-pieces { display: flex; flex-wrap: wrap; gap: 3px; list-style: none;
-      margin: 0.3rem 0 0; padding: 0; max-height: 13rem; overflow-y: auto; }
+      margin: 0.3rem 0 0; padding: 3px; max-height: 13rem; overflow-y: auto; }
     .sb-tokens .sb-pieces li { margin: 0; padding: 0 4px; border-radius: 3px; text-align: center;
-      font-family: var(--pst-font-family-monospace, ui-monospace, monospace); font-size: 0.9rem;
-      border-bottom: 3px solid var(--piece); max-width: 100%; overflow-wrap: anywhere;
+      font-family: ui-monospace, monospace; font-size: 0.9rem; max-width: 100%;
+      overflow-wrap: anywhere; border-bottom: 3px solid var(--piece);
       background: color-mix(in srgb, var(--piece) 20%, transparent); }
-    .sb-tokens .sb-pieces small { display: block; font-size: 0.75rem; color: var(--sb-ink); }
+    .sb-tokens .sb-pieces small { display: block; font-size: 0.75rem; }
     .sb-tokens .sb-new { outline: 2px solid var(--sb-ink); }`;
 
   const SAMPLES = [
@@ -163,7 +156,7 @@
 
   function section(parent, title) {
     const heading = make("h4", { textContent: title });
-    const line = make("p", { className: "sb-count" });
+    const line = make("p", { className: "sb-muted" });
     const list = make("ol", { className: "sb-pieces", tabIndex: 0 });
     list.setAttribute("aria-label", title);
     const box = make("section", {}, heading, line, list);
@@ -173,13 +166,14 @@
 
   function mount(element, data) {
     const bpe = makeBpe(data);
-    const size = bpe.pieces.length.toLocaleString("en");
-    const state = { text: data.text || SAMPLES[0][1], chunk: 0, step: 0, second: "cl100k" };
+    const known = bpe.ranks.size;
+    const state = { text: data.text || SAMPLES[0][1], chunk: 0, step: 0, second: "cl100k",
+      used: bpe.ranks.size };
     const id = (name) => `sb-tokens-${name}`;
 
     const area = make("textarea", { id: id("text"), rows: 3, maxLength: LIMIT, value: state.text });
     area.spellcheck = false;
-    const summary = make("p", { className: "sb-count" });
+    const summary = make("p", { className: "sb-muted" });
     summary.setAttribute("aria-live", "polite");
     const samples = make("div", { className: "sb-row" });
     for (const [name, text] of SAMPLES) {
@@ -192,11 +186,15 @@
       label, area, samples, summary);
 
     const characters = section(box, "Characters, with their UTF-8 bytes");
-    const ours = section(box, `Our byte-level BPE, ${size} tokens, with their ids`);
+    const ours = section(box, "Our byte-level BPE, with ids");
     const steps = section(box, "How one chunk is merged");
     const gpt2 = section(box, "GPT-2's split (before any merge)");
     const second = section(box, "GPT-4's split (before any merge)");
 
+    const slider = make("input", { id: id("used"), type: "range", min: 0, max: 100, value: 100 });
+    const last = make("p", { className: "sb-muted" });
+    ours.line.before(make("div", { className: "sb-row" },
+      make("label", { htmlFor: id("used"), textContent: "Merges used" }), slider), last);
     const chunkMenu = make("select", { id: id("chunk") });
     const back = make("button", { type: "button", textContent: "Previous merge" });
     const next = make("button", { type: "button", textContent: "Next merge" });
@@ -213,7 +211,7 @@
       const text = state.text;
       const bytes = bytesOf(text);
       const points = Array.from(text);
-      const ids = encode(bpe, text);
+      const ids = encode(bpe, text, state.used);
       const each = (pieces) => pieces ? (bytes.length / pieces).toFixed(2) : "0";
       drawPieces(characters.list, points.map((character) => (
         { text: visible(character), below: bytesOf(character).map(hex).join(" ") })));
@@ -222,12 +220,22 @@
       drawPieces(ours.list, ids.map((token) => (
         { text: visibleBytes(bpe.pieces[token]), below: token })));
       ours.line.textContent = `${count(ids.length, "token")}: ${each(ids.length)} bytes each`;
+      drawLastMerge();
       drawSplit(gpt2, "gpt2", each);
       drawSplit(second, state.second, each);
       summary.textContent = `${count(points.length, "character")}, ` +
         `${count(bytes.length, "byte")}, ${count(ids.length, "token")} of ours`;
       chunkMenu.replaceChildren(...split(text, bpe.pattern).map((chunk, i) => (
         make("option", { value: i, textContent: visible(chunk).slice(0, 40) }))));
+    }
+
+    // The last of the merges in use: which two pieces it joins.
+    function drawLastMerge() {
+      const total = `${state.used.toLocaleString("en")} of ${known.toLocaleString("en")} merges`;
+      const both = bpe.halves.get(255 + state.used) || [];
+      const [left, right] = both.map((piece) => visibleBytes(bpe.pieces[piece]));
+      last.textContent = both.length ? `${total}; the last joins ${left} and ${right}` : total;
+      slider.setAttribute("aria-valuetext", total);
     }
 
     function drawSplit(place, name, each) {
@@ -239,7 +247,7 @@
 
     function drawSteps() {
       const chunk = split(state.text, bpe.pattern)[state.chunk] || "";
-      const all = mergeSteps(bpe, chunk);
+      const all = mergeSteps(bpe, chunk, state.used);
       state.step = Math.min(state.step, all.length - 1);
       const { ids, at, made } = all[state.step];
       drawPieces(steps.list, ids.map((token, i) => (
@@ -253,7 +261,8 @@
       next.disabled = state.step === all.length - 1;
       let sum = 0;
       for (const byte of bytesOf(state.text)) sum = (sum * 31 + byte) % 1000003;
-      element.dataset.liveState = [sum, state.second, state.chunk, state.step].join("/");
+      element.dataset.liveState = [sum, state.second, state.used, state.chunk,
+        state.step].join("/");
     }
 
     function longestChunk() {
@@ -270,6 +279,13 @@
     }
 
     area.addEventListener("input", changeText);
+    // the first merges matter most, so the slider's left half holds a quarter of them
+    slider.addEventListener("input", () => {
+      state.used = Math.round(known * (slider.value / 100) ** 2);
+      state.step = 0;
+      drawText();
+      drawSteps();
+    });
     chunkMenu.addEventListener("change", () => {
       state.chunk = Number(chunkMenu.value);
       state.step = 0;
