@@ -21,7 +21,9 @@ HOSTILE = ("", " ", "\n\n  \t\r\n", "don't DON'T", "naïve café", "日本語の
 
 def own_texts(held_out: bool) -> list[str]:
     """Python's manual and library by documents: the held-out fifth, or the other four."""
-    documents = python_manual().split("\n\n") + standard_library(CODE_BYTES)
+    paragraphs = python_manual().split("\n\n")
+    # the manual repeats paragraphs: each counts once, or it would fall on both sides
+    documents = dict.fromkeys(paragraphs + standard_library(CODE_BYTES))
     return [text for number, text in enumerate(documents)
             if (number % HELD_OUT == 0) == held_out]
 

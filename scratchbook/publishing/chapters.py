@@ -62,7 +62,7 @@ def read_chapter(path: Path) -> Chapter:
     return Chapter(
         path=path,
         title=passport.get("title") or _first_heading(notebook) or path.stem,
-        budget_seconds=dict(passport.get("budget_seconds", {})),
+        budget_seconds=_quick_first(passport.get("budget_seconds", {})),
         memory_mb=float(passport.get("memory_mb", 0)),
         downloads_mb=dict(passport.get("downloads_mb", {})),
         device=dict(passport.get("device", {})),
@@ -83,7 +83,7 @@ def find_chapter(name: str, chapters: list[Chapter]) -> Chapter:
     Raises:   ValueError that lists the chapters when none or several fit
     """
     wanted = Path(name).name.removesuffix(".ipynb").strip().casefold()
-    numbers = {wanted, wanted.zfill(2), wanted.zfill(3)}
+    numbers = {wanted, wanted.zfill(2), wanted.zfill(3)} if wanted else set()
     for exact in (
         [c for c in chapters if c.stem.casefold() == wanted],
         [c for c in chapters if c.number in numbers],
@@ -98,6 +98,12 @@ def find_chapter(name: str, chapters: list[Chapter]) -> Chapter:
     hint = f" Did you mean {near[0]}?" if near else ""
     known = ", ".join(c.stem for c in chapters) or "none yet"
     raise ValueError(f"no chapter {name!r}.{hint} Chapters: {known}")
+
+
+def _quick_first(values: dict[str, float]) -> dict[str, float]:
+    """The profiles in the order in which a reader meets them; files have them sorted."""
+    known = {name: values[name] for name in PROFILES if name in values}
+    return known | values
 
 
 def _first_heading(notebook: dict) -> str:
