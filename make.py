@@ -255,8 +255,9 @@ def clean(options: argparse.Namespace, extra: list[str]) -> int:
 
 def remove(path: Path) -> None:
     """Remove a build output; of a link only the link, and never anything outside the book."""
-    if path.parent.resolve() != ROOT and ROOT not in path.parent.resolve().parents:
-        raise Stop(f"{path} lies outside {ROOT}: not removed")
+    home = path.parent.resolve()
+    if home != ROOT and ROOT not in home.parents:
+        return
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.is_dir():

@@ -264,7 +264,6 @@ def test_a_command_line_that_argparse_refuses(words, capsys):
     assert "usage: scratchbook" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_three_characters_per_token_on_english_and_code(tmp_path, capsys):
     path = tmp_path / "tokenizer.json"
     assert run(capsys, "tokenizer", "train", "--vocab", "8192", "--output", str(path))[0] == 0
