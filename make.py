@@ -69,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
         if name == "clean":
             command.add_argument("--all", action="store_true", help="remove .venv as well")
+        if name == "test":
+            command.add_argument("--here", action="store_true",
+                                 help="with this Python and what is installed in it, without .venv")
         if name == "serve":
             command.add_argument("--port", type=int, default=8000, help="first port to try")
     return top
@@ -173,21 +176,23 @@ def why_pip_failed(log: str) -> str:
     return f"installation failed: {reason[:300]}\n  {way_out} (log: {INSTALL_LOG})"
 
 
-def environment(one_thread: bool = False) -> dict[str, str]:
+def environment(one_thread: bool = False, python: Path | None = None) -> dict[str, str]:
     """The environment of every command: this .venv first, nothing from the user's own Python."""
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")}
-    env.update(VIRTUAL_ENV=str(VENV), PYTHONNOUSERSITE="1", PYTHONUTF8="1",
-               PATH=os.pathsep.join([str(venv_python().parent), env.get("PATH", "")]))
+    python = python or venv_python()
+    if python == venv_python():
+        env.update(VIRTUAL_ENV=str(VENV), PYTHONNOUSERSITE="1")
+    env.update(PYTHONUTF8="1", PATH=os.pathsep.join([str(python.parent), env.get("PATH", "")]))
     if one_thread:
         env.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     return env
 
 
-def run(words: list[str], one_thread: bool = False) -> int:
+def run(words: list[str], one_thread: bool = False, python: Path | None = None) -> int:
     """Run a module or script with the environment's Python and return its exit status."""
     sys.stdout.flush()
-    command = [str(venv_python()), *words]
-    return subprocess.run(command, cwd=ROOT, env=environment(one_thread), check=False).returncode
+    return subprocess.run([str(python or venv_python()), *words], cwd=ROOT, check=False,
+                          env=environment(one_thread, python)).returncode
 
 
 # --- the commands --------------------------------------------------------------------------
@@ -201,9 +206,11 @@ def book(options: argparse.Namespace, extra: list[str]) -> int:
 
 def test(options: argparse.Namespace, extra: list[str]) -> int:
     """Lint, then run every test in one pytest: package, exercises, chapters, book, browser."""
-    setup()
-    status = run(["-m", "ruff", "check", "."])
-    return run([*PYTEST, *extra], one_thread=True) or status
+    python = Path(sys.executable) if options.here else venv_python()
+    if not options.here:
+        setup()
+    status = run(["-m", "ruff", "check", "."], python=python)
+    return run([*PYTEST, *extra], one_thread=True, python=python) or status
 
 
 def lab(options: argparse.Namespace, extra: list[str]) -> int:

@@ -188,7 +188,7 @@ def test_serve_without_a_book(make, capsys):
 
 def test_options_of_other_programs_are_handed_on(make, calls, monkeypatch):
     ran = []
-    monkeypatch.setattr(make, "run", lambda words, one_thread=False: ran.append(words) or 0)
+    monkeypatch.setattr(make, "run", lambda words, **_: ran.append(words) or 0)
     make.main(["run", "01", "--profile", "full", "-p", "SEED=3", "--help"])
     make.main(["test", "--", "-k", "bpe"])
     make.main(["list", "--json"])
@@ -198,8 +198,16 @@ def test_options_of_other_programs_are_handed_on(make, calls, monkeypatch):
 
 
 def test_a_failed_lint_fails_the_tests(make, calls, monkeypatch):
-    monkeypatch.setattr(make, "run", lambda words, one_thread=False: int("ruff" in words))
+    monkeypatch.setattr(make, "run", lambda words, **_: int("ruff" in words))
     assert make.main(["test"]) == 1
+
+
+def test_the_tests_can_run_without_the_environment(make, calls, monkeypatch):
+    pythons = []
+    monkeypatch.setattr(make, "run", lambda words, python, **_: pythons.append(str(python)) or 0)
+    assert make.main(["test", "--here"]) == 0
+    assert pythons == [sys.executable] * 2
+    assert calls == []
 
 
 def test_the_makefile_only_calls_the_script(make):
