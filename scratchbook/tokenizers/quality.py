@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -18,29 +19,35 @@ from scratchbook.tokenizers.base import Tokenizer, as_texts
 
 # Words in a row, one space between any two: combining marks and apostrophes belong to a word.
 _WORDS_IN_A_ROW = regex.compile(r"[\p{L}\p{M}'’]+(?: [\p{L}\p{M}'’]+)+")
-# In correct text, short words stand between long ones, and one-letter words are few. Both bounds
-# leave prose of any language room: tests/test_quality.py measures what they let through.
+# In correct text, short words stand between long ones, and two one-letter words hardly ever stand
+# side by side. tests/test_quality.py measures what these bounds let through and what they find.
 FEWEST_WORDS = 8
-SHORTEST_MEAN = 2.75  # letters
-MOST_SINGLE_LETTERS = 0.25  # of the words
+SHORTEST_MEAN = 3.0  # letters
+FEWEST_SINGLE_PAIRS = 2
+MOST_SINGLE_PAIRS = 0.05  # of all neighbours
 
 
 def looks_space_broken(text: str) -> bool:
     """Say whether text looks like tokens joined by spaces: 'O n ce u p on a t i me'.
 
     That is what a byte-level tokenizer's pieces become under a decoder that joins them as words.
-    Such words are far too short. A few words prove nothing, so short texts pass; and so do
-    tokens that are nearly words, of a large vocabulary: there, test the round trip.
+    A few words prove nothing, so short texts pass; and so may tokens that are often words, of a
+    vocabulary of a thousand or more: there, only the round trip is a test.
 
     Chapter:  chapters/01_tokenization.ipynb
     """
-    words = [word for row in _WORDS_IN_A_ROW.findall(text) for word in row.split(" ")]
-    if len(words) < FEWEST_WORDS:
+    rows = [_lengths(row.split(" ")) for row in _WORDS_IN_A_ROW.findall(text)]
+    num_words = sum(map(len, rows))
+    if num_words < FEWEST_WORDS or sum(map(sum, rows)) / num_words >= SHORTEST_MEAN:
         return False
+    single_pairs = sum(pair == (1, 1) for row in rows for pair in pairwise(row))
+    share = single_pairs / (num_words - len(rows))
+    return single_pairs >= FEWEST_SINGLE_PAIRS and share > MOST_SINGLE_PAIRS
+
+
+def _lengths(words: list[str]) -> list[int]:
     # Decomposed, a Korean syllable counts as its two or three letters.
-    lengths = [len(unicodedata.normalize("NFD", word)) for word in words]
-    mean = sum(lengths) / len(lengths)
-    return mean < SHORTEST_MEAN and lengths.count(1) / len(lengths) > MOST_SINGLE_LETTERS
+    return [len(unicodedata.normalize("NFD", word)) for word in words]
 
 
 def chars_per_token(tokenizer: Tokenizer, text: str) -> float:
