@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import symtable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,25 +77,30 @@ def _execute(statements: list[ast.stmt], names: dict, path: Path) -> None:
 
 def _needed(statements: list[ast.stmt], wanted: list[ast.stmt]) -> list[ast.stmt]:
     """The statements that bind a name the wanted ones read, and those that these read in turn."""
-    missing = set().union(*map(_reads, wanted)) - set(dir(builtins))
+    missing = set().union(*(_names(statement)[0] for statement in wanted))
     kept = []
     for statement in reversed(statements):
-        bound = _binds(statement)
-        if bound & missing:
+        reads, binds = _names(statement)
+        if binds & missing:
             kept.append(statement)
-            missing |= _reads(statement) - set(dir(builtins))
+            # what a loop or branch binds may have had a value before it
+            certain = not isinstance(statement, ast.For | ast.While | ast.If | ast.With | ast.Try)
+            missing = (missing - binds if certain else missing) | reads
     return kept[::-1]
 
 
-def _reads(statement: ast.stmt) -> set[str]:
-    return {node.id for node in ast.walk(statement)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+def _names(statement: ast.stmt) -> tuple[set[str], set[str]]:
+    """The global names that a statement reads, and those that it binds."""
+    table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+    symbols = table.get_symbols()
+    reads = {s.get_name() for s in symbols if s.is_referenced()} | _read_inside(table)
+    binds = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+    return reads - set(dir(builtins)), binds
 
 
-def _binds(statement: ast.stmt) -> set[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return {statement.name}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
-    return {node.id for node in ast.walk(statement)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+def _read_inside(table: symtable.SymbolTable) -> set[str]:
+    found = set()
+    for child in table.get_children():
+        found |= {s.get_name() for s in child.get_symbols() if s.is_global() and s.is_referenced()}
+        found |= _read_inside(child)
+    return found
