@@ -56,7 +56,7 @@ def build(root: Path, executed: Path | None = None) -> int:
     colab.write_copies(root)
     staged = stage(root, executed)
     site = root / SITE
-    (site / STAMP).unlink(missing_ok=True)
+    shutil.rmtree(site, ignore_errors=True)   # no page of an earlier book survives
     # jupyter-book adds _build/html to the path it is given
     command = [sys.executable, "-c", _JUPYTER_BOOK, "build", "-W", "-n", "--keep-going", "-q",
                "--path-output", str(root), str(staged)]
@@ -65,6 +65,8 @@ def build(root: Path, executed: Path | None = None) -> int:
         print("the book was not built: mend the warnings above (each counts as an error)")
         return status
     prune(site)
+    for page in site.rglob("*.html"):
+        tidy(page)
     (site / STAMP).write_text(fingerprint(root), encoding="utf-8")
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6
     print(f"built {sum(1 for _ in site.rglob('*.html'))} pages, {size:.1f} MB, "
@@ -74,15 +76,25 @@ def build(root: Path, executed: Path | None = None) -> int:
 
 
 def prune(site: Path) -> None:
-    """Remove what no page loads: the parts of MathJax that are never asked for."""
-    mathjax = site / "_static" / "mathjax"
-    for path in sorted(mathjax.rglob("*")):
-        inner = path.relative_to(mathjax).as_posix()
-        if path.is_file() and not inner.startswith(MATHJAX_KEPT):
+    """Remove what no page loads: the parts of MathJax never asked for, maps, translations."""
+    static = site / "_static"
+    for path in sorted(static.rglob("*")):
+        inner = path.relative_to(static).as_posix()
+        wanted = inner.removeprefix("mathjax/").startswith(MATHJAX_KEPT)
+        unread = inner.endswith(".map") or inner.startswith("locales/")
+        if path.is_file() and (unread or (inner.startswith("mathjax/") and not wanted)):
             path.unlink()
-    for path in sorted(mathjax.rglob("*"), reverse=True):
+    for path in sorted(static.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def tidy(page: Path) -> None:
+    """Give folded cells the name that they show: myst-nb labels each "Toggle hidden content"."""
+    text = page.read_text(encoding="utf-8")
+    named = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    if named != text:
+        page.write_text(named, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 CONFIRMED, REFUTED, UNMEASURED = "confirmed", "refuted", "not measured yet"
 RULES = ("value", "between", "at least", "at most")
-TOLERANCE = 0.1   # "confirmed" for a plain value: within ten percent
+TOLERANCE = 1.1   # "confirmed" for a plain value: at most this factor away
 FAR = 10.0        # a factor of ten or more away is no longer "off by", it is refuted
 
 
@@ -83,7 +83,7 @@ def verdict(claim: Claim, value: float | None) -> str:
 def _range(claim: Claim) -> tuple[float, float]:
     first = claim.stated[0]
     return {
-        "value": (first * (1 - claim.tolerance), first * (1 + claim.tolerance)),
+        "value": (first / claim.tolerance, first * claim.tolerance),
         "between": (first, claim.stated[-1]),
         "at least": (first, math.inf),
         "at most": (-math.inf, first),

@@ -5,6 +5,7 @@ A docstring here is plain text with `code` in single backticks, and ends in labe
 and papers become links.
 """
 
+import importlib
 import re
 
 # a label starts a line: one of the known words, or any short words set off by two spaces
@@ -68,7 +69,25 @@ def _process(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = to_rst(lines)
 
 
+def _follow_import(app, env, node, contnode):
+    """Link `scratchbook.tokenizers.BPETokenizer` to the module that defines the class."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target.startswith("scratchbook."):
+        return None
+    home, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(home), name)
+    except (ImportError, AttributeError):
+        return None
+    real = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if real == target:
+        return None
+    python = env.get_domain("py")
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", real, node, contnode)
+
+
 def setup(app) -> dict:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", _process)
+    app.connect("missing-reference", _follow_import)
     return {"parallel_read_safe": True, "version": "1"}

@@ -4,6 +4,8 @@ It is drawn from the notebook's own `scratchbook` metadata, so it cannot disagre
 `scratchbook list` prints.
 """
 
+from scratchbook.publishing.chapters import PROFILES
+
 
 def duration(seconds: float) -> str:
     """Seconds as a reader says them: 45 s, 12 min, 4 h."""
@@ -42,7 +44,8 @@ def _per_profile(values: dict, show) -> str:
         return ""
     if not any(values.values()):
         return "nothing"
-    return ", ".join(f"{show(value)} {profile}" for profile, value in values.items())
+    known = [name for name in PROFILES if name in values]
+    return ", ".join(f"{show(values[name])} {name}" for name in known)
 
 
 def _megabytes(value: float) -> str:

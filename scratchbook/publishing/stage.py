@@ -170,6 +170,9 @@ def dress_chapter(notebook: dict, source: str, address: Address, resolve) -> dic
     for cell in dressed["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = rewrite_links("".join(cell["source"]), resolve)
+        elif "solution" in cell["metadata"].get("tags", []):
+            cell["metadata"]["mystnb"] = {"code_prompt_show": "Solution",
+                                          "code_prompt_hide": "Solution (fold)"}
     first = dressed["cells"][0]
     title, _, rest = first["source"].partition("\n")
     badge = (f"[![Open this chapter in Colab](../book/_static/colab.svg)]"
