@@ -1,0 +1,266 @@
+"""Downloads that are checked before they are used, and two corpora that need no network."""
+
+import functools
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from scratchbook import data, runtime
+
+CONTENT = "Zwölf Boxkämpfer\n".encode() * 50
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server on this machine that counts what is asked of it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "words.txt").write_bytes(CONTENT)
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            asked.append(self.path)
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        running.url, running.folder, running.asked = (
+            f"http://127.0.0.1:{running.server_port}/words.txt", folder, asked)
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def words(server, tmp_path, monkeypatch):
+    """A registry of one entry, `words`, and an empty cache. Returns where the file belongs."""
+    (tmp_path / "registry.toml").write_text(
+        f'[words]\nfile = "group/words.txt"\nurl = "{server.url}"\nsha256 = "{SHA256}"\n'
+        f'bytes = {len(CONTENT)}\nlicence = "public domain"\nwhat = "a pangram"\n',
+        encoding="utf-8")
+    monkeypatch.setattr(runtime, "data_dir", lambda: tmp_path)
+    monkeypatch.setenv("SCRATCHBOOK_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    return tmp_path / "cache" / "group" / "words.txt"
+
+
+def tree(folder):
+    return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+# the registry
+
+
+def test_every_entry_is_complete():
+    for name, entry in data.registry().items():
+        assert entry.name == name
+        assert entry.url.startswith("https://")
+        assert len(entry.sha256) == 64 and int(entry.sha256, 16)
+        assert entry.bytes > 0 and entry.licence and entry.what, name
+        group, file = entry.file.split("/")  # one folder, one file: nothing leads outside
+        assert group not in ("", ".", "..") and file not in ("", ".", "..")
+
+
+def test_the_names_that_others_rely_on_are_there():
+    assert {"tinyshakespeare", "gpt2_encoder", "gpt2_vocab", "r50k_base", "cl100k_base",
+            "o200k_base"} <= set(data.registry())
+    files = [entry.file for entry in data.registry().values()]
+    assert len(set(files)) == len(files)
+
+
+def test_addresses_name_a_fixed_version():
+    for entry in data.registry().values():
+        assert "/master/" not in entry.url and "/main/" not in entry.url, entry.name
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    for function in (data.fetch, data.available):
+        with pytest.raises(ValueError, match="no dataset is named 'shakespeare'; known: tinyshake"):
+            function("shakespeare")
+
+
+# fetching
+
+
+def test_it_is_downloaded_once_and_then_read(words, server):
+    assert not data.available("words")
+    assert data.fetch("words") == words
+    assert words.read_bytes() == CONTENT
+    assert data.available("words")
+    assert data.fetch("words") == words
+    assert len(server.asked) == 1
+
+
+def test_only_the_file_is_left_behind(words):
+    data.fetch("words")
+    assert list(words.parent.iterdir()) == [words]
+
+
+def test_a_tampered_file_is_fetched_again(words, server):
+    data.fetch("words")
+    changed = b"X" + CONTENT[1:]  # the size is right
+    words.write_bytes(changed)
+    assert not data.available("words")
+    assert data.fetch("words").read_bytes() == CONTENT
+    assert len(server.asked) == 2
+    words.write_bytes(CONTENT[:-1])
+    assert not data.available("words")
+    assert data.fetch("words").read_bytes() == CONTENT
+
+
+def test_wrong_bytes_from_the_network_are_never_used(words, server):
+    (server.folder / "words.txt").write_bytes(b"X" + CONTENT[1:])
+    with pytest.raises(data.DownloadError, match="is missing"):
+        data.fetch("words")
+    assert not words.exists() and not data.available("words")
+    words.write_bytes(b"older rubbish")
+    with pytest.raises(data.DownloadError, match="has other bytes and is not used"):
+        data.fetch("words")
+    assert words.read_bytes() == b"older rubbish"  # ours to refuse, not to delete
+
+
+def test_offline_the_error_says_what_to_do(words, server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(data.DownloadError) as caught:
+        data.fetch("words")
+    message = str(caught.value)
+    for part in ("words:", str(words), "is missing", f"({len(CONTENT)} bytes)",
+                 "set SCRATCHBOOK_DATA to a folder that holds group/words.txt", server.url, SHA256):
+        assert part in message
+
+
+def test_a_missing_page_is_a_download_error(words, server):
+    (server.folder / "words.txt").unlink()
+    with pytest.raises(data.DownloadError, match="404"):
+        data.fetch("words")
+
+
+def test_without_pooch_the_error_is_the_same_kind(words, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(data.DownloadError, match="ImportError|ModuleNotFoundError"):
+        data.fetch("words")
+
+
+def test_a_file_in_a_read_only_folder_is_used_without_a_write(words, server, monkeypatch):
+    words.parent.mkdir(parents=True)
+    words.write_bytes(CONTENT)
+    folders = [words.parent.parent, words.parent]
+    before = tree(folders[0])
+    for path in [*folders, words]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        # an administrator may write anyway: so nothing that could is allowed to run at all
+        monkeypatch.setitem(sys.modules, "pooch", None)
+        assert data.available("words")
+        assert data.fetch("words") == words
+        assert tree(folders[0]) == before
+        assert server.asked == []
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt" or getattr(os, "geteuid", lambda: 1)() == 0,
+                    reason="permissions do not bind an administrator")
+def test_a_read_only_folder_without_the_file_is_a_download_error(words):
+    words.parent.mkdir(parents=True)
+    words.parent.chmod(0o555)
+    try:
+        with pytest.raises(data.DownloadError, match="PermissionError"):
+            data.fetch("words")
+    finally:
+        words.parent.chmod(0o755)
+
+
+def test_a_cache_that_cannot_be_a_folder_is_a_download_error(words, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    monkeypatch.setenv("SCRATCHBOOK_DATA", str(tmp_path / "file"))
+    assert not data.available("words")
+    with pytest.raises(data.DownloadError, match="SCRATCHBOOK_DATA"):
+        data.fetch("words")
+
+
+def test_the_cache_moves_with_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCHBOOK_DATA", str(tmp_path))
+    assert data.cache_folder() == tmp_path
+    monkeypatch.setenv("SCRATCHBOOK_DATA", "~/elsewhere")
+    assert data.cache_folder() == Path.home() / "elsewhere"
+    monkeypatch.delenv("SCRATCHBOOK_DATA")
+    assert data.cache_folder() == Path.home() / ".cache" / "scratchbook"
+
+
+def test_nothing_is_printed(words, capfd):
+    data.fetch("words")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_importing_loads_no_downloader():
+    code = "import sys, scratchbook.data; sys.exit(bool({'pooch', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", list(data.registry()))
+def test_registered_files_that_are_here_are_genuine(name, dataset):
+    if not data.available(name):
+        pytest.skip(f"{name} is not in {data.cache_folder()}")
+    entry = data.registry()[name]
+    content = dataset(name).read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.bytes, entry.sha256)
+
+
+# corpora
+
+
+def test_the_manual_is_prose():
+    manual = data.python_manual()
+    assert len(manual) > 300_000
+    assert manual == data.python_manual()
+    for word in ("statement", "expression", "import"):
+        assert manual.count(word) > 50
+    from pydoc_data.topics import topics
+
+    first, last = min(topics), max(topics)
+    assert manual.startswith(topics[first]) and manual.endswith(topics[last])
+    assert all(text in manual for text in topics.values())
+
+
+def test_the_library_is_source_code_in_the_order_of_its_paths():
+    texts = data.standard_library()
+    assert sum(len(text) for text in texts) > 8_000_000
+    assert texts == data.standard_library()
+    assert all(texts) and all(isinstance(text, str) for text in texts)
+    import argparse
+    import textwrap
+
+    sources = [Path(m.__file__).read_text(encoding="utf-8") for m in (argparse, textwrap)]
+    assert texts.index(sources[0]) < texts.index(sources[1])
+    # neither the manual itself nor the tests nor what was installed
+    whole = set(texts)
+    import pydoc_data.topics
+
+    assert Path(pydoc_data.topics.__file__).read_text(encoding="utf-8") not in whole
+    assert Path(pytest.__file__).read_text(encoding="utf-8") not in whole
+
+
+def test_a_limit_cuts_at_the_end_of_a_line():
+    everything = data.standard_library()
+    for limit in (1, 999, 100_000, 300_001):
+        texts = data.standard_library(limit)
+        size = sum(len(text.encode()) for text in texts)
+        assert size <= limit
+        assert texts[:-1] == everything[: len(texts[:-1])]
+        if texts:
+            assert everything[len(texts) - 1].startswith(texts[-1]) and texts[-1].endswith("\n")
+        if limit > 1:  # no line of the library is this long
+            assert size > limit - 500
+    assert data.standard_library(0) == []
+    with pytest.raises(ValueError, match="max_bytes=-1"):
+        data.standard_library(-1)
