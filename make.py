@@ -153,8 +153,10 @@ def pip(*words: str) -> None:
     ) as process:
         for line in process.stdout or ():
             log.write(line)
-            if line.startswith(("Downloading", "Installing collected", "Building")):
+            if line.startswith("Downloading"):
                 print("  " + line.strip()[:90], flush=True)
+            elif line.startswith("Installing collected packages"):
+                print(f"  unpacking {line.count(',') + 1} packages", flush=True)
     if process.returncode:
         raise Stop(why_pip_failed(INSTALL_LOG.read_text(encoding="utf-8")))
 
