@@ -193,8 +193,12 @@ def environment(one_thread: bool = False, python: Path | None = None) -> dict[st
 def run(words: list[str], one_thread: bool = False, python: Path | None = None) -> int:
     """Run a module or script with the environment's Python and return its exit status."""
     sys.stdout.flush()
-    return subprocess.run([str(python or venv_python()), *words], cwd=ROOT, check=False,
-                          env=environment(one_thread, python)).returncode
+    with subprocess.Popen([str(python or venv_python()), *words], cwd=ROOT,
+                          env=environment(one_thread, python)) as process:
+        while True:
+            # Ctrl-C reaches the program as well: it saves what it has and ends in its own time
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 # --- the commands --------------------------------------------------------------------------

@@ -4,9 +4,11 @@ import ast
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -208,6 +210,24 @@ def test_the_tests_can_run_without_the_environment(make, calls, monkeypatch):
     assert make.main(["test", "--here"]) == 0
     assert pythons == [sys.executable] * 2
     assert calls == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to a child alone on Windows")
+def test_ctrl_c_lets_a_program_end_in_its_own_time(tmp_path):
+    program = ("import time, pathlib\npathlib.Path('started').touch()\n"
+               "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1)\n"
+               "    pathlib.Path('saved').touch()\n    raise SystemExit(130)")
+    code = (f"import runpy, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"make = runpy.run_path({str(ROOT / 'make.py')!r})\n"
+            f"make['run'].__globals__['ROOT'] = {str(tmp_path)!r}\n"
+            f"sys.exit(make['run'](['-c', {program!r}], python=make['Path'](sys.executable)))")
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert (tmp_path / "saved").exists()
 
 
 def test_the_makefile_only_calls_the_script(make):
