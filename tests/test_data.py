@@ -207,13 +207,13 @@ def test_importing_loads_no_downloader():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", list(data.registry()))
-def test_registered_files_that_are_here_are_genuine(name, dataset):
-    if not data.available(name):
-        pytest.skip(f"{name} is not in {data.cache_folder()}")
-    entry = data.registry()[name]
-    content = dataset(name).read_bytes()
-    assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.bytes, entry.sha256)
+def test_registered_files_that_are_here_are_genuine():
+    here = [name for name in data.registry() if data.available(name)]
+    if not here:
+        pytest.skip(f"{data.cache_folder()} holds none of the files; SCRATCHBOOK_DATA moves it")
+    for name in here:
+        entry, content = data.registry()[name], data.fetch(name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.bytes, entry.sha256)
 
 
 # corpora
