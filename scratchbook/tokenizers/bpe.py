@@ -29,7 +29,7 @@ from scratchbook.tokenizers.splits import Splitter
 
 NO_RANK = 1 << 60  # of two neighbours that make no token
 MERGED = -1  # the end of the token right of a cut that is no longer there
-LONG = 256  # bytes from which the heap is faster (measured)
+LONG = 64  # bytes from which the heap is faster (measured)
 
 
 def split_short(chunk: bytes, ranks: Mapping[bytes, int], below: int = NO_RANK) -> list[bytes]:
@@ -135,8 +135,9 @@ class BPETokenizer(Tokenizer):
         self._tokens |= {
             token_id: token.encode("utf-8") for token, token_id in special_tokens.items()
         }
+        self._vocab_size = max(self._tokens) + 1
         self._cache = ChunkCache(ranks)
-        self.__dict__.pop("merges", None)
+        self.__dict__.pop("merges", None)  # they are read off the ranks when asked for
 
     # learning
 
@@ -198,7 +199,7 @@ class BPETokenizer(Tokenizer):
     @property
     def vocab_size(self) -> int:
         """The largest id plus one: the rows that an embedding needs."""
-        return max(self._tokens) + 1
+        return self._vocab_size
 
     @cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,9 @@ def check_vocabulary(ranks: Ranks, special_tokens: SpecialTokens) -> None:
     ids = [*ranks.values(), *special_tokens.values()]
     if not all(isinstance(token_id, int) and token_id >= 0 for token_id in ids):
         raise ValueError("an id is not a number from 0 up")
-    if len(set(ids)) < len(ids):
-        double = next(token_id for token_id in ids if ids.count(token_id) > 1)
-        raise ValueError(f"id {double} stands for two tokens")
+    [(token_id, times)] = Counter(ids).most_common(1)
+    if times > 1:
+        raise ValueError(f"id {token_id} stands for {times} tokens")
 
 
 def read_tiktoken(
@@ -206,20 +207,35 @@ def read_tokenizers(
     """
     document = read_json(path)
     with damage_reported(path):
-        model = document["model"]
-        if model.get("type", "BPE") != "BPE":
-            raise ValueError(f"the model is {model['type']}, not BPE")
-        for option in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
-            if model.get(option):
-                raise ValueError(f"the model sets {option}, which byte-level BPE has no use for")
-        if document.get("normalizer"):
-            raise ValueError("it normalizes text, so that decoding could not give it back")
-        pattern = _pattern_of(document["pre_tokenizer"])
-        special = {token["content"]: token["id"] for token in document.get("added_tokens", [])}
-        vocab = {token: rank for token, rank in model["vocab"].items() if token not in special}
-        ranks = {from_visible(token): rank for token, rank in vocab.items()}
+        _refuse_what_differs(document)
+        model, added = document["model"], document.get("added_tokens", [])
+        special = {token["content"]: token["id"] for token in added}
+        ranks = {
+            from_visible(token): rank
+            for token, rank in model["vocab"].items()
+            if token not in special
+        }
         merges = [_merge_of(merge) for merge in model["merges"]]
-    return ranks, merges, pattern, special
+        if len(ranks) > 256 + len(merges) and not model.get("ignore_merges"):
+            raise ValueError("some tokens come from no merge, and it does not ignore_merges")
+        return ranks, merges, _pattern_of(document["pre_tokenizer"]), special
+
+
+def _refuse_what_differs(document: dict[str, Any]) -> None:
+    """Raise ValueError for whatever the Rust library would do and byte-level BPE does not."""
+    model = document["model"]
+    if model.get("type", "BPE") != "BPE":
+        raise ValueError(f"the model is {model['type']}, not BPE")
+    options = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+    changes = [f"model.{name}" for name in (*options, "byte_fallback") if model.get(name)]
+    changes += ["normalizer"] if document.get("normalizer") else []
+    if (document.get("post_processor") or {}).get("type", "ByteLevel") != "ByteLevel":
+        changes.append("post_processor")  # it would add tokens at the ends
+    for token in document.get("added_tokens", []):
+        for name in ("single_word", "lstrip", "rstrip"):
+            changes += [f"{name} of {token['content']}"] if token.get(name) else []
+    if changes:
+        raise ValueError(f"it sets {', '.join(changes)}, which byte-level BPE here does not have")
 
 
 def _pattern_of(pre_tokenizer: dict[str, Any]) -> str:
@@ -234,7 +250,9 @@ def _pattern_of(pre_tokenizer: dict[str, Any]) -> str:
             for pattern, known in PATTERNS.items():
                 if regex in (known, *OTHER_SPELLINGS[pattern]):
                     return pattern
-    raise ValueError(f"it splits text by {json.dumps(pre_tokenizer)[:300]}, none of our patterns")
+    raise ValueError(
+        f"it splits text by {json.dumps(pre_tokenizer)[:300]}, which is none of {list(PATTERNS)}"
+    )
 
 
 # How the same three are commonly written elsewhere.
