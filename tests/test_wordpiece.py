@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchbook.tokenizers import Tokenizer, WordPieceTokenizer, wordpiece_training
@@ -163,6 +163,7 @@ def test_a_small_vocabulary_keeps_the_most_frequent_characters():
     assert tokenizer.segment("bb") == ["[UNK]"]
 
 
+@settings(deadline=None)
 @given(st.text(), st.lists(words, min_size=1, max_size=5))
 def test_the_words_come_back_when_none_is_unknown(text, corpus):
     tokenizer = WordPieceTokenizer().train([*corpus, "a b", text], 10_000)
