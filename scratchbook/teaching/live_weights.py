@@ -16,6 +16,7 @@ from torch import nn
 
 from scratchbook.runtime import write_atomically
 
+PAGE_WEIGHTS = Path(__file__).resolve().parent / "live" / "tiny_model_weights.js"
 VARIABLE = "Scratchbook.tinyModelWeights"
 
 

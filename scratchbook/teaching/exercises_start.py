@@ -1,0 +1,139 @@
+"""The checks behind the exercises of chapters/00_start_here.ipynb."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from math import inf, isclose, log, prod
+
+from scratchbook.teaching.checking import Property, exercise, expect
+
+
+def _number(answer: Callable, *arguments: object) -> float:
+    """The answer as a float; infinite where the reader's own code meets an impossible event."""
+    try:
+        return float(answer(*arguments))
+    except (ZeroDivisionError, ValueError, KeyError, OverflowError):
+        return inf
+
+
+def _same(got: float, want: float) -> bool:
+    return isclose(got, want, rel_tol=1e-6)
+
+
+# 00.1 ---------------------------------------------------------------------------------------
+
+
+def _guesses(train: str, test: str, size: int, *, start: int = 1, last: bool = False,
+             share: int | None = None) -> list[float]:
+    """The probability of each guess, with the slips of the exercise as options."""
+    pairs, firsts = Counter(pairwise(train)), Counter(train if last else train[:-1])
+    share = size if share is None else share
+    return [(pairs[a, b] + start) / max(firsts[a] + start * share, 1e-300)
+            for a, b in pairwise(test)]
+
+
+@exercise
+def bigram_perplexity(answer: Callable) -> Iterator[Property]:
+    """`bigram_perplexity(train, test, alphabet)`: 2 to the power of the mean bits per guess."""
+    sample = ("banana", "nab", "abn")
+    guesses = _guesses(*sample[:2], 3)
+    want = prod(guesses) ** (-1 / 2)                     # n -> a: 3/5, a -> b: 1/5
+    got = _number(answer, *sample)
+    bits = -sum(log(p, 2) for p in guesses) / 2
+    whole = _guesses(*sample[:2], 3, last=True)
+    yield expect(
+        f"two guesses by hand: sqrt(25/3) = {want:.4f}", _same(got, want),
+        (got == inf, "a pair that was never seen got probability zero: start each count at one"),
+        (_same(got, bits), "this is the mean of the bits; perplexity is 2 to that power"),
+        (_same(got, 2 ** (bits * log(2))),
+         "natural logarithms and a power of two do not go together: use log2, or exp"),
+        (_same(got, prod(guesses) ** (-1 / 3)),
+         "you divided by the letters of the test; the first is not guessed, so count the pairs"),
+        (_same(got, 1 / prod(guesses)), "this is the whole text's; average over the guesses"),
+        (_same(got, prod(whole) ** (-1 / 2)),
+         "the last letter of the training text has no follower: an `a` is a first letter twice "
+         "in banana, not three times"),
+        (_same(got, prod(_guesses(*sample[:2], 3, share=1)) ** (-1 / 2)),
+         "each letter of the alphabet got one more: divide by the count plus the alphabet's size"),
+        (_same(got, prod(_guesses(*sample[:2], 3, start=0.01)) ** (-1 / 2)),
+         "here each count starts at one, not at 0.01"),
+        (True, f"got {got:.6g}"))
+    uniform = _number(answer, "a", "abcd" * 3, "abcd")
+    yield expect("with nothing seen, every letter is as likely: the alphabet's size",
+                 _same(uniform, 4.0),
+                 (_same(uniform, 1.0),
+                  "take the size of the alphabet that is given, not of the letters seen"),
+                 (True, f"got {uniform:.6g} for an alphabet of 4"))
+    longer = "the cat sat on the mat", "the hat", "acehmnost "
+    want = prod(_guesses(*longer[:2], 10)) ** (-1 / 6)
+    got = _number(answer, *longer)
+    yield expect("a longer text", _same(got, want),
+                 (True, f"got {got:.6g}, expected {want:.6g}"))
+
+
+# 00.2 ---------------------------------------------------------------------------------------
+
+
+@exercise
+def predict_seconds(answer: Callable) -> Iterator[Property]:
+    """`predict_seconds(num_params, steps, batch_size, time, flops_per_second)`, within 2x."""
+    sizes = (100_000, 1_000, 16, 64, 5e10)
+    params, steps, batch_size, time, rate = sizes
+    want = 6 * params * steps * batch_size * time / rate
+    got = _number(answer, *sizes)
+
+    def close(value: float) -> bool:
+        return value > 0 and 0.999 < got / value < 1.001
+
+    slips = [
+        (close(want / 3), "this is the way forward only; the way back costs twice as much again"),
+        (close(want / 6), "a weight is more than one operation: multiply and add, forward and "
+                          "twice back"),
+        (close(want / batch_size), "each step reads batch_size windows, not one"),
+        (close(want / time), "a window holds `time` letters, and every weight works on each"),
+        (close(want / steps), "this is one step; the training has many"),
+        (close(want * rate), "these are operations: divide by how many a second brings"),
+        (close(1 / want), "upside down: operations divided by operations a second"),
+        (close(want / 3600) or close(want / 60), "the answer is in seconds"),
+    ]
+    yield expect(f"100,000 weights, 1,000 steps of 16 x 64: {want:.1f} s within 2x",
+                 want / 2 <= got <= 2 * want, *slips, (True, f"got {got:.4g} s"))
+    large = (124_000_000, 10_000, 1_000, 1_000, 1e14)
+    days = 6 * 124e6 * 1e10 / 1e14
+    got_large = _number(answer, *large)
+    yield expect(f"124 million weights, ten billion letters: {days / 3600:.1f} hours within 2x",
+                 days / 2 <= got_large <= 2 * days, (True, f"got {got_large / 3600:.4g} hours"))
+    doubled = [_number(answer, *(2 * s if i == k else s for i, s in enumerate(sizes))) / got
+               for k in range(4)]
+    yield expect("twice the weights, steps, windows or letters take twice as long",
+                 all(_same(ratio, 2) for ratio in doubled),
+                 (True, "the ratios are " + ", ".join(f"{ratio:.3g}" for ratio in doubled)))
+
+
+# 00.3 ---------------------------------------------------------------------------------------
+
+
+@exercise
+def to_bits_per_byte(answer: Callable) -> Iterator[Property]:
+    """`to_bits_per_byte(loss, num_guesses, text)` from nats per guess."""
+    text, loss, guesses = "Größe: 2.1", 2.1, 4
+    size = len(text.encode())
+    want = loss * guesses / log(2) / size
+    got = _number(answer, loss, guesses, text)
+    yield expect(
+        f"four guesses of {loss} nats on {size} bytes: {want:.4f}", _same(got, want),
+        (_same(got, want * log(2)), "nats went in and nats came out: divide by ln 2 for bits"),
+        (_same(got, want * log(2) ** 2), "one nat is 1 / ln 2 bits, more than one: divide"),
+        (_same(got, want * size / len(text)),
+         "you counted characters; ö and ß fill two bytes each: len(text.encode())"),
+        (_same(got, loss / log(2)), "this is per guess; the text is what both models share"),
+        (_same(got, loss / log(2) / size), "the loss is an average: times the number of guesses"),
+        (_same(got, want * size), "this is the whole text's bits: divide by its bytes"),
+        (True, f"got {got:.6g}"))
+    yield expect("a model that knows nothing of bytes pays 8 bits for each",
+                 _same(_number(answer, log(256), 5, "abcde"), 8.0))
+    pieces, single = (_number(answer, 2.1, 25, "a" * 100), _number(answer, 1.2, 100, "a" * 100))
+    yield expect("2.1 nats per piece of four bytes beat 1.2 nats per letter", pieces < single,
+                 (True, f"got {pieces:.3g} and {single:.3g}"))

@@ -1,0 +1,149 @@
+"""Wrong answers to the exercises of chapter 00, and what the check must say to each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from math import log, log2
+
+
+# 00.1
+def _bits(train, test, alphabet, start=1, firsts=None, share=None, log=log2):
+    pairs = Counter(pairwise(train))
+    firsts = Counter(train[:-1]) if firsts is None else firsts
+    share = len(alphabet) if share is None else share
+    return [-log((pairs[a, b] + start) / (firsts[a] + start * share)) for a, b in pairwise(test)]
+
+
+def no_smoothing(train, test, alphabet):
+    bits = _bits(train, test, alphabet, start=0)
+    return 2 ** (sum(bits) / len(bits))
+
+
+def mean_of_bits(train, test, alphabet):
+    bits = _bits(train, test, alphabet)
+    return sum(bits) / len(bits)
+
+
+def mixed_logarithms(train, test, alphabet):
+    nats = _bits(train, test, alphabet, log=log)
+    return 2 ** (sum(nats) / len(nats))
+
+
+def per_letter(train, test, alphabet):
+    return 2 ** (sum(_bits(train, test, alphabet)) / len(test))
+
+
+def whole_text(train, test, alphabet):
+    return 2 ** sum(_bits(train, test, alphabet))
+
+
+def last_letter_counted(train, test, alphabet):
+    bits = _bits(train, test, alphabet, firsts=Counter(train))
+    return 2 ** (sum(bits) / len(bits))
+
+
+def one_for_all_letters(train, test, alphabet):
+    bits = _bits(train, test, alphabet, share=1)
+    return 2 ** (sum(bits) / len(bits))
+
+
+def a_hundredth(train, test, alphabet):
+    bits = _bits(train, test, alphabet, start=0.01)
+    return 2 ** (sum(bits) / len(bits))
+
+
+def alphabet_of_the_training_text(train, test, alphabet):
+    bits = _bits(train, test, set(train))
+    return 2 ** (sum(bits) / len(bits))
+
+
+# 00.2
+def forward_only(num_params, steps, batch_size, time, flops_per_second):
+    return 2 * num_params * steps * batch_size * time / flops_per_second
+
+
+def one_operation(num_params, steps, batch_size, time, flops_per_second):
+    return num_params * steps * batch_size * time / flops_per_second
+
+
+def no_batch(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * steps * time / flops_per_second
+
+
+def no_time(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * steps * batch_size / flops_per_second
+
+
+def one_step(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * batch_size * time / flops_per_second
+
+
+def operations(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * steps * batch_size * time
+
+
+def upside_down(num_params, steps, batch_size, time, flops_per_second):
+    return flops_per_second / (6 * num_params * steps * batch_size * time)
+
+
+def in_hours(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * steps * batch_size * time / flops_per_second / 3600
+
+
+# 00.3
+def still_nats(loss, num_guesses, text):
+    return loss * num_guesses / len(text.encode())
+
+
+def times_ln2(loss, num_guesses, text):
+    return loss * num_guesses * log(2) / len(text.encode())
+
+
+def characters(loss, num_guesses, text):
+    return loss * num_guesses / log(2) / len(text)
+
+
+def per_guess(loss, num_guesses, text):
+    return loss / log(2)
+
+
+def one_guess(loss, num_guesses, text):
+    return loss / log(2) / len(text.encode())
+
+
+def total_bits(loss, num_guesses, text):
+    return loss * num_guesses / log(2)
+
+
+WRONG = {
+    "bigram_perplexity": [
+        (no_smoothing, "start each count at one"),
+        (mean_of_bits, "perplexity is 2 to that power"),
+        (mixed_logarithms, "natural logarithms and a power of two"),
+        (per_letter, "the first is not guessed"),
+        (whole_text, "average over the guesses"),
+        (last_letter_counted, "has no follower"),
+        (one_for_all_letters, "plus the alphabet's size"),
+        (a_hundredth, "not at 0.01"),
+        (alphabet_of_the_training_text, "not of the letters seen"),
+    ],
+    "predict_seconds": [
+        (forward_only, "the way back costs twice as much"),
+        (one_operation, "a weight is more than one operation"),
+        (no_batch, "batch_size windows, not one"),
+        (no_time, "a window holds `time` letters"),
+        (one_step, "this is one step"),
+        (operations, "divide by how many a second brings"),
+        (upside_down, "upside down"),
+        (in_hours, "the answer is in seconds"),
+    ],
+    "to_bits_per_byte": [
+        (still_nats, "divide by ln 2 for bits"),
+        (times_ln2, "1 / ln 2 bits, more than one"),
+        (characters, "you counted characters"),
+        (per_guess, "this is per guess"),
+        (one_guess, "times the number of guesses"),
+        (total_bits, "divide by its bytes"),
+    ],
+}
