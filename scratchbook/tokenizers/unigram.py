@@ -101,23 +101,24 @@ class UnigramTokenizer(Tokenizer):
         return [(piece, 0.0) for piece in [UNKNOWN, *(BYTE_PIECES if self.byte_fallback else [])]]
 
     def _set_vocabulary(self, pieces: list[tuple[str, float]], special: Collection[str]) -> None:
-        ids = {piece: token_id for token_id, (piece, _) in enumerate(pieces)}
-        if len(ids) < len(pieces):
-            twice = next(piece for i, (piece, _) in enumerate(pieces) if ids[piece] != i)
-            raise ValueError(f"the piece {twice!r} is listed twice")
         reserved = [piece for piece, _ in self._reserved()]
-        if missing := [piece for piece in (*reserved, *special) if piece not in ids]:
-            raise ValueError(
-                f"the {len(pieces)} pieces lack {', '.join(missing[:3])}"
-                f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}"
-            )
+        ids = _ids_by_piece([piece for piece, _ in pieces], [*reserved, *special])
         self.pieces = pieces
         self.special_tokens = {token: ids[token] for token in special}
         self._unknown_id = ids[UNKNOWN]
         self._byte_ids = [ids[piece] for piece in reserved[1:]]
-        # Only these can be found in text: a text that spells "<0x41>" gets no byte.
-        self._id_of = {p: i for p, i in ids.items() if p not in {*reserved, *special}}
-        self._logprobs = {piece: pieces[i][1] for piece, i in self._id_of.items()}
+        self._bytes = [piece.encode("utf-8") for piece, _ in pieces]
+        for byte, token_id in enumerate(self._byte_ids):
+            self._bytes[token_id] = bytes([byte])
+        # Only the others can be found in text: a text that spells "<0x41>" gets no byte.
+        never_found = {*reserved, *special}
+        self._id_of = {piece: i for piece, i in ids.items() if piece not in never_found}
+        for piece, token_id in self._id_of.items():
+            self._bytes[token_id] = piece.replace(SPACE, " ").encode("utf-8")
+        self._prepare_search()
+
+    def _prepare_search(self) -> None:
+        self._logprobs = {piece: self.pieces[i][1] for piece, i in self._id_of.items()}
         self._longest = max(map(len, self._id_of), default=0)
         self._unknown_logprob = min(self._logprobs.values(), default=0.0) - UNKNOWN_PENALTY
         self._cuts_at_spaces = all(SPACE not in piece[1:] for piece in self._id_of)
@@ -130,12 +131,7 @@ class UnigramTokenizer(Tokenizer):
     def token_bytes(self, token_id: int) -> bytes:
         if not 0 <= token_id < len(self.pieces):
             raise ValueError(f"token id {token_id} is outside of 0..{len(self.pieces) - 1}")
-        piece = self.pieces[token_id][0]
-        if piece in self._id_of:
-            return piece.replace(SPACE, " ").encode("utf-8")
-        if token_id in self._byte_ids:
-            return bytes([self._byte_ids.index(token_id)])
-        return piece.encode("utf-8")
+        return self._bytes[token_id]
 
     def segment(self, text: str) -> list[str]:
         """Return the most probable pieces of a text whose spaces are written as "▁".
@@ -227,3 +223,15 @@ class UnigramTokenizer(Tokenizer):
         pieces = [(str(piece), float(logprob)) for piece, logprob in state["pieces"]]
         options = {key: state[key] for key in ("byte_fallback", "space_prefix")}
         return cls.from_pieces(pieces, state["special_tokens"], **options)
+
+
+def _ids_by_piece(pieces: list[str], needed: list[str]) -> dict[str, int]:
+    """Return the id of each piece, its place in the list, once the list is sound."""
+    ids = {piece: token_id for token_id, piece in enumerate(pieces)}
+    if len(ids) < len(pieces):
+        twice = next(piece for i, piece in enumerate(pieces) if ids[piece] != i)
+        raise ValueError(f"the piece {twice!r} is listed twice")
+    if missing := [piece for piece in needed if piece not in ids]:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(f"the {len(pieces)} pieces lack {', '.join(missing[:3])}{more}")
+    return ids
