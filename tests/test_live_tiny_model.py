@@ -91,8 +91,9 @@ def test_the_javascript_equals_torch(chapter, tmp_path):
     cases.append(case(chapter, read_page_weights(PAGE_WEIGHTS), 4))
     reference = tmp_path / "reference.json"
     reference.write_text(json.dumps({"cases": cases, "choices": choices()}), encoding="utf-8")
-    done = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "SCRATCHBOOK_TINY_MODEL": str(reference)}, check=False)
+    done = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True,
+                          env={**os.environ, "SCRATCHBOOK_TINY_MODEL": str(reference)},
+                          timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# skipped 0" in done.stdout
     print("\n".join(re.findall(r"# (?:largest|\d+ letters).*", done.stdout)))

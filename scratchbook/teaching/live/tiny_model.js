@@ -5,8 +5,6 @@
 
   const EPSILON = 1e-6; // inside the root of the norm, as in the chapter
 
-  // ---------------------------------------------------------------- weights
-
   function halfToNumber(bits) {
     const sign = bits & 0x8000 ? -1 : 1;
     const exponent = (bits >> 10) & 0x1f;
@@ -27,7 +25,8 @@
   // A model from its file: sizes, alphabet, and the weights in the order that `shapes` names.
   function load(file) {
     const bytes = bytesFromBase64(file.weights);
-    const model = { ...file.config, letters: Array.from(file.letters), card: file.card || {}, tensors: {} };
+    const letters = Array.from(file.letters);
+    const model = { ...file.config, letters, card: file.card || {}, tensors: {} };
     let at = 0;
     for (const [name, shape] of file.shapes) {
       const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
@@ -44,10 +43,8 @@
   }
 
   const encode = (model, text) =>
-    Array.from(text).filter((c) => model.numberOf.has(c)).map((c) => model.numberOf.get(c));
+    Array.from(text, (c) => model.numberOf.get(c)).filter((id) => id !== undefined);
   const decode = (model, ids) => ids.map((id) => model.letters[id]).join("");
-
-  // ---------------------------------------------------------------- arithmetic
 
   // y = W x for a matrix stored row by row, as torch's Linear stores it
   function linear(weight, x, size) {
@@ -71,8 +68,8 @@
   // What attention may remember: keys and values per block, in a ring of `room` rows.
   function newCache(model, room = model.context) {
     const rows = () => new Float32Array(room * model.d_model);
-    const blocks = Array.from({ length: model.num_layers }, () => ({ keys: rows(), values: rows() }));
-    return { blocks, room, length: 0 };
+    const block = () => ({ keys: rows(), values: rows() });
+    return { blocks: Array.from({ length: model.num_layers }, block), room, length: 0 };
   }
 
   // One query against the last `context` letters; position p lives in row p % room.
@@ -92,7 +89,8 @@
       const weights = softmax(scores);
       for (let p = first; p <= position; p++) {
         const row = (p % room) * d_model + head * size;
-        for (let i = 0; i < size; i++) mixed[head * size + i] += weights[p - first] * kept.values[row + i];
+        const share = weights[p - first];
+        for (let i = 0; i < size; i++) mixed[head * size + i] += share * kept.values[row + i];
       }
     }
     return mixed;
@@ -135,19 +133,17 @@
     return head(model, x);
   }
 
-  // The same without a memory between calls: the whole text through each block in turn, as torch does.
+  // The same without a memory between calls: the whole text through each block in turn, like torch.
   function forward(model, ids) {
     const { blocks, room } = newCache(model, ids.length);
     let rows = ids.map((id) => embed(model, id));
     blocks.forEach((kept, layer) => {
       const weight = block(model, layer);
-      rows = rows.map((x, position) => add(x, attention(model, weight, kept, room, position, norm(x))));
+      rows = rows.map((x, p) => add(x, attention(model, weight, kept, room, p, norm(x))));
       rows = rows.map((x) => add(x, feedForward(model, weight, norm(x))));
     });
     return rows.map((x) => head(model, x));
   }
-
-  // ---------------------------------------------------------------- choosing the next letter
 
   function softmax(scores) {
     const largest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -168,7 +164,7 @@
     return softmax(scores);
   }
 
-  // The letter at which the running sum of probabilities passes u, a number in [0, 1).
+  // The letter at which the running sum of probabilities passes u, which is in [0, 1).
   function pick(probs, u) {
     let sum = 0;
     let last = 0;
@@ -192,77 +188,93 @@
     };
   }
 
-  const visible = (letter) =>
-    letter === " " ? "space" : letter === "\n" ? "new line" : letter === "\t" ? "tab" : letter;
-
-  // ---------------------------------------------------------------- the figure
+  const NAMES = { " ": "space", "\n": "new line", "\t": "tab" };
 
   const MOST = 600; // letters in one press of Write
   const SHOWN = 8; // bars
+  const MONO = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace";
+  const STYLE = `
+  .sb-tiny{display:flex;flex-wrap:wrap;gap:4px 20px}
+  .sb-tiny>div{flex:3 1 300px;min-width:0}.sb-tiny>div+div{flex:2 1 240px}
+  .sb-tiny-start{flex:1 1 9em;min-width:0}
+  .sb-tiny-paper{white-space:pre-wrap;overflow-wrap:anywhere;overflow-y:auto;height:14.5em;
+    padding:8px 10px;border:1px solid var(--sb-line);border-radius:6px;background:var(--sb-soft);
+    font:14px/1.5 ${MONO}}
+  .sb-tiny-small{margin:6px 0;font-size:13px}
+  .sb-tiny .sb-tiny-bar{display:flex;gap:10px;align-items:center;width:100%;min-height:28px;
+    padding:1px 8px;border-color:transparent;background:none}
+  .sb-tiny-bar>:nth-child(1){flex:0 0 4.6em;text-align:right;font-family:${MONO};font-size:14px}
+  .sb-tiny-bar>:nth-child(2){flex:1 1 auto;min-width:0}
+  .sb-tiny-bar span span{display:block;height:12px;border-radius:3px;background:var(--sb-1)}
+  .sb-tiny-bar>:nth-child(3){flex:0 0 4.2em;text-align:right}
+  .sb-tiny-slider{display:flex;gap:8px;align-items:center}.sb-tiny-slider label{flex:0 0 6em}
+  .sb-tiny-slider input{flex:1 1 auto;min-width:0}
+  .sb-tiny-slider output{flex:0 0 2.2em;text-align:right;font-variant-numeric:tabular-nums}`;
 
   function mount(element, data) {
     const el = root.Scratchbook.el;
-    const file = data && data.weights ? data : root.Scratchbook.tinyModelWeights;
-    if (!file) throw new Error("there are no weights: load tiny_model_weights.js before");
     const settings = data || {};
+    const file = settings.weights ? settings : root.Scratchbook.tinyModelWeights;
+    if (!file) throw new Error("there are no weights: load tiny_model_weights.js before");
     const ui = { el, element, model: load(file), text: "", prompt: "", left: 0, changes: 0 };
     ui.random = randomFrom(settings.seed === undefined ? Date.now() : settings.seed);
-    element.replaceChildren(...build(ui, settings));
+    const halves = el("div", { class: "sb-tiny" }, makePaper(ui, settings), makeBoard(ui));
+    element.replaceChildren(el("style", {}, STYLE), halves,
+      el("p", { class: "sb-muted sb-tiny-small" }, ui.model.card.line || ""));
     restart(ui);
   }
 
-  function build(ui, settings) {
+  // Left: what is given, what was written, and the buttons.
+  function makePaper(ui, settings) {
     const { el } = ui;
-    ui.start = el("input", { type: "text", id: uniqueId("prompt"), value: settings.prompt || "The function ",
-      autocomplete: "off", spellcheck: "false", style: "flex:1 1 10em;min-width:0",
-      oninput: () => restart(ui) });
+    const small = "sb-muted sb-tiny-small";
+    ui.start = el("input", { type: "text", id: uniqueId("start"), class: "sb-tiny-start",
+      value: settings.prompt || "The function ", autocomplete: "off", autocapitalize: "off",
+      spellcheck: "false", maxlength: 300, oninput: () => restart(ui) });
     ui.write = el("button", { type: "button", onclick: () => toggle(ui) }, "Write");
     const one = el("button", { type: "button", onclick: () => oneLetter(ui) }, "One letter");
-    const clear = el("button", { type: "button", onclick: () => restart(ui) }, "Start again");
-    ui.paper = el("div", { class: "sb-tiny-paper", tabindex: "0", role: "group", "aria-label": "The text so far",
-      style: "white-space:pre-wrap;overflow-wrap:anywhere;overflow-y:auto;height:11.5em;padding:8px 10px;"
-        + "border:1px solid var(--sb-line);border-radius:6px;background:var(--sb-soft);"
-        + "font:14px/1.5 ui-monospace,Menlo,Consolas,monospace" });
+    const again = el("button", { type: "button", onclick: () => restart(ui) }, "Start again");
     ui.given = el("span", { class: "sb-muted" });
     ui.written = el("span", {});
-    ui.paper.append(ui.given, ui.written);
-    ui.status = el("p", { class: "sb-muted", "aria-live": "polite", style: "margin:6px 0;font-size:13px" });
-    ui.bars = el("div", { role: "group", "aria-label": "The most likely next letters; press one to choose it" });
-    ui.temperature = slider(ui, "Temperature", { min: 0.1, max: 2, step: 0.1, value: 0.7 }, (v) => v.toFixed(1));
+    ui.paper = el("div", { class: "sb-tiny-paper", tabindex: "0", role: "group",
+      "aria-label": "The text so far" }, ui.given, ui.written);
+    ui.status = el("p", { class: small, "aria-live": "polite" });
+    const label = el("label", { for: ui.start.id }, "You begin");
+    return el("div", {}, el("div", { class: "sb-row" }, label, ui.start), ui.paper,
+      el("div", { class: "sb-row" }, ui.write, one, again), ui.status);
+  }
+
+  // Right: the two knobs, and the bets on the next letter.
+  function makeBoard(ui) {
+    const { el } = ui;
     const vocab = ui.model.letters.length;
+    const name = "The likeliest next letters; press one to choose it";
+    ui.temperature = slider(ui, "Temperature", { min: 0.1, max: 2, step: 0.1, value: 0.7 },
+      (value) => value.toFixed(1));
     ui.topK = slider(ui, "Top-k", { min: 1, max: vocab, step: 1, value: vocab },
-      (v) => (v === vocab ? "all" : String(v)));
-    return [
-      el("div", { class: "sb-row" }, el("label", { for: ui.start.id }, "You begin"), ui.start),
-      ui.paper,
-      el("div", { class: "sb-row" }, ui.write, one, clear),
-      ui.status,
-      el("div", { class: "sb-row" }, ui.temperature.row, ui.topK.row),
-      el("p", { style: "margin:10px 0 4px" }, "What comes next, it thinks (press one to choose it yourself):"),
-      ui.bars,
-      ...cardLine(ui),
-    ];
+      (value) => (value === vocab ? "all" : String(value)));
+    ui.bars = el("div", { role: "group", "aria-label": name });
+    const what = el("p", { class: "sb-muted sb-tiny-small" },
+      "Its bets on the next letter. Press one to choose it.");
+    return el("div", {}, ui.temperature.row, ui.topK.row, what, ui.bars);
   }
 
   function slider(ui, name, range, shown) {
     const id = uniqueId(name);
-    const value = ui.el("output", { for: id, style: "min-width:2.2em;display:inline-block" }, shown(range.value));
-    const input = ui.el("input", { type: "range", id, ...range, style: "width:9em", oninput: () => {
-      value.textContent = shown(Number(input.value));
-      input.setAttribute("aria-valuetext", value.textContent);
+    const value = ui.el("output", { for: id });
+    const input = ui.el("input", { type: "range", id, ...range, oninput: () => {
+      say();
       drawBars(ui);
       changed(ui);
     } });
-    input.setAttribute("aria-valuetext", shown(range.value));
-    const row = ui.el("div", { class: "sb-row", style: "margin:0;gap:6px" },
-      ui.el("label", { for: id }, name), input, value);
+    const say = () => {
+      value.textContent = shown(Number(input.value));
+      input.setAttribute("aria-valuetext", value.textContent);
+    };
+    say();
+    const label = ui.el("label", { for: id }, name);
+    const row = ui.el("div", { class: "sb-tiny-slider" }, label, input, value);
     return { row, get value() { return Number(input.value); } };
-  }
-
-  function cardLine(ui) {
-    const { card } = ui.model;
-    if (!card.line) return [];
-    return [ui.el("p", { class: "sb-muted", style: "margin:10px 0 0;font-size:13px" }, card.line)];
   }
 
   let made = 0;
@@ -270,22 +282,22 @@
 
   function changed(ui) {
     ui.changes += 1;
-    ui.element.dataset.liveState = `${ui.changes}:${ui.text.length}:${ui.left > 0 ? "writing" : "still"}`;
+    const doing = ui.left > 0 ? "writing" : "still";
+    ui.element.dataset.liveState = `${ui.changes}:${ui.text.length}:${doing}`;
   }
 
   // Forget what was written and read the beginning again.
   function restart(ui) {
     stop(ui);
     ui.cache = newCache(ui.model);
-    const typed = Array.from(ui.start.value);
-    const unknown = typed.filter((c) => !ui.model.numberOf.has(c));
+    const unknown = new Set(Array.from(ui.start.value).filter((c) => !ui.model.numberOf.has(c)));
     const ids = encode(ui.model, ui.start.value);
     ui.prompt = decode(ui.model, ids);
     ui.text = "";
-    // with nothing to read, the end of a paragraph stands before the first letter
-    const read = ids.length ? ids : encode(ui.model, "\n");
-    for (const id of read) ui.logits = step(ui.model, ui.cache, id);
-    ui.note = unknown.length ? `Not in its alphabet, left out: ${[...new Set(unknown)].join(" ")}` : "";
+    // with nothing to read, it begins after the end of a line
+    if (ids.length === 0) ids.push(ui.model.numberOf.get("\n") || 0);
+    for (const id of ids) ui.logits = step(ui.model, ui.cache, id);
+    ui.note = unknown.size ? `Not in its alphabet, left out: ${[...unknown].join(" ")}` : "";
     draw(ui);
   }
 
@@ -293,7 +305,6 @@
     ui.text += ui.model.letters[id];
     ui.logits = step(ui.model, ui.cache, id);
   }
-
   const current = (ui) => probabilities(ui.logits, ui.temperature.value, ui.topK.value);
 
   function oneLetter(ui) {
@@ -310,7 +321,9 @@
     const calm = root.matchMedia && root.matchMedia("(prefers-reduced-motion: reduce)").matches;
     const perFrame = calm ? MOST : 3;
     const frame = () => {
-      for (let i = 0; i < perFrame && ui.left > 0; i++, ui.left--) append(ui, pick(current(ui), ui.random()));
+      for (let i = 0; i < perFrame && ui.left > 0; i++, ui.left--) {
+        append(ui, pick(current(ui), ui.random()));
+      }
       if (ui.left === 0) stop(ui);
       draw(ui);
       if (ui.left > 0) ui.frame = root.requestAnimationFrame(frame);
@@ -331,8 +344,7 @@
 
   function status(ui) {
     if (ui.left > 0) return; // said once, when the writing stops
-    const count = ui.text.length;
-    ui.status.textContent = ui.note || (count ? `${count} letters written.` : "Nothing written yet.");
+    ui.status.textContent = ui.note || `${ui.text.length} letters written.`;
   }
 
   function draw(ui) {
@@ -344,7 +356,7 @@
     changed(ui);
   }
 
-  // One button per likely letter. They are made once, so that the focus stays where the reader put it.
+  // One button per likely letter, made once, so that the focus stays where the reader put it.
   function drawBars(ui) {
     const probs = current(ui);
     const best = probs.map((p, id) => id).sort((a, b) => probs[b] - probs[a]).slice(0, SHOWN);
@@ -356,27 +368,26 @@
     best.forEach((id, place) => {
       const row = ui.rows[place];
       const percent = 100 * probs[id];
-      row.letter.textContent = visible(ui.model.letters[id]);
+      row.letter.textContent = NAMES[ui.model.letters[id]] || ui.model.letters[id];
       row.bar.style.width = `${percent.toFixed(1)}%`;
-      row.number.textContent = percent >= 0.05 ? `${percent.toFixed(1)} %` : percent > 0 ? "< 0.1 %" : "0";
+      const rare = percent > 0 && percent < 0.05;
+      row.number.textContent = rare ? "< 0.1 %" : `${percent.toFixed(1)} %`;
       row.button.setAttribute("aria-label", `${row.letter.textContent}, ${row.number.textContent}`);
       row.button.disabled = percent === 0;
     });
   }
 
   function makeBar(ui, place) {
-    const { el } = ui;
-    const letter = el("span", { style: "flex:0 0 5em;text-align:right;font-family:ui-monospace,Menlo,Consolas,monospace" });
-    const bar = el("span", { style: "display:block;height:12px;border-radius:3px;background:var(--sb-1)" });
-    const track = el("span", { style: "flex:1 1 auto;min-width:0" }, bar);
-    const number = el("span", { class: "sb-muted", style: "flex:0 0 4.2em;text-align:right" });
-    const button = el("button", { type: "button", style: "display:flex;gap:10px;align-items:center;width:100%;"
-      + "min-height:28px;padding:1px 8px;border-color:transparent;background:none", onclick: () => {
+    const [letter, bar] = [ui.el("span", {}), ui.el("span", {})];
+    const number = ui.el("span", { class: "sb-muted" });
+    const choose = () => {
       const id = ui.best[place];
       stop(ui);
       append(ui, id);
       draw(ui);
-    } }, letter, track, number);
+    };
+    const button = ui.el("button", { type: "button", class: "sb-tiny-bar", onclick: choose },
+      letter, ui.el("span", {}, bar), number);
     return { button, letter, bar, number };
   }
 
