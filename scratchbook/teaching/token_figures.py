@@ -1,0 +1,303 @@
+"""The drawings of chapters/01_tokenization.ipynb: each takes computed numbers and shows them.
+
+What a figure says (who wins, which language pays most) is worked out here from the numbers, with
+"no clear difference" among the outcomes, and serves as the figure's text alternative as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from math import log10
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from scratchbook.teaching.figures import palette, show, table, table_html
+from scratchbook.teaching.live_figures import living
+from scratchbook.teaching.results import load_result
+
+GREY = "#888888"
+CALLOUT = '<div class="admonition tip"><p class="admonition-title">{}</p><ul>{}</ul></div>'
+
+
+def recorded(name: str) -> dict | None:
+    """The numbers of a recorded result, or None; either way a line says where they come from."""
+    try:
+        result = load_result(name)
+    except FileNotFoundError as error:
+        print(error)
+        return None
+    print(result.provenance())
+    return result.numbers
+
+
+def callout(title: str, lines: Sequence[str]) -> None:
+    """Display sentences as a titled list that stands out from the text."""
+    import html
+
+    from IPython.display import HTML, display
+
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    display(HTML(CALLOUT.format(html.escape(title), items)))
+
+
+# what merges do ------------------------------------------------------------------------------
+
+
+def merges_by_hand(steps: Sequence[Mapping[tuple, int]], merges: Sequence[tuple]) -> None:
+    """Words as boxes, a column for each state: `steps[i]` is the corpus after i merges."""
+    fig, ax = plt.subplots(figsize=(6.4, 2.9))
+    colours = {left + right: colour
+               for (left, right), colour in zip(merges, palette(), strict=False)}
+    lengths = [sum(len(word) * count for word, count in words.items()) for words in steps]
+    for column, words in enumerate(steps):
+        x = 5.2 * column
+        name = "letters" if not column else f"merge {column}:\n{' + '.join(merges[column - 1])}"
+        ax.text(x + 1.7, 1.1, name, ha="center", va="bottom")
+        ax.text(x + 1.7, -len(words) + 0.4, f"{lengths[column]} tokens", ha="center")
+        for row, (word, count) in enumerate(words.items()):
+            if not column:
+                ax.text(-0.6, 0.33 - row, f"{count} ×", ha="right", va="center")
+            _boxes(ax, word, x, -row, colours)
+    ax.set(xlim=(-2.5, 5.2 * len(steps) - 0.5), ylim=(-len(steps[0]) + 0.2, 2.2))
+    ax.axis("off")
+    show(fig, f"Ten words cut into tokens after each of {len(merges)} merges. The text shrinks "
+         f"from {lengths[0]} tokens to {', '.join(map(str, lengths[1:]))}.",
+         "The merges learned, step by step. Each colour is one new token.")
+
+
+def _boxes(ax: plt.Axes, word: Sequence[str], x: float, y: float, colours: Mapping) -> None:
+    for token in word:
+        face = colours.get(token, "none")
+        ax.add_patch(plt.Rectangle((x, y), len(token) - 0.1, 0.7, facecolor=face, alpha=0.45))
+        ax.add_patch(plt.Rectangle((x, y), len(token) - 0.1, 0.7, fill=False, edgecolor=GREY))
+        ax.text(x + len(token) / 2 - 0.05, y + 0.33, token, ha="center", va="center")
+        x += len(token)
+
+
+def shares_touched(words: Mapping[tuple, int], merges: Sequence[tuple], merge: Callable) -> list:
+    """For each merge in turn, the share of the distinct words that it changes."""
+    shares, current = [], list(words)
+    for pair in merges:
+        after = [merge(word, pair) for word in current]
+        changed = sum(len(new) < len(old) for old, new in zip(current, after, strict=True))
+        shares.append(changed / len(current))
+        current = after
+    return shares
+
+
+def touched(shares: Sequence[float]) -> float:
+    """Plot what `shares_touched` found; return the median share."""
+    middle = float(np.median(shares))
+    fig, ax = plt.subplots(figsize=(6.4, 3.0))
+    ax.plot(range(1, len(shares) + 1), [100 * share for share in shares], ".")
+    ax.axhline(100 * middle, color=GREY, lw=1, ls="--")
+    ax.set(xscale="log", yscale="log", xlabel="merge number", ylabel="chunks changed (%)")
+    for axis, ticks in ((ax.xaxis, (1, 10, 100)), (ax.yaxis, (0.3, 1, 3, 10))):
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(True)
+    show(fig, f"Share of distinct chunks that each merge changes: {100 * shares[0]:.1f} percent "
+         f"for the first, {100 * shares[-1]:.2f} for merge {len(shares)}, median "
+         f"{100 * middle:.2f} percent.",
+         f"Half of the merges change at most {100 * middle:.1f} % of the chunks.")
+    return middle
+
+
+def _spaces_shown(text: str) -> str:
+    return text.replace(" ", "␣").replace("\n", "⏎")
+
+
+def splits(samples: Sequence[str], splitters: Mapping[str, Callable[[str], list[str]]]) -> None:
+    """A table: each text as each pattern cuts it."""
+    table([{"pattern": name} | {
+        f"text {i}": " | ".join(map(_spaces_shown, split(text)))
+        for i, text in enumerate(samples, start=1)} for name, split in splitters.items()],
+        caption="Three texts, cut by three patterns. | marks an edge, ␣ a space, ⏎ a line's end")
+
+
+def tokens(tokenizer, text: str) -> None:
+    """The living figure: type, and see the text cut. `tokenizer` is a trained BPETokenizer."""
+    pieces = [tokenizer.token_bytes(i).decode(errors="replace") for i in tokenizer.encode(text)]
+    still = [{"cut by": "characters", "pieces": " | ".join(text)},
+             {"cut by": "our BPE", "pieces": " | ".join(map(_spaces_shown, pieces))},
+             {"cut by": "the pattern alone",
+              "pieces": " | ".join(map(_spaces_shown, tokenizer.split(text)))}]
+    living("tokens", {
+        "pattern": tokenizer.pattern, "text": text,
+        "alphabet": list(b"".join(map(tokenizer.token_bytes, range(256)))),
+        "merges": [tokenizer.ranks[half] for pair in tokenizer.merges for half in pair],
+    }, still=table_html(still, caption="One sentence, cut three ways"))
+
+
+# the best path -------------------------------------------------------------------------------
+
+
+def lattice(word: str, probs: Mapping[str, float], best: Sequence[float],
+            cut: Sequence[str]) -> None:
+    """Each piece of `probs` as an arc over its place in the word, the best cut drawn thick."""
+    fig, ax = plt.subplots(figsize=(6.4, 3.1))
+    ends = np.cumsum([0, *map(len, cut)]).tolist()
+    rise = np.linspace(0, 1, 31)
+    spans = [(start, end) for end in range(len(word) + 1) for start in range(end)]
+    for start, end in [span for span in spans if word[slice(*span)] in probs]:
+        won, height = (start, end) in pairwise(ends), 0.62 * (end - start) - 0.3
+        ax.plot(start + (end - start) * rise, height * 4 * rise * (1 - rise),
+                color=palette()[1 if won else 0], lw=3.5 if won else 1)
+        piece = word[start:end]
+        ax.text((start + end) / 2, height + 0.05, f"{piece} {100 * probs[piece]:.0f} %",
+                ha="center", fontsize=8)
+    for end, value in enumerate(best):
+        ax.plot(end, 0, "o", color=palette()[2], ms=7)
+        ax.text(end, -0.2, f"{value:.1g}", ha="center", va="top", fontsize=9)
+    ax.set(xlim=(-0.4, len(word) + 0.4), ylim=(-0.5, 2.6))
+    ax.axis("off")
+    show(fig, f"The pieces of {word} as arcs. Best probability of each prefix: "
+         f"{', '.join(f'{value:.1g}' for value in best)}. Best path: {' + '.join(cut)}.",
+         "Arcs are pieces; below each place, the best probability of reaching it; thick, the best "
+         "path.")
+
+
+# the vocabulary's size -----------------------------------------------------------------------
+
+
+class Sweep:
+    """The runs of the vocabulary sweep, by size and budget."""
+
+    def __init__(self, runs: Sequence[Mapping[str, float]]) -> None:
+        self.runs = runs
+        self.sizes = sorted({run["vocab_size"] for run in runs})
+        self.budgets = sorted({run["budget"] for run in runs})
+
+    def values(self, name: str, size: int, budget: float | None = None) -> list[float]:
+        """One number of every seed's run with this size, at this budget (the largest if None)."""
+        budget = self.budgets[-1] if budget is None else budget
+        return [run[name] for run in self.runs
+                if run["vocab_size"] == size and run["budget"] == budget]
+
+    def verdict(self, budget: float) -> str:
+        """Which size has the fewest bits per byte, if the seeds agree."""
+        def bits(size: int) -> list[float]:
+            return self.values("bits_per_byte", size, budget)
+
+        first, second = sorted(self.sizes, key=lambda size: np.mean(bits(size)))[:2]
+        name = f"at {budget / 1e9:,.0f} GFLOP"
+        if len(bits(first)) < 3:
+            return f"{name}: one seed names no winner"
+        if max(bits(first)) >= min(bits(second)):
+            return f"{name}: {first:,} and {second:,} tokens, no clear difference"
+        return f"{name}: {first:,} tokens, {np.mean(bits(first)):.3f} bits per byte"
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The verdict for each budget."""
+        return [self.verdict(budget) for budget in self.budgets]
+
+
+def sweep_panels(sweep: Sweep) -> None:
+    """Four quantities against the size of the vocabulary."""
+    fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.0), layout="constrained")
+    names = {"bytes_per_token": "bytes per token", "bits_per_byte": "bits per byte, held out",
+             "embedding_share": "weights in embeddings (%)",
+             "seconds_per_MB": "CPU seconds per MB of text"}
+    for ax, (name, label) in zip(axes.flat, names.items(), strict=True):
+        budgets = sweep.budgets if name == "bits_per_byte" else sweep.budgets[-1:]
+        for budget, colour in zip(budgets, palette(), strict=False):
+            scale = 100 if name == "embedding_share" else 1
+            found = [[scale * v for v in sweep.values(name, size, budget)] for size in sweep.sizes]
+            middle = np.array([np.mean(v) for v in found])
+            low, high = (np.array([pick(v) for v in found]) for pick in (min, max))
+            ax.errorbar(sweep.sizes, middle, yerr=[middle - low, high - middle], fmt="o-", ms=4,
+                        capsize=3, color=colour, label=f"{budget / 1e9:,.0f} GFLOP")
+        if len(budgets) > 1:
+            ax.legend()
+        _log_sizes(ax, sweep.sizes)
+        ax.set_ylabel(label)
+        ax.set_ylim(bottom=None if name == "bits_per_byte" else 0)
+    said = "; ".join(f"{size:,}: {sweep.values('bytes_per_token', size)[0]:.2f} bytes per token, "
+                     f"{np.mean(sweep.values('bits_per_byte', size)):.3f} bits per byte"
+                     for size in sweep.sizes)
+    show(fig, f"Four quantities against vocabulary size. {said}. Fewest bits per byte "
+         f"{'; '.join(sweep.verdicts)}.", "Whiskers reach from the lowest to the highest seed.")
+
+
+def _log_sizes(ax: plt.Axes, sizes: Sequence[int]) -> None:
+    ticks = sizes[:: max(1, len(sizes) // 3)]
+    ax.set(xscale="log", xlabel="vocabulary (tokens)")
+    ax.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    ax.minorticks_off()
+    ax.grid(True)
+
+
+# the price of a language ---------------------------------------------------------------------
+
+
+def price(counts: Sequence[int], english: Sequence[int], seed: int = 0) -> list[float]:
+    """Tokens compared with English's: the ratio, and the range of 95 in 100 resamplings.
+
+    Sentences are resampled in pairs, so that a long one is long in both languages.
+    """
+    ours, base = np.array(counts), np.array(english)
+    pick = np.random.default_rng(seed).integers(len(ours), size=(4000, len(ours)))
+    ratios = ours[pick].sum(1) / base[pick].sum(1)  # (4000,)
+    return [float(ours.sum() / base.sum()), *map(float, np.percentile(ratios, [2.5, 97.5]))]
+
+
+def dearest(prices: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """For each tokenizer a sentence: which language pays most, or that two cannot be told apart."""
+    lines = []
+    for title, found in prices.items():
+        first, second = sorted((name for name in found if name != "English"),
+                               key=lambda name: -found[name][0])[:2]
+        alone = found[first][1] > found[second][2]
+        who = first if alone else f"{first} and {second}"
+        lines.append(f"{title}: {who}, {found[first][0]:.1f} times English"
+                     + ("" if alone else f" ({found[second][0]:.1f}; no clear difference)"))
+    return lines
+
+
+def price_dots(prices: Mapping[str, Mapping[str, Sequence[float]]], order: str) -> None:
+    """A row for each language, a dot with its range for each tokenizer, sorted by `order`."""
+    languages = sorted((name for name in prices[order] if name != "English"),
+                       key=lambda name: prices[order][name][0])
+    fig, ax = plt.subplots(figsize=(6.4, 0.45 * len(languages) + 1.2))
+    for i, (title, found) in enumerate(prices.items()):
+        rows = np.arange(len(languages)) + 0.16 * ((len(prices) - 1) / 2 - i)
+        ratio, low, high = (np.array([found[name][k] for name in languages]) for k in range(3))
+        ax.errorbar(ratio, rows, xerr=[ratio - low, high - ratio], fmt="osD^v"[i % 5], ms=5,
+                    lw=1.2, color=palette()[i], label=title)
+    ax.axvline(1, color=GREY, lw=1, ls="--")
+    ax.set_yticks(range(len(languages)), languages)
+    ax.set(xscale="log", xlabel="tokens for the same sentences, English = 1")
+    top = max(triple[2] for found in prices.values() for triple in found.values())
+    ticks = [tick for tick in (0.5, 1, 2, 3, 4, 6, 8, 12) if tick < 10 ** (log10(top) + 0.05)]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(True, axis="x")
+    ax.legend(loc="lower right")
+    show(fig, f"Tokens relative to English, by language and tokenizer. Most: "
+         f"{'; '.join(dearest(prices))}.", "Whiskers: 95 % of resamplings of the sentences.")
+
+
+# what the run found --------------------------------------------------------------------------
+
+
+def speeds(numbers: dict | None) -> None:
+    """The recorded speeds of the implementations, as a table beside what had been claimed."""
+    if numbers is not None:
+        raise NotImplementedError
+
+
+def insights(sweep: Sweep, prices: Mapping, share_touched: float, times_faster: float) -> None:
+    """The chapter's findings as sentences made of this run's numbers."""
+    small, large = sweep.sizes[0], sweep.sizes[-1]
+    covered = sweep.values("bytes_per_token", large)[0]
+    callout("What this run found", [
+        f"Half of the merges change at most {100 * share_touched:.1f} % of the chunks. Counting "
+        f"only there is {times_faster:.0f} times faster on 40 kB already.",
+        f"A vocabulary {large // small} times as large as the bytes alone covers {covered:.1f} "
+        "bytes per token.",
+        f"Fewest bits per byte: {'; '.join(sweep.verdicts)}.",
+        f"Who pays most: {'; '.join(dearest(prices))}.",
+    ])
