@@ -226,7 +226,7 @@ def test_both_ways_to_cut_are_in_use():
 
 def test_a_chunk_that_is_a_token_is_taken_whole():
     # no merge leads to abc, and yet tiktoken finds it
-    tokenizer = BPETokenizer._of("gpt2", byte_ranks() | {b"abc": 256}, {})
+    tokenizer = BPETokenizer.from_ranks(byte_ranks() | {b"abc": 256})
     assert tokenizer.encode("abc") == [256]
     assert tokenizer.encode("abcd") == [64, 65, 66, 67]
 
@@ -332,7 +332,7 @@ def test_a_special_token_can_be_plain_text():
 
 def test_the_end_of_a_part_is_an_end_of_text():
     # two spaces before a special token are one chunk; before a word, only one of them is
-    tokenizer = BPETokenizer._of("gpt2", byte_ranks() | {b"  ": 256}, {"<|end|>": 257})
+    tokenizer = BPETokenizer.from_ranks(byte_ranks() | {b"  ": 256}, "gpt2", {"<|end|>": 257})
     assert tokenizer.encode("a  <|end|>", "all") == [64, 256, 257]
     assert tokenizer.encode("a  b") == [64, 220, 220, 65]
 

@@ -238,6 +238,6 @@ def test_merges_may_be_written_as_strings(tmp_path):
 
 def test_ids_need_not_begin_at_zero():
     ranks = {token: rank + 2 for token, rank in byte_ranks().items()} | {b"ab": 258}
-    tokenizer = BPETokenizer._of("gpt2", ranks, {"<s>": 0, "</s>": 1})
+    tokenizer = BPETokenizer.from_ranks(ranks, "gpt2", {"<s>": 0, "</s>": 1})
     assert tokenizer.encode("<s>ab</s>", "all") == [0, 258, 1]
     assert tokenizer.vocab_size == 259

@@ -223,12 +223,21 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         ranks = {bpe_files.from_visible(token): rank for token, rank in state["ranks"].items()}
-        return cls._of(state["pattern"], ranks, state["special_tokens"])
+        return cls.from_ranks(ranks, state["pattern"], state["special_tokens"])
 
     @classmethod
-    def _of(cls, pattern: str, ranks: dict[bytes, int], special_tokens: dict[str, int]) -> Self:
+    def from_ranks(
+        cls,
+        ranks: Mapping[bytes, int],
+        pattern: str = "gpt2",
+        special_tokens: Mapping[str, int] | None = None,
+    ) -> Self:
+        """Build a tokenizer from each token's bytes and id, smaller ids being fused first.
+
+        Raises:   ValueError when a byte has no id, or an id two tokens
+        """
         tokenizer = cls(pattern)
-        tokenizer._set_vocabulary(ranks, special_tokens)
+        tokenizer._set_vocabulary(dict(ranks), dict(special_tokens or {}))
         return tokenizer
 
     @classmethod
@@ -242,7 +251,7 @@ class BPETokenizer(Tokenizer):
         Raises:   ValueError when the file is damaged or cut short
         """
         ranks, special = bpe_files.read_tiktoken(path, pattern, special_tokens)
-        return cls._of(pattern, ranks, special)
+        return cls.from_ranks(ranks, pattern, special)
 
     @classmethod
     def from_gpt2(cls, encoder_path: str | Path, vocab_path: str | Path) -> Self:
@@ -250,7 +259,8 @@ class BPETokenizer(Tokenizer):
 
         Raises:   ValueError when one is damaged or they do not belong together
         """
-        return cls._of("gpt2", *bpe_files.read_gpt2(encoder_path, vocab_path))
+        ranks, special = bpe_files.read_gpt2(encoder_path, vocab_path)
+        return cls.from_ranks(ranks, "gpt2", special)
 
     def save_tokenizers(self, path: str | Path) -> None:
         """Write the tokenizer.json that the Rust library `tokenizers` loads."""
@@ -266,7 +276,7 @@ class BPETokenizer(Tokenizer):
         Raises:   ValueError for anything that this class could not encode identically
         """
         ranks, merges, pattern, special = bpe_files.read_tokenizers(path)
-        tokenizer = cls._of(pattern, ranks, special)
+        tokenizer = cls.from_ranks(ranks, pattern, special)
         if tokenizer.merges != merges:
             raise ValueError(
                 f"{path} lists its merges in another order than its ids, or merges that no "
