@@ -56,7 +56,7 @@
     .sb-attention table { width: 100%; font-size: 14px; }
     .sb-attention th { font-weight: 600; }
     .sb-attention td.sb-bar { width: 34%; text-align: left; }
-    .sb-attention .sb-fill { height: 12px; border-radius: 2px; min-width: 1px; }
+    .sb-attention .sb-fill { height: 12px; border-radius: 2px; }
     .sb-attention input[type=checkbox] { width: 24px; height: 24px; vertical-align: middle; }
     .sb-attention label { display: inline-flex; gap: 6px; align-items: center; min-height: 28px; }
     .sb-attention .sb-result { margin: 8px 0 0; font-variant-numeric: tabular-nums; }`;
@@ -71,7 +71,7 @@
     const tokens = data.tokens.map((token, i) => ({ ...token, colour: `var(--sb-${(i % 8) + 1})` }));
     const start = () => ({
       query: [...data.query], keys: tokens.map((token) => [...token.key]),
-      scale: true, temperature: 1, causal: false, position: tokens.length - 1,
+      scale: data.scale !== false, temperature: 1, causal: false, position: tokens.length - 1,
     });
     let state = start();
     const id = (name) => `sb-attention-${name}`;
@@ -81,7 +81,7 @@
       "aria-label": "A plane with one query and several keys that can be moved" });
     const zero = el("line", { stroke: "var(--sb-muted)", "stroke-dasharray": "4 4" });
     const zeroLabel = el("text", { "text-anchor": "middle" }, "score 0");
-    svg.append(grid(el), zero, el("g", { class: "sb-faint" }, zeroLabel));
+    svg.append(grid(el, data.axes || ["", ""]), zero, el("g", { class: "sb-faint" }, zeroLabel));
     const arrows = [...tokens.map((t) => arrow(el, t.colour, 2)), arrow(el, "var(--sb-ink)", 3.5)];
     svg.append(...arrows.map((parts) => parts.group));
     const handles = [...tokens.map((token, i) => handle(`key of ${token.name}`, token.name, token.colour,
@@ -139,13 +139,16 @@
     const position = el("select", { id: id("position") },
       ...tokens.map((token, i) => el("option", { value: i }, `${i + 1}: ${token.name}`)));
     position.addEventListener("change", () => { state.position = Number(position.value); draw(); });
-    const reset = el("button", { type: "button", onclick: () => { state = start(); draw(); } }, "Start again");
+    const reset = el("button", { type: "button", onclick: () => { state = start(); draw(); } },
+      "Start again");
     const rows = tokens.map((token) => ({ score: el("td", {}), weight: el("td", {}),
       bar: el("div", { class: "sb-fill", style: `background:${token.colour}` }) }));
     const cells = (token, i) => el("tr", {}, el("th", { scope: "row" }, token.name), rows[i].score,
       rows[i].weight, el("td", { class: "sb-bar" }, rows[i].bar), el("td", {}, String(token.value)));
-    const heads = ["token", "score", "weight", "share", "value"].map((name) => el("th", { scope: "col" }, name));
-    const tableBox = el("div", { class: "sb-scroll", tabindex: 0, role: "region", "aria-label": "scores and weights" },
+    const heads = ["word", "score", "weight", "share", "value"]
+      .map((name) => el("th", { scope: "col" }, name));
+    const tableBox = el("div", { class: "sb-scroll", tabindex: 0, role: "region",
+      "aria-label": "scores and weights" },
       el("table", {}, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...tokens.map(cells))));
     const result = el("p", { class: "sb-result", "aria-live": "polite" });
     const lane = valueLine(el, tokens);
@@ -193,8 +196,11 @@
       }
       // the area of a key's dot is its weight
       parts.dot.setAttribute("r", isQuery ? 6 : 4 + 11 * Math.sqrt(weight));
-      parts.text.setAttribute("x", Math.min(SIZE - 24, Math.max(24, place.cx)));
-      parts.text.setAttribute("y", place.cy < 34 ? place.cy + 30 : place.cy - 19);
+      // the label stands outward of the tip, or above it when the vector is short
+      const length = Math.hypot(x, y);
+      const [along, up] = length > 0.3 ? [x / length, y / length] : [0, 1];
+      parts.text.setAttribute("x", Math.min(SIZE - 22, Math.max(22, place.cx + 27 * along)));
+      parts.text.setAttribute("y", Math.min(SIZE - 6, Math.max(12, place.cy - 22 * up + 4)));
       parts.group.setAttribute("opacity", visible ? 1 : 0.3);
       parts.group.setAttribute("aria-valuenow", x.toFixed(2));
       parts.group.setAttribute("aria-valuetext", `${x.toFixed(2)}, ${y.toFixed(2)}`);
@@ -218,7 +224,7 @@
     element.replaceChildren(box);
   }
 
-  function grid(el) {
+  function grid(el, axes) {
     const group = el("g", { class: "sb-faint", "aria-hidden": "true" });
     for (let i = -LIMIT; i <= LIMIT; i++) {
       const line = { stroke: "var(--sb-line)", "stroke-width": i === 0 ? 1.5 : 0.5 };
@@ -226,6 +232,8 @@
         el("line", { y1: toY(i), y2: toY(i), x1: toX(-LIMIT), x2: toX(LIMIT), ...line }));
       if (i !== 0) group.append(el("text", { x: toX(i) + 2, y: toY(0) + 11 }, String(i)));
     }
+    group.append(el("text", { x: toX(LIMIT), y: toY(0) + 25, "text-anchor": "end" }, axes[0]),
+      el("text", { x: toX(0) + 5, y: toY(LIMIT) + 10 }, axes[1]));
     return group;
   }
 
