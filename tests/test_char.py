@@ -89,6 +89,14 @@ def test_text_that_spells_the_unknown_token_stays_text():
     assert 0 not in tokenizer.encode("<unk>")
 
 
+def test_the_unknown_token_may_be_special_too():
+    tokenizer = CharTokenizer().train("ab", special_tokens=["<unk>"])
+    assert tokenizer.tokens == ["<unk>", "a", "b"]
+    assert tokenizer.encode("a<unk>c", allowed_special="all") == [1, 0, 0]
+    with pytest.raises(ValueError, match="spells the special token '<unk>'"):
+        tokenizer.encode("a<unk>")
+
+
 @pytest.mark.parametrize("unknown", ["unk", "error"])
 def test_saved_and_loaded_it_is_the_same(tmp_path, unknown):
     tokenizer = CharTokenizer(unknown).train("é\n\u2028\x00漢😀", special_tokens=["<|end|>"])

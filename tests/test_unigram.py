@@ -265,6 +265,14 @@ def test_special_tokens():
     assert tokenizer.decode(plain) == "x<|z|>"
 
 
+def test_the_unknown_token_may_be_special_too():
+    tokenizer = UnigramTokenizer(byte_fallback=False).train("ab ab", 20, special_tokens=["<unk>"])
+    assert tokenizer.special_tokens == {"<unk>": 0}
+    assert tokenizer.encode("zz")[-1] == 0
+    with pytest.raises(ValueError, match="spells the special token"):
+        tokenizer.encode("<unk>")
+
+
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     tokenizer = UnigramTokenizer(space_prefix=False)
     tokenizer.train("käse 漢字\u2028 \x00" * 4, 290, special_tokens=["<s>"])

@@ -191,6 +191,14 @@ def test_special_tokens():
     assert tokenizer.encode_ordinary("PAD") == [2, 3]
 
 
+def test_the_unknown_token_may_be_special_too():
+    tokenizer = WordPieceTokenizer().train("ab ab", 20, special_tokens=["[UNK]", "[SEP]"])
+    assert tokenizer.special_tokens == {"[UNK]": 0, "[SEP]": tokenizer.vocab_size - 1}
+    assert tokenizer.encode("zz") == [0]
+    with pytest.raises(ValueError, match="spells the special token"):
+        tokenizer.encode("[UNK]")
+
+
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     tokenizer = WordPieceTokenizer(unknown="<?>", prefix="@@", max_word_chars=7)
     tokenizer.train("käse käse käse 漢字 漢字", 40, special_tokens=["<s>"])

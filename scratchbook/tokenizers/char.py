@@ -76,10 +76,11 @@ class CharTokenizer(Tokenizer):
 
     def _set_vocabulary(self, characters: str, special: Collection[str]) -> None:
         unknown = [UNKNOWN] if self.unknown == "unk" else []
-        self.tokens = [*unknown, *characters, *special]
-        first = len(unknown)
-        self._id_of = {character: first + i for i, character in enumerate(characters)}
-        self.special_tokens = {t: first + len(characters) + i for i, t in enumerate(special)}
+        # dict.fromkeys: `<unk>` may be asked for as a special token, and is then the same one
+        self.tokens = list(dict.fromkeys([*unknown, *characters, *special]))
+        ids = {token: token_id for token_id, token in enumerate(self.tokens)}
+        self._id_of = {character: ids[character] for character in characters}
+        self.special_tokens = {token: ids[token] for token in special}
 
     @property
     def vocab_size(self) -> int:

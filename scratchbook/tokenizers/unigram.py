@@ -94,7 +94,9 @@ class UnigramTokenizer(Tokenizer):
         if not words:
             raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
         learned = learn_pieces(words, room, required=SPACE)
-        self._set_vocabulary([*reserved, *learned, *((token, 0.0) for token in special)], special)
+        # `<unk>` may be asked for as a special token, and is then the same one.
+        added = [(token, 0.0) for token in special if token != UNKNOWN]
+        self._set_vocabulary([*reserved, *learned, *added], special)
         return self
 
     def _reserved(self) -> list[tuple[str, float]]:

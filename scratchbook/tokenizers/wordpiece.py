@@ -98,7 +98,8 @@ class WordPieceTokenizer(Tokenizer):
         if not words:
             raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
         pieces = learn_pieces(words, room, score, self.prefix)
-        self._set_vocabulary([self.unknown, *pieces, *special], special)
+        # dict.fromkeys: the unknown token may be asked for as a special one, and is then the same.
+        self._set_vocabulary(list(dict.fromkeys([self.unknown, *pieces, *special])), special)
         return self
 
     def _set_vocabulary(self, pieces: list[str], special: Collection[str]) -> None:
@@ -112,7 +113,7 @@ class WordPieceTokenizer(Tokenizer):
         self.pieces = pieces
         self.special_tokens = {token: ids[token] for token in special}
         # Special tokens are found before words are cut, and never by spelling them in a word.
-        self._id_of = {p: i for p, i in ids.items() if p not in self.special_tokens}
+        self._id_of = {p: i for p, i in ids.items() if p == self.unknown or p not in special}
         self._longest = max(map(len, self._id_of))
 
     @property
