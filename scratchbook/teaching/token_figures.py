@@ -208,8 +208,10 @@ def sweep_panels(sweep: Sweep) -> None:
             found = [[scale * v for v in sweep.values(name, size, budget)] for size in sweep.sizes]
             middle = np.array([np.mean(v) for v in found])
             low, high = (np.array([pick(v) for v in found]) for pick in (min, max))
-            ax.errorbar(sweep.sizes, middle, yerr=[middle - low, high - middle], fmt="o-", ms=4,
-                        capsize=3, color=colour, label=f"{budget / 1e9:,.0f} GFLOP")
+            # the mean of equal numbers may differ from them in the last digit
+            spread = np.maximum([middle - low, high - middle], 0)
+            ax.errorbar(sweep.sizes, middle, yerr=spread, fmt="o-", ms=4, capsize=3, color=colour,
+                        label=f"{budget / 1e9:,.0f} GFLOP")
         if len(budgets) > 1:
             ax.legend()
         _log_sizes(ax, sweep.sizes)
@@ -265,8 +267,8 @@ def price_dots(prices: Mapping[str, Mapping[str, Sequence[float]]], order: str) 
     for i, (title, found) in enumerate(prices.items()):
         rows = np.arange(len(languages)) + 0.16 * ((len(prices) - 1) / 2 - i)
         ratio, low, high = (np.array([found[name][k] for name in languages]) for k in range(3))
-        ax.errorbar(ratio, rows, xerr=[ratio - low, high - ratio], fmt="osD^v"[i % 5], ms=5,
-                    lw=1.2, color=palette()[i], label=title)
+        ax.errorbar(ratio, rows, xerr=np.maximum([ratio - low, high - ratio], 0), ms=5, lw=1.2,
+                    fmt="osD^v"[i % 5], color=palette()[i], label=title)
     ax.axvline(1, color=GREY, lw=1, ls="--")
     ax.set_yticks(range(len(languages)), languages)
     ax.set(xscale="log", xlabel="tokens for the same sentences, English = 1")
@@ -283,10 +285,49 @@ def price_dots(prices: Mapping[str, Mapping[str, Sequence[float]]], order: str) 
 # what the run found --------------------------------------------------------------------------
 
 
-def speeds(numbers: dict | None) -> None:
-    """The recorded speeds of the implementations, as a table beside what had been claimed."""
-    if numbers is not None:
-        raise NotImplementedError
+# Tokens per second that the project's first README stated without a measurement; its third row
+# was minbpe, whose encoder is the textbook one that the benchmark calls naive.
+CLAIMED = {"tiktoken": 50_000, "naive": 35_000, "tokenizers": 25_000}
+
+
+def speeds(numbers: Mapping | None) -> None:
+    """The recorded speeds of the implementations, beside what had been claimed for three."""
+    if numbers is None:
+        return
+    rows = []
+    for row in numbers["rows"]:
+        rate = row.get("tokens_per_second")
+        claim = CLAIMED.get(row["who"]) if rate else None
+        rows.append({
+            "task": row["task"],
+            "by": row["who"] + (" (extrapolated)" if row["extrapolated"] else ""),
+            "CPU seconds": f"{row['seconds']:,.2f}",
+            "fastest to slowest": f"{row['fastest']:,.2f} to {row['slowest']:,.2f}"
+            if row["runs"] > 1 else "one run",
+            "MB/s": f"{row['megabytes_per_second']:,.3g}",
+            "tokens/s": f"{rate:,}" if rate else "",
+            "claimed tokens/s": f"{claim:,} ({_factor(rate / claim)})" if claim else ""})
+    table(rows, caption="Medians of several runs on one thread")
+    print(*_race_lines(numbers["ratios"]), sep="\n")
+
+
+def _factor(ratio: float) -> str:
+    return f"measured {ratio:.0f} times that" if ratio >= 2 else f"measured {ratio:.2g} times that"
+
+
+def _race_lines(ratios: Mapping[str, float]) -> list[str]:
+    """The ratios as sentences: within a tenth of each other is a draw."""
+    lines = []
+    for name, ratio in ratios.items():
+        task, other = name.split(": ours / ")
+        if 1 / 1.1 < ratio < 1.1:
+            said = f"no clear difference from {other}"
+        elif ratio > 1:
+            said = f"{ratio:,.1f} times as fast as {other}"
+        else:
+            said = f"{1 / ratio:,.1f} times slower than {other}"
+        lines.append(f"{task}: the package is {said}")
+    return lines
 
 
 def insights(sweep: Sweep, prices: Mapping, share_touched: float, times_faster: float) -> None:
