@@ -127,7 +127,7 @@
     .sb-tokens .sb-new { outline: 2px solid var(--sb-ink); }`;
 
   const SAMPLES = [
-    ["Prose", "Tokenization isn't glamorous, but unhappiness often starts there."],
+    ["Prose", "Tokenization isn't glamorous, but unhappiness often begins there: 1234567 times."],
     ["Numbers", "127 + 677 = 804, and 1275 + 6773 = 8048."],
     ["Code", "def area(radius):\n    return 3.14159 * radius ** 2\n"],
     ["Scripts", "Hello, Привет, Γειά, नमस्ते, 你好, こんにちは"],
