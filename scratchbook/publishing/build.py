@@ -90,11 +90,17 @@ def prune(site: Path) -> None:
 
 
 def tidy(page: Path) -> None:
-    """Give folded cells the name that they show: myst-nb labels each "Toggle hidden content"."""
+    """Mend what hinders screen readers in the HTML of myst-nb and docutils.
+
+    A folded cell is called by what it shows, not "Toggle hidden content"; a bibliography is
+    no ARIA list, whose children could be list items only.
+    """
     text = page.read_text(encoding="utf-8")
-    named = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
-    if named != text:
-        page.write_text(named, encoding="utf-8")
+    mended = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    mended = mended.replace('<div role="list" class="citation-list">',
+                            '<div class="citation-list">')
+    if mended != text:
+        page.write_text(mended, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def verdict(claim: Claim, value: float | None) -> str:
         return CONFIRMED
     if claim.rule in ("at least", "at most"):
         return REFUTED
-    nearest = low if value < low else high
+    nearest = min(claim.stated, key=lambda stated: abs(stated - value))
     if value <= 0 or nearest <= 0:
         return REFUTED
     factor = max(value / nearest, nearest / value)

@@ -9,8 +9,8 @@ import importlib
 import re
 
 # a label starts a line: one of the known words, or any short words set off by two spaces
-_LABEL = re.compile(r"^((?:Shapes|Raises|Paper|Chapter|Returns)(?=: )|[A-Z][a-z]+(?: [a-z]+)?(?=:  ))"
-                    r":\s+(.*)$")
+_LABEL = re.compile(r"^((?:Shapes|Raises|Paper|Chapter|Returns)(?=: )"
+                    r"|[A-Z][a-z]+(?: [a-z]+)?(?=:  )):\s+(.*)$")
 _CHAPTER = re.compile(r"\bchapters/(\w+)\.ipynb")
 _ARXIV = re.compile(r"\barXiv:(\d{4}\.\d{4,5})")
 _MARKUP = re.compile(r"([*|]|(?<=\w)_(?=\W|$))")

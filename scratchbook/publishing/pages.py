@@ -59,7 +59,14 @@ def number_of(root: Path, rest: str) -> str:
         if step not in value:
             raise ValueError(f"result {name!r} has no {key!r}: {step!r} is missing")
         value = value[step]
-    return format(value, form[0] if form else "")
+    return _scientific(value, form[0]) if form and form[0].endswith("e") else format(value, *form)
+
+
+def _scientific(value: float, form: str) -> str:
+    if value == 0:
+        return "0"
+    digits, _, power = format(value, form).partition("e")
+    return f"{digits} × 10<sup>{int(power)}</sup>"
 
 
 def parity_table(root: Path) -> str:
@@ -76,7 +83,7 @@ def parity_table(root: Path) -> str:
 
 
 def _error(value: float) -> str:
-    return "exact" if value == 0 else f"{value:.1e}"
+    return "exact" if value == 0 else _scientific(value, ".1e")
 
 
 def data_table(root: Path) -> str:

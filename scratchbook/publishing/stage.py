@@ -23,9 +23,10 @@ EXECUTED = Path("build/executed")  # chapters after papermill, see publishing/ex
 MOVED = {"book/index.md": "index.md"}
 STAMP = ".sources"
 
-_CODE = r"(?ms)^(?P<fence>`{3,}|~{3,})(?!\{).*?^(?P=fence)[^\S\n]*$|`+[^`\n]+`+"
-_LINK = r"(?P<open>\]\()(?P<target>[^()\s]+)(?P<close>(?:\s+\"[^\"]*\")?\))"
-_TOKENS = re.compile(f"{_CODE}|{_LINK}")
+_FENCE = re.compile(r"\s*(?P<marks>`{3,}|~{3,})(?P<info>.*)")
+_SPOKEN = re.compile(r"\{(?!raw|code|math)")   # directives whose content is Markdown again
+_LINK = re.compile(r"`+[^`\n]+`+|(?P<open>\]\()(?P<target>[^()\s]+)"
+                   r"(?P<close>(?:\s+\"[^\"]*\")?\))")
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,17 @@ def rewrite_links(text: str, resolve) -> str:
         if target is None or re.match(r"[a-z]+:|#|/", target):
             return match[0]
         return match["open"] + resolve(target) + match["close"]
-    return _TOKENS.sub(one, text)
+
+    out: list[str] = []
+    fences: list[tuple[str, bool]] = []   # what closes each open block, and whether it is code
+    for line in text.splitlines(keepends=True):
+        fence = _FENCE.match(line)
+        if fence and fences and fence["marks"] == fences[-1][0] and not fence["info"].strip():
+            fences.pop()
+        elif fence and not (fences and fences[-1][1]):
+            fences.append((fence["marks"], not _SPOKEN.match(fence["info"])))
+        out.append(line if fence or (fences and fences[-1][1]) else _LINK.sub(one, line))
+    return "".join(out)
 
 
 def link_resolver(root: Path, source: str, staged: str, listed: list[str]):

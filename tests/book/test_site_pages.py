@@ -1,0 +1,230 @@
+"""Generated tables say what the recorded results say, twice the same, and mark what is stale."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scratchbook.publishing import claims, pages, routes
+from scratchbook.publishing.claims import Claim, verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", sorted(pages.GENERATORS))
+def test_a_page_regenerates_identically(name: str):
+    assert pages.GENERATORS[name](ROOT) == pages.GENERATORS[name](ROOT)
+
+
+def test_an_unknown_mark_lists_the_known_ones():
+    with pytest.raises(ValueError, match="there are: .*claims"):
+        pages.fill("<!-- generated: nonsense -->", ROOT, "")
+
+
+def fake(tmp_path: Path, numbers: dict, depends=(), fingerprint: str = "x") -> Path:
+    folder = tmp_path / "book" / "results"
+    folder.mkdir(parents=True)
+    machine = {"system": "S", "device": "cpu", "threads": 1, "versions": {}}
+    content = {"name": "demo", "numbers": numbers, "depends": list(depends), "date": "2026-01-02",
+               "fingerprint": fingerprint, "command": "make demo", "environment": machine}
+    (folder / "demo.json").write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path
+
+
+def test_numbers_in_prose_come_from_results(tmp_path: Path):
+    root = fake(tmp_path, {"a": {"b": 0.000123}, "zero": 0.0, "count": 12345})
+    text = ("<!-- number: demo a.b .1e -->, <!-- number: demo zero .0e -->, "
+            "<!-- number: demo count , -->")
+    assert pages.fill(text, root, "") == "1.2 × 10<sup>-4</sup>, 0, 12,345"
+
+
+def test_a_missing_number_is_an_error(tmp_path: Path):
+    root = fake(tmp_path, {"a": 1})
+    with pytest.raises(ValueError, match="'b' is missing"):
+        pages.number_of(root, "demo b")
+    with pytest.raises(ValueError, match="not recorded"):
+        pages.number_of(root, "other a")
+
+
+def test_a_result_whose_code_changed_is_marked(tmp_path: Path):
+    from scratchbook.teaching.results import fingerprint
+
+    depends = ["scratchbook.runtime"]
+    fresh = fake(tmp_path / "fresh", {}, depends, fingerprint(depends))
+    stale = fake(tmp_path / "stale", {}, depends, "something else")
+    assert "current" in pages.results_table(fresh)
+    assert "stale" in pages.results_table(stale)
+
+
+def claim(rule: str, *stated: float, **more) -> Claim:
+    return Claim("c", "it is so", "folklore", rule, list(stated), "u", "demo", "a.b", "make demo",
+                 **more)
+
+
+@pytest.mark.parametrize(("given", "value", "expected"), [
+    (claim("value", 100), 105, "confirmed"),
+    (claim("value", 100), 150, "off by a factor of 1.5"),
+    (claim("value", 100), 50, "off by a factor of 2.0"),
+    (claim("value", 100), 1000, "refuted"),
+    (claim("value", 100), 9, "refuted"),
+    (claim("value", 100, tolerance=2.0), 190, "confirmed"),
+    (claim("between", 3, 4), 3.5, "confirmed"),
+    (claim("between", 3, 4), 6, "off by a factor of 1.5"),
+    (claim("at least", 10), 10, "confirmed"),
+    (claim("at least", 10), 9.9, "refuted"),
+    (claim("at most", 10), 11, "refuted"),
+    (claim("value", 100), None, "not measured yet"),
+])
+def test_the_rule_of_verdicts(given: Claim, value: float | None, expected: str):
+    assert verdict(given, value) == expected
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="rules are value"):
+        claim("feels right", 1)
+    with pytest.raises(ValueError, match="two numbers"):
+        claim("between", 1)
+
+
+def test_a_claim_reads_its_number(tmp_path: Path):
+    root = fake(tmp_path, {"a": {"b": 7}})
+    assert claims.measured(root, claim("value", 1)) == 7
+    assert claims.measured(tmp_path / "nowhere", claim("value", 1)) is None
+
+
+def test_every_claim_is_answered_or_says_how():
+    text = claims.ledger(ROOT)
+    found = claims.read_claims(ROOT)
+    assert len({c.id for c in found}) == len(found)
+    for c in found:
+        assert c.said in text
+        if claims.measured(ROOT, c) is None:
+            assert f"`{c.command}`" in text
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    (1_280_123, "1,280,000"), (0.01234, "0.0123"), (12, "12"), (3.456, "3.46"), (999.9, "1,000"),
+    (0, "0")])
+def test_three_digits(value: float, shown: str):
+    assert claims.number(value) == shown
+
+
+def test_parity_rows_are_within_what_they_allow():
+    for path in (ROOT / "book" / "results" / "parity").glob("*.json"):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        assert row["error"] <= row["bound"], path.name
+        assert (ROOT / "tests" / row["test"].split("::")[0]).is_file(), path.name
+
+
+def test_every_download_of_the_registry_is_on_the_page():
+    import tomllib
+
+    registry = tomllib.loads((ROOT / "data/registry.toml").read_text(encoding="utf-8"))
+    table = pages.data_table(ROOT)
+    assert all(f"`{name}`" in table for name in registry)
+    assert all(entry["licence"] in table for entry in registry.values())
+
+
+# --- routes --------------------------------------------------------------------------------------
+
+def cell_hours(table: str) -> list[float]:
+    """The last column of a Markdown table, the total last."""
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return [float(row[-1].strip("* ")) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["weeks", "phases", "mac"])
+def test_hours_of_a_route_add_up(name: str):
+    *parts, total = cell_hours(pages.GENERATORS[name](ROOT))
+    assert sum(parts) == total
+
+
+def test_the_course_adds_up():
+    known = routes.chapters(ROOT)
+    rows = [line.strip("| ").split(" | ") for line in routes.parts_table(ROOT).splitlines()[2:]]
+    for column, wanted in ((2, [p.reading for p in known.values()]),
+                           (3, [p.exercises for p in known.values()])):
+        shown = [float(row[column].strip("* ")) for row in rows]
+        assert shown[:-1] == wanted and sum(wanted) == shown[-1]
+
+
+def test_routes_name_chapters_of_the_plan_in_order():
+    plan, known = routes.read_plan(ROOT), routes.chapters(ROOT)
+    order = list(known)
+    for approach in plan["approach"]:
+        places = [order.index(step) for step in approach["steps"]]
+        assert places == sorted(places), approach["title"]
+    assert len(plan["approach"]) == 5
+    for kind in ("week", "phase", "mac"):
+        steps = [step for row in plan[kind] for step in row["steps"]]
+        assert set(steps) <= set(order) and len(steps) == len(set(steps)), kind
+
+
+def test_twelve_weeks_and_four_phases():
+    plan = routes.read_plan(ROOT)
+    assert [row["weeks"] for row in plan["week"]] == [str(n) for n in range(1, 13)]
+    assert [row["weeks"] for row in plan["phase"]] == [[2, 4], [3, 6], [4, 8], [4, 8]]
+    covered = {step for row in plan["phase"] for step in row["steps"]}
+    assert covered == set(routes.chapters(ROOT)), "the four phases are the whole course"
+
+
+def test_the_budget_adds_up():
+    table = routes.mac_budget(ROOT)
+    prices = [int(n) for n in re.findall(r"\| (\d+) \|", table)]
+    first, later = re.search(r"\*\*(\d+), (\d+)\*\*", table).groups()
+    assert int(first) == sum(prices) and int(later) == prices[-1]
+
+
+def test_planned_chapters_are_marked_and_written_ones_linked():
+    table = routes.parts_table(ROOT)
+    for planned in routes.chapters(ROOT).values():
+        line = next(row for row in table.splitlines() if f" {planned.number} " in row
+                    or f"[{planned.number} " in row)
+        assert ("coming" in line) != planned.exists
+        assert (f"chapters/{planned.file}.ipynb" in line) == planned.exists
+
+
+# --- glossary and bibliography --------------------------------------------------------------
+
+GLOSSARY = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"{py:obj}`(scratchbook[\w.]+)`", GLOSSARY))))
+def test_terms_marked_impl_name_something_importable(name: str):
+    home, _, attribute = name.rpartition(".")
+    assert hasattr(importlib.import_module(home), attribute), name
+
+
+def test_every_impl_mark_is_followed_by_an_object():
+    assert len(re.findall(r"\*impl:\*", GLOSSARY)) == len(
+        re.findall(r"\*impl:\*\s+{py:obj}`scratchbook[\w.]+`", GLOSSARY))
+
+
+def test_terms_are_sorted_and_unique():
+    body = GLOSSARY.split("```{glossary}\n")[1].split("```")[0]
+    terms = [line for line in body.splitlines() if line and not line.startswith(" ")]
+    assert terms == sorted(terms, key=str.casefold) and len(terms) == len(set(terms))
+
+
+def cited_keys() -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")]
+    for path in (ROOT / "chapters").glob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        texts += ["".join(cell["source"]) for cell in notebook["cells"]
+                  if cell["cell_type"] == "markdown"]
+        papers = notebook["metadata"].get("scratchbook", {}).get("papers", [])
+        texts += [f"{{cite}}`{key}`" for key in papers]
+    found = re.findall(r"{cite(?::\w+)?}`([^`]+)`", "\n".join(texts))
+    return {key.strip() for keys in found for key in keys.split(",")}
+
+
+def test_every_entry_of_the_bibliography_is_cited_and_every_citation_is_there():
+    from pybtex.database import parse_file
+
+    entries = parse_file(str(ROOT / "book" / "references.bib")).entries
+    assert set(entries) == cited_keys()
+    for key, entry in entries.items():
+        assert "year" in entry.fields and "title" in entry.fields and entry.persons["author"], key

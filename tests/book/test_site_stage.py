@@ -1,0 +1,118 @@
+"""Staging: sources stay as they are, links follow what moved, badges point at the Colab copies."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scratchbook.publishing import stage
+from scratchbook.publishing.stage import Address, dress_chapter, link_resolver, rewrite_links
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTED = ["book/index", "book/notation", "chapters/01_tokenization"]
+CHAPTER = "chapters/01_tokenization.ipynb"
+HERE = Address("https://example.org/a/b", "main")
+
+
+def resolver(source: str):
+    staged = stage.MOVED.get(source, source)
+    return link_resolver(ROOT, source, staged, LISTED)
+
+
+@pytest.mark.parametrize(("source", "link", "expected"), [
+    ("book/index.md", "notation.md", "book/notation.md"),
+    ("book/index.md", "../chapters/01_tokenization.ipynb", "chapters/01_tokenization.ipynb"),
+    ("book/notation.md", "index.md#top", "../index.md#top"),
+    (CHAPTER, "../book/notation.md", "../book/notation.md"),
+    (CHAPTER, "01_tokenization.ipynb", "../chapters/01_tokenization.ipynb"),
+    (CHAPTER, "no_such_file.md", "no_such_file.md"),
+])
+def test_links_follow_what_moved(source: str, link: str, expected: str):
+    assert resolver(source)(link) == expected
+
+
+def test_links_to_other_files_lead_to_the_repository():
+    link = resolver("chapters/01_tokenization.ipynb")("../scratchbook/runtime.py")
+    assert link == Address.read(ROOT).blob("scratchbook/runtime.py")
+
+
+def test_code_and_outside_links_are_left_alone():
+    text = ("[a](b.md) `x[0](y)` [c](https://d.org/e) [f](#g)\n```python\nh[i](j)\n```\n"
+            '![k](l.png "title")\n')
+    seen = []
+    rewrite_links(text, lambda target: seen.append(target) or target)
+    assert seen == ["b.md", "l.png"]
+
+
+def test_links_after_a_block_are_seen():
+    text = "```{raw} html\n[a](b)\n```\n[c](d.md)\n```sh\n[e](f)\n```\n[g](h.md)\n"
+    seen = []
+    rewrite_links(text, lambda target: seen.append(target) or target)
+    assert seen == ["d.md", "h.md"]
+
+
+def test_directives_are_no_code():
+    text = "```{admonition} Look\n[a](b.md)\n```\n"
+    assert "moved.md" in rewrite_links(text, lambda target: "moved.md")
+
+
+def notebook() -> dict:
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# 01 · Title\n", "\n", "Text."]},
+        {"cell_type": "code", "metadata": {"tags": ["solution", "hide-cell"]}, "source": "1",
+         "outputs": [], "execution_count": 1}]
+    passport = {"budget_seconds": {"full": 700, "quick": 45}, "memory_mb": 300,
+                "downloads_mb": {"quick": 0, "full": 0}, "papers": ["gage1994bpe"]}
+    return {"cells": cells, "metadata": {"scratchbook": passport}}
+
+
+def test_a_chapter_gets_its_badge_and_its_card_below_the_title():
+    original = notebook()
+    dressed = dress_chapter(original, "chapters/01_tokenization.ipynb", HERE, lambda t: t)
+    lines = [line for line in dressed["cells"][0]["source"].splitlines() if line]
+    assert lines[0] == "# 01 · Title" and lines[-1] == "Text."
+    assert "colab/01_tokenization.ipynb" in lines[1] and "_static/colab.svg" in lines[1]
+    assert ": 45 s quick, 12 min full" in lines
+    assert ": {cite}`gage1994bpe`" in lines
+    assert original == notebook(), "the source was changed"
+
+
+def test_a_solution_is_folded_under_its_name():
+    dressed = dress_chapter(notebook(), "chapters/01_x.ipynb", HERE, lambda t: t)
+    assert dressed["cells"][1]["metadata"]["mystnb"]["code_prompt_show"] == "Solution"
+
+
+def test_staging_changes_no_source():
+    before = stage.fingerprint(ROOT)
+    staged = stage.stage(ROOT)
+    assert stage.fingerprint(ROOT) == before, "a source was changed"
+    assert staged == ROOT / "build" / "site-src"
+    for name in ("index.md", "_toc.yml", "_config.yml", "book/references.bib"):
+        assert (staged / name).is_file(), name
+
+
+def test_staging_twice_changes_nothing():
+    """Unchanged files keep their times, so that Sphinx reads only what is new."""
+    staged = stage.stage(ROOT)
+    times = {path: path.stat().st_mtime_ns for path in staged.rglob("*") if path.is_file()}
+    stage.stage(ROOT)
+    assert times == {path: path.stat().st_mtime_ns for path in staged.rglob("*")
+                     if path.is_file()}
+
+
+def test_freshly_run_chapters_are_preferred(tmp_path: Path):
+    name = next((ROOT / "chapters").glob("*.ipynb")).name
+    content = json.loads((ROOT / "chapters" / name).read_text(encoding="utf-8"))
+    content["cells"][0]["source"] = "# A fresh run"
+    (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    try:
+        staged = stage.stage(ROOT, tmp_path)
+        text = (staged / "chapters" / name).read_text(encoding="utf-8")
+        assert "# A fresh run" in text
+    finally:
+        stage.stage(ROOT)
+
+
+def test_a_missing_page_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="book/nowhere"):
+        stage.find_source(tmp_path, "book/nowhere")
