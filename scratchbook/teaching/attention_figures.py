@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scratchbook.teaching.figures import figure_svg, palette
+from scratchbook.teaching.figures import INK, figure_svg, palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GREY = palette()[7]
 POWERS = (1, 3, 10, 32)
 
 
@@ -27,8 +26,9 @@ def plane_still(words: Sequence[str], k: Tensor, q: Tensor, weights: Sequence[fl
     for colour, word, (x, y) in zip(palette(), words, k.tolist(), strict=False):
         plane.annotate("", (x, y), (0, 0), arrowprops={"color": colour, "width": 1.5})
         plane.plot(x, y, "o", color=colour)
-        plane.text(x + 0.12, y + 0.15, word)
-    plane.annotate("", q.tolist(), (0, 0), arrowprops={"color": GREY, "width": 2.5})
+        side = "right" if x < 0 else "left"
+        plane.text(x + (-0.2 if x < 0 else 0.2), y, word, ha=side, va="center")
+    plane.annotate("", q.tolist(), (0, 0), arrowprops={"color": INK, "width": 2})
     plane.text(float(q[0]) + 0.1, float(q[1]) - 0.3, "query")
     plane.set(xlim=(-3, 3), ylim=(-3, 3), xlabel="noun", ylabel="verb", aspect="equal")
     bars.barh(words[::-1], weights[::-1], color=palette()[len(words) - 1 :: -1])
@@ -46,7 +46,7 @@ def plot_variance(sizes: Sequence[int], plain: Sequence[float],
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
-    ax.loglog(sizes, sizes, color=GREY, lw=1, ls=":", label="prediction: d")
+    ax.loglog(sizes, sizes, color=INK, lw=1, ls=":", label="prediction: d")
     ax.loglog(sizes, plain, "o", label="q · k")
     ax.loglog(sizes, scaled, "s", label="q · k / √d")
     ax.set(xlabel="head size d", ylabel="variance of the scores")
@@ -65,7 +65,7 @@ def plot_masks(masks: Mapping[str, Tensor]) -> tuple[Figure, str]:
     colours = ListedColormap(["#00000000", palette()[0]])
     figure, axes = plt.subplots(1, len(masks), figsize=(7.2, 2.6))
     for ax, (name, mask) in zip(axes, masks.items(), strict=True):
-        ax.pcolormesh(mask.int(), cmap=colours, vmin=0, vmax=1, edgecolors=GREY, linewidth=0.5)
+        ax.pcolormesh(mask.int(), cmap=colours, vmin=0, vmax=1, edgecolors=INK, linewidth=0.3)
         ax.set(xlabel="key", aspect="equal", xticks=[], yticks=[])
         ax.set_title(name, fontsize=9)
         ax.invert_yaxis()
@@ -82,7 +82,7 @@ def plot_maps(maps: Mapping[str, Tensor], letters: Sequence[str]) -> tuple[Figur
     figure, axes = plt.subplots(1, len(maps), figsize=(7.2, 3.6), layout="constrained")
     ticks = [position + 0.5 for position in range(len(letters))]
     for ax, (name, weights) in zip(axes, maps.items(), strict=True):
-        picture = ax.pcolormesh(weights, vmin=0, vmax=1)
+        picture = ax.pcolormesh(weights, vmin=0, vmax=1, edgecolors="face", linewidth=0.3)
         ax.set(title=name, xlabel="looked at", aspect="equal")
         ax.set_xticks(ticks, letters)
         ax.set_yticks(ticks, letters)
@@ -111,7 +111,7 @@ def plot_perplexity(curves: Mapping[str, Sequence[Sequence[float]]],
         ends.append(f"{name}: ends at {min(last):.2f} to {max(last):.2f}.")
     steps = 10 * len(line)
     for level in levels:
-        ax.axhline(level, color=GREY, ls=":", lw=1)
+        ax.axhline(level, color=INK, ls=":", lw=1)
         ax.text(steps, level * 1.06, f"{level:.2f}", ha="right")
     _perplexity_axis(ax, "training step")
     return figure, f"Perplexity over {steps} training steps. " + " ".join(ends)
@@ -127,12 +127,12 @@ def plot_by_position(perplexity: Mapping[str, Tensor]) -> tuple[Figure, str, str
         ax.semilogy(range(1, len(values) + 1), values, "o-", ms=4, lw=1, color=colour, label=name)
         found.append(f"{name}: {float(values[:-1].min()):.2f} to {float(values[:-1].max()):.2f} "
                      f"before the last position, {float(values[-1]):.1f} there")
-    _perplexity_axis(ax, "position in the text")
+    _perplexity_axis(ax, "position in the text", legend="center")
     caption = "; ".join(found) + "."
     return figure, f"Perplexity by position. {caption}", caption[0].upper() + caption[1:]
 
 
-def _perplexity_axis(ax, xlabel: str) -> None:
+def _perplexity_axis(ax, xlabel: str, legend: str = "center right") -> None:
     ax.set(xlabel=xlabel, ylabel="perplexity", yticks=POWERS, yticklabels=POWERS)
     ax.minorticks_off()
-    ax.legend(loc="center right")
+    ax.legend(loc=legend)

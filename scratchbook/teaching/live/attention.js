@@ -56,6 +56,7 @@
     .sb-attention table { width: 100%; font-size: 14px; }
     .sb-attention th { font-weight: 600; }
     .sb-attention td.sb-bar { width: 34%; text-align: left; }
+    .sb-attention th:nth-child(4) { text-align: left; }
     .sb-attention .sb-fill { height: 12px; border-radius: 2px; }
     .sb-attention input[type=checkbox] { width: 24px; height: 24px; vertical-align: middle; }
     .sb-attention label { display: inline-flex; gap: 6px; align-items: center; min-height: 28px; }
