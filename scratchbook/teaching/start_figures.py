@@ -41,7 +41,7 @@ def pair_map(probs: torch.Tensor, letters: Sequence[str], rows: Sequence[int]) -
     image = ax.imshow(probs[rows][:, rows].cpu(), cmap="viridis", vmin=0, vmax=1)
     ax.set(xticks=places, yticks=places, xticklabels=names, yticklabels=names,
            xlabel="the letter that follows", ylabel="the letter before")
-    ax.tick_params(labelsize=8, length=0)
+    ax.tick_params(labelsize=8, bottom=False, left=False)
     fig.colorbar(image, label="probability", shrink=0.8)
     sure = max(rows, key=lambda row: probs[row].max())
     follower = letters[probs[sure].argmax()]
@@ -117,14 +117,15 @@ def learning_curve(curve: Sequence[tuple[int, float]], rivals: Mapping[str, floa
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots()
-    ax.plot(*zip(*curve, strict=True), "o-", label="tiny transformer")
+    ax.plot([read / 1000 for read, _ in curve], [bits for _, bits in curve], "o-",
+            label="tiny transformer")
     said = []
     for place, (name, score) in enumerate(rivals.items(), start=1):
         ax.axhline(score, color=palette()[place], linestyle="--", label=name)
         passed = next((read for read, bits in curve if bits < score), None)
         said.append(f"passes the {name} ({score:.2f}) after {passed:,} letters" if passed
                     else f"does not pass the {name} ({score:.2f})")
-    ax.set(xlabel="letters read in training", ylabel="bits per byte on unseen text")
+    ax.set(xlabel="thousand letters read in training", ylabel="bits per byte on unseen text")
     ax.grid(axis="y")
     ax.legend()
     show(fig, f"Learning curve of the tiny transformer, from {curve[0][1]:.2f} to "
@@ -132,7 +133,7 @@ def learning_curve(curve: Sequence[tuple[int, float]], rivals: Mapping[str, floa
     print("\n".join(f"the tiny transformer {line}" for line in said))
 
 
-def price_bars(text: str, prices: Mapping[str, torch.Tensor], show_from: int = 90) -> None:
+def price_bars(text: str, prices: Mapping[str, torch.Tensor], length: int = 46) -> None:
     """What each letter of `text` but the first costs two players, and where the second saves.
 
     Shapes:   prices (letters - 1) each, bits
@@ -140,7 +141,9 @@ def price_bars(text: str, prices: Mapping[str, torch.Tensor], show_from: int = 9
     import matplotlib.pyplot as plt
 
     (_, first), (_, second) = prices.items()
-    part = text[show_from + 1 : show_from + 61]
+    # not from the beginning, where nobody has had anything to read yet
+    show_from = text.index(" ", 90)
+    part = text[show_from + 1 : show_from + 1 + length]
     fig, ax = plt.subplots(figsize=(8, 2.8))
     for (name, bits), width in zip(prices.items(), (0.9, 0.45), strict=True):
         heights = bits[show_from : show_from + len(part)].tolist()
@@ -149,7 +152,7 @@ def price_bars(text: str, prices: Mapping[str, torch.Tensor], show_from: int = 9
         steps = [height for pair in zip(heights, [0] * len(part), strict=True) for height in pair]
         ax.stairs(steps[:-1], edges, fill=True, label=name)
     ax.set_xticks(range(len(part)), [SIGNS.get(letter, letter) for letter in part], fontsize=8)
-    ax.tick_params(axis="x", length=0)
+    ax.tick_params(axis="x", bottom=False)
     ax.set(ylabel="bits")
     ax.legend()
     begins = torch.tensor([letter == " " for letter in text[:-1]])

@@ -203,11 +203,11 @@
   .sb-tiny-small{margin:6px 0;font-size:13px}
   .sb-tiny .sb-tiny-bar{display:flex;gap:10px;align-items:center;width:100%;min-height:28px;
     padding:1px 8px;border-color:transparent;background:none}
-  .sb-tiny-bar>:nth-child(1){flex:0 0 4.6em;text-align:right;font-family:${MONO};font-size:14px}
+  .sb-tiny-bar>:nth-child(1){flex:0 0 5em;text-align:right;white-space:nowrap;font:14px ${MONO}}
   .sb-tiny-bar>:nth-child(2){flex:1 1 auto;min-width:0}
   .sb-tiny-bar span span{display:block;height:12px;border-radius:3px;background:var(--sb-1)}
   .sb-tiny-bar>:nth-child(3){flex:0 0 4.2em;text-align:right}
-  .sb-tiny-slider{display:flex;gap:8px;align-items:center}.sb-tiny-slider label{flex:0 0 6em}
+  .sb-tiny-slider{display:flex;gap:8px;align-items:center}.sb-tiny-slider label{flex:0 0 6.8em}
   .sb-tiny-slider input{flex:1 1 auto;min-width:0}
   .sb-tiny-slider output{flex:0 0 2.2em;text-align:right;font-variant-numeric:tabular-nums}`;
 
@@ -255,7 +255,7 @@
       (value) => (value === vocab ? "all" : String(value)));
     ui.bars = el("div", { role: "group", "aria-label": name });
     const what = el("p", { class: "sb-muted sb-tiny-small" },
-      "Its bets on the next letter. Press one to choose it.");
+      "Its bets on the next letter; press one to choose it");
     return el("div", {}, ui.temperature.row, ui.topK.row, what, ui.bars);
   }
 
