@@ -6,14 +6,16 @@ the rule compares, and a missing result gives "not measured yet" with the comman
 
 import json
 import math
+import statistics
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 CONFIRMED, REFUTED, UNMEASURED = "confirmed", "refuted", "not measured yet"
 RULES = ("value", "between", "at least", "at most")
+REDUCERS = {"mean": statistics.fmean, "min": min, "max": max}
 TOLERANCE = 1.1   # "confirmed" for a plain value: at most this factor away
-FAR = 10.0        # a factor of ten or more away is no longer "off by", it is refuted
+FAR = 5.0         # this factor or more away is no longer "off by", it is refuted
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,13 @@ class Claim:
     stated: list[float]
     unit: str
     result: str
-    key: str
+    key: list[str | dict]
     command: str
     chapter: str = ""
     rows: tuple[str, ...] = ()
     remark: str = ""
     tolerance: float = TOLERANCE
+    digits: int = 3
 
     def __post_init__(self) -> None:
         sizes = {"between": 2}
@@ -52,16 +55,29 @@ def read_claims(root: Path) -> list[Claim]:
 
 
 def measured(root: Path, claim: Claim) -> float | None:
-    """The number that the claim's result holds, or None when it was never recorded."""
+    """The number that the claim's result holds, or None when it was never recorded.
+
+    The key is a path of steps: a string enters a dictionary, a table such as `{who = "ours"}`
+    finds the row of a list that has these values, and "mean", "min" and "max" reduce a list.
+    """
     path = root / "book" / "results" / f"{claim.result}.json"
     if not path.is_file():
         return None
     value = json.loads(path.read_text(encoding="utf-8"))["numbers"]
-    for step in claim.key.split("."):
-        if not isinstance(value, dict) or step not in value:
+    for step in claim.key:
+        value = _enter(value, step)
+        if value is None:
             return None
-        value = value[step]
     return float(value)
+
+
+def _enter(value: object, step: str | dict) -> object:
+    if isinstance(value, list) and isinstance(step, dict):
+        rows = [row for row in value if all(row.get(name) == step[name] for name in step)]
+        return rows[0] if rows else None
+    if isinstance(value, list) and step in REDUCERS:
+        return REDUCERS[step](value)
+    return value.get(step) if isinstance(value, dict) else None
 
 
 def verdict(claim: Claim, value: float | None) -> str:
@@ -77,7 +93,9 @@ def verdict(claim: Claim, value: float | None) -> str:
     if value <= 0 or nearest <= 0:
         return REFUTED
     factor = max(value / nearest, nearest / value)
-    return REFUTED if factor >= FAR else f"off by a factor of {factor:.1f}"
+    if factor >= FAR:
+        return f"{REFUTED}: a factor of {number(factor, 2)}"
+    return f"off by {factor - 1:.0%}" if factor < 2 else f"off by a factor of {factor:.1f}"
 
 
 def _range(claim: Claim) -> tuple[float, float]:
@@ -97,7 +115,9 @@ def ledger(root: Path) -> str:
     rows = []
     for claim in read_claims(root):
         value = measured(root, claim)
-        shown = f"{number(value)} {claim.unit}" if value is not None else f"`{claim.command}`"
+        shown = f"`{claim.command}`"
+        if value is not None:
+            shown = f"{number(value, claim.digits)} {claim.unit}"
         rows.append([f"{claim.said} ({claim.source})", _stated(claim), shown,
                      f"**{verdict(claim, value)}**{_stale(root, claim)}", _remark(root, claim)])
     return markdown_table(["What is said", "Stated", "Measured here", "Verdict", "Remark"], rows)
@@ -106,22 +126,23 @@ def ledger(root: Path) -> str:
 def tally(root: Path) -> str:
     """One sentence that counts the verdicts."""
     found = [verdict(claim, measured(root, claim)) for claim in read_claims(root)]
-    kinds = ["off by a factor" if v.startswith("off") else v for v in found]
-    parts = [f"{kinds.count(kind)} {kind}" for kind in
-             (CONFIRMED, "off by a factor", REFUTED, UNMEASURED) if kind in kinds]
+    kinds = [v.split(" by ")[0].split(":")[0] for v in found]
+    parts = [f"{kinds.count(kind)} {kind}" for kind in (CONFIRMED, "off", REFUTED, UNMEASURED)
+             if kind in kinds]
     return f"{len(found)} claims: {', '.join(parts)}."
 
 
-def number(value: float) -> str:
-    """A measured number with three significant digits: 1,280,000 or 0.0123."""
-    if value == int(value) and abs(value) < 1000:
-        return f"{value:.0f}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.{digits}f}"
+def number(value: float, digits: int = 3) -> str:
+    """A measured number with so many significant digits: 1,280,000 or 0.0123."""
+    if value == int(value) and abs(value) < 10**digits:
+        return f"{value:,.0f}"
+    power = math.floor(math.log10(abs(value)))
+    places = digits - 1 - power
+    return f"{round(value, places):,.{max(0, places)}f}"
 
 
 def _stated(claim: Claim) -> str:
-    numbers = " to ".join(number(value) for value in claim.stated)
+    numbers = " to ".join(number(value, 6) for value in claim.stated)
     prefix = f"{claim.rule} " if claim.rule.startswith("at") else ""
     return f"{prefix}{numbers} {claim.unit}"
 

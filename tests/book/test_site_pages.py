@@ -59,19 +59,19 @@ def test_a_result_whose_code_changed_is_marked(tmp_path: Path):
 
 
 def claim(rule: str, *stated: float, **more) -> Claim:
-    return Claim("c", "it is so", "folklore", rule, list(stated), "u", "demo", "a.b", "make demo",
-                 **more)
+    return Claim("c", "it is so", "folklore", rule, list(stated), "u", "demo", ["a", "b"],
+                 "make demo", **more)
 
 
 @pytest.mark.parametrize(("given", "value", "expected"), [
     (claim("value", 100), 105, "confirmed"),
-    (claim("value", 100), 150, "off by a factor of 1.5"),
+    (claim("value", 100), 150, "off by 50%"),
     (claim("value", 100), 50, "off by a factor of 2.0"),
-    (claim("value", 100), 1000, "refuted"),
-    (claim("value", 100), 9, "refuted"),
+    (claim("value", 100), 1000, "refuted: a factor of 10"),
+    (claim("value", 100), 9, "refuted: a factor of 11"),
     (claim("value", 100, tolerance=2.0), 190, "confirmed"),
     (claim("between", 3, 4), 3.5, "confirmed"),
-    (claim("between", 3, 4), 6, "off by a factor of 1.5"),
+    (claim("between", 3, 4), 6, "off by 50%"),
     (claim("at least", 10), 10, "confirmed"),
     (claim("at least", 10), 9.9, "refuted"),
     (claim("at most", 10), 11, "refuted"),
@@ -92,6 +92,19 @@ def test_a_claim_reads_its_number(tmp_path: Path):
     root = fake(tmp_path, {"a": {"b": 7}})
     assert claims.measured(root, claim("value", 1)) == 7
     assert claims.measured(tmp_path / "nowhere", claim("value", 1)) is None
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    (["rows", {"who": "us", "task": "t, u"}, "speed"], 3),
+    (["rows", {"who": "them"}, "speed"], None),
+    (["seeds", "mean"], 2), (["seeds", "max"], 4), (["seeds", "nonsense"], None),
+    (["rows", "speed"], None),
+])
+def test_a_key_finds_its_way(tmp_path: Path, key: list, value: float | None):
+    rows = [{"who": "us", "task": "x", "speed": 1}, {"who": "us", "task": "t, u", "speed": 3}]
+    root = fake(tmp_path, {"rows": rows, "seeds": [0, 2, 4]})
+    given = Claim("c", "so", "folklore", "value", [1], "u", "demo", key, "make demo")
+    assert claims.measured(root, given) == value
 
 
 def test_every_claim_is_answered_or_says_how():

@@ -12,5 +12,6 @@ def test_orders_of_addition():
     if node is None:
         pytest.skip("node is not installed")
     script = Path(__file__).with_name("addition.test.mjs")
-    done = subprocess.run([node, "--test", str(script)], capture_output=True, text=True, check=False)
+    done = subprocess.run([node, "--test", str(script)], capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stdout + done.stderr
