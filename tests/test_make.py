@@ -238,3 +238,14 @@ def test_the_makefile_only_calls_the_script(make):
     assert set(commands) == set(re.findall(r"^    (\w+) ", script, re.MULTILINE))
     recipes = [line.strip() for line in text.splitlines() if line.startswith("\t")]
     assert all(line.startswith("@$(PYTHON) make.py ") for line in recipes)
+
+
+def test_the_build_machine_runs_the_same_command():
+    script = ROOT / ".ci" / "run"
+    assert script.read_text(encoding="utf-8").rstrip().endswith("\nmake test")
+    if os.name != "nt":
+        assert os.access(script, os.X_OK)
+        assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    for name in ("test", "weekly", "publish"):
+        workflow = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
+        assert re.search(r"python make\.py test|make book", workflow)

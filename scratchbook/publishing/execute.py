@@ -9,22 +9,18 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scratchbook.publishing.chapters import Chapter, all_chapters, find_chapter
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-}
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                 "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1",
+         "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -57,17 +53,17 @@ def run_notebook(
     place of the file's content when it is given. Never raises for what a cell does: a failure
     or Ctrl-C is told in the receipt, and the partial notebook stays at `output`.
     """
+    import nbformat
     import papermill
     from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 
     source, output = source.resolve(), output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    _set_threads(threads)
     error, interrupted, start = "", False, time.perf_counter()
-    with _PeakMemory() as memory:
+    with _threads(threads), _PeakMemory() as memory:
         try:
             papermill.execute_notebook(
-                notebook if notebook is not None else str(source).replace("{", "{{"),
+                notebook or nbformat.read(source, as_version=4),
                 str(output).replace("{", "{{").replace("}", "}}"),
                 parameters=parameters or None,
                 kernel_name="python3",
@@ -129,10 +125,18 @@ def progress_line(receipt: Receipt, chapter: Chapter, profile: str) -> str:
     return line + ("  (over its budget)" if budget and receipt.seconds > budget else "")
 
 
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        os.environ.update({k: str(threads) if k.endswith("_THREADS") else v
-                           for k, v in ONE_THREAD.items()})
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let the kernels started inside use `count` threads; None leaves that to them."""
+    before = dict(os.environ)
+    if count is not None:
+        limits = dict.fromkeys(THREAD_LIMITS, str(count))
+        os.environ.update(limits | QUIET)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class _PeakMemory:
