@@ -179,9 +179,9 @@ def wanted_packages() -> list[Package]:
 def find_browser() -> str:
     """The path of a Chromium, Chrome or Edge, or an empty string.
 
-    SCRATCHBOOK_BROWSER, when set, is taken as it is.
+    SCRATCHBOOK_CHROMIUM, when set, is taken as it is.
     """
-    chosen = os.environ.get("SCRATCHBOOK_BROWSER")
+    chosen = os.environ.get("SCRATCHBOOK_CHROMIUM")
     if chosen:
         return chosen if Path(chosen).is_file() else ""
     on_path = next(filter(None, map(shutil.which, BROWSERS)), None)

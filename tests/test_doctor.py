@@ -96,14 +96,14 @@ def test_the_device_that_is_there_is_named(monkeypatch, device, cuda, mps):
 def test_the_browser_of_the_environment_variable_wins(monkeypatch, tmp_path):
     browser = tmp_path / "chrome"
     browser.touch()
-    monkeypatch.setenv("SCRATCHBOOK_BROWSER", str(browser))
+    monkeypatch.setenv("SCRATCHBOOK_CHROMIUM", str(browser))
     assert doctor.find_browser() == str(browser)
-    monkeypatch.setenv("SCRATCHBOOK_BROWSER", str(tmp_path / "missing"))
+    monkeypatch.setenv("SCRATCHBOOK_CHROMIUM", str(tmp_path / "missing"))
     assert doctor.find_browser() == ""
 
 
 def test_no_browser_at_all(monkeypatch):
-    monkeypatch.delenv("SCRATCHBOOK_BROWSER", raising=False)
+    monkeypatch.delenv("SCRATCHBOOK_CHROMIUM", raising=False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     monkeypatch.setattr(doctor, "BROWSER_PLACES", ("/nowhere/chrome*",))
     assert doctor.find_browser() == ""
