@@ -57,5 +57,5 @@ def test_shares_touched_counts_words_that_became_shorter():
 
 
 def test_a_missing_result_says_how_to_make_it(capsys):
-    assert token_figures.recorded("never_recorded") is None
-    assert "scratchbook run" in capsys.readouterr().out
+    assert token_figures.recorded("never_recorded", "scratchbook run 01") is None
+    assert "scratchbook run 01" in capsys.readouterr().out

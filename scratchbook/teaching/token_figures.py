@@ -21,12 +21,12 @@ GREY = "#888888"
 CALLOUT = '<div class="admonition tip"><p class="admonition-title">{}</p><ul>{}</ul></div>'
 
 
-def recorded(name: str) -> dict | None:
-    """The numbers of a recorded result, or None; either way a line says where they come from."""
+def recorded(name: str, command: str) -> dict | None:
+    """The numbers of a recorded result, or None; a line says where they come from, or could."""
     try:
         result = load_result(name)
-    except FileNotFoundError as error:
-        print(error)
+    except FileNotFoundError:
+        print(f"no result called {name!r} is recorded yet; this makes it: {command}")
         return None
     print(result.provenance())
     return result.numbers
@@ -206,12 +206,10 @@ def sweep_panels(sweep: Sweep) -> None:
         for budget, colour in zip(budgets, palette(), strict=False):
             scale = 100 if name == "embedding_share" else 1
             found = [[scale * v for v in sweep.values(name, size, budget)] for size in sweep.sizes]
-            middle = np.array([np.mean(v) for v in found])
+            middle = np.array([np.median(v) for v in found])
             low, high = (np.array([pick(v) for v in found]) for pick in (min, max))
-            # the mean of equal numbers may differ from them in the last digit
-            spread = np.maximum([middle - low, high - middle], 0)
-            ax.errorbar(sweep.sizes, middle, yerr=spread, fmt="o-", ms=4, capsize=3, color=colour,
-                        label=f"{budget / 1e9:,.0f} GFLOP")
+            ax.errorbar(sweep.sizes, middle, yerr=[middle - low, high - middle], fmt="o-", ms=4,
+                        capsize=3, color=colour, label=f"{budget / 1e9:,.0f} GFLOP")
         if len(budgets) > 1:
             ax.legend()
         _log_sizes(ax, sweep.sizes)
@@ -221,7 +219,8 @@ def sweep_panels(sweep: Sweep) -> None:
                      f"{np.mean(sweep.values('bits_per_byte', size)):.3f} bits per byte"
                      for size in sweep.sizes)
     show(fig, f"Four quantities against vocabulary size. {said}. Fewest bits per byte "
-         f"{'; '.join(sweep.verdicts)}.", "Whiskers reach from the lowest to the highest seed.")
+         f"{'; '.join(sweep.verdicts)}.",
+         "Dots are medians; whiskers reach from the lowest to the highest seed.")
 
 
 def _log_sizes(ax: plt.Axes, sizes: Sequence[int]) -> None:
