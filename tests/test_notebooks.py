@@ -121,6 +121,15 @@ def test_tags_are_known_and_checks_are_shown(path):
 
 
 @each_chapter
+def test_no_cell_reads_the_history(path):
+    # how often a cell ran must not matter, and nbval runs cells without keeping a history
+    for number, cell in enumerate(code_cells(load(path))[1:], start=2):
+        names = {n.id for n in ast.walk(ast.parse(source_of(cell))) if isinstance(n, ast.Name)
+                 and isinstance(n.ctx, ast.Load)}
+        assert not names & {"In", "Out", "_", "__", "get_ipython"}, f"code cell {number}"
+
+
+@each_chapter
 def test_three_to_five_exercises(path):
     assert 3 <= len(list(exercises(path))) <= 5
 
