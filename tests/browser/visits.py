@@ -4,17 +4,16 @@ One browser, the network blocked: whatever is not a file of the site is recorded
 The tests then read the notes, so that no page is opened twice.
 """
 
-import os
 import re
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scratchbook.doctor import find_browser
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
          "--disable-component-update", "--disable-default-apps", "--no-first-run",
          "--disable-dev-shm-usage"]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OURS = [["article"], [".bd-header-article"]]   # what axe looks at: content and its header
 GRAVE = ("serious", "critical")
 # axe would load each stylesheet again, which a page opened from a file may not do
@@ -94,9 +93,8 @@ class Visit:
 
 
 def find_chromium() -> str | None:
-    """The browser to drive: SCRATCHBOOK_CHROMIUM, else one on the path."""
-    named = os.environ.get("SCRATCHBOOK_CHROMIUM")
-    return named or next((path for name in NAMES if (path := shutil.which(name))), None)
+    """The browser to drive: the one that `scratchbook doctor` names."""
+    return find_browser() or None
 
 
 @contextmanager
