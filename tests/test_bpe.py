@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchbook.tokenizers import BPETokenizer, bpe, splits
-from scratchbook.tokenizers.bpe import ChunkCache, split_long, split_short
+from scratchbook.tokenizers import BPETokenizer, bpe, bpe_encoding, splits
+from scratchbook.tokenizers.bpe_encoding import ChunkCache, split_long, split_short
 from scratchbook.tokenizers.bpe_training import BYTE_ORDER, byte_ranks, learn_merges
 from scratchbook.tokenizers.splits import PATTERNS, Splitter
 
@@ -218,8 +218,8 @@ def test_the_heap_cuts_alike_when_a_merge_makes_a_smaller_rank():
 
 def test_both_ways_to_cut_are_in_use():
     tokenizer = BPETokenizer().train(SENTENCES, 300)
-    for length in (bpe.LONG - 1, bpe.LONG):
-        text = ("thecat" * bpe.LONG)[:length]
+    for length in (bpe_encoding.LONG - 1, bpe_encoding.LONG):
+        text = ("thecat" * bpe_encoding.LONG)[:length]
         expected = [tokenizer.ranks[token] for token in split_short(text.encode(), tokenizer.ranks)]
         assert tokenizer.encode(text) == expected
 

@@ -41,7 +41,7 @@ from tests.bench import naive
 
 RUNS = 5
 STAGES = 8
-DEPENDS = [f"scratchbook.tokenizers.{part}" for part in ("bpe", "bpe_training", "splits")]
+DEPENDS = [f"scratchbook.tokenizers.{part}" for part in ("bpe_encoding", "bpe_training", "splits")]
 Row = dict[str, Any]
 
 
