@@ -185,6 +185,8 @@ def test_special_tokens():
     trained = WordPieceTokenizer().train("x<s>y x<s>y", 20, special_tokens=["<s>"])
     assert trained.special_tokens == {"<s>": trained.vocab_size - 1}
     assert not {"<", ">", "s"} & set(trained.pieces)
+    spaced = WordPieceTokenizer.from_vocab(["[UNK]", "a", "<a> "], ["<a> "])
+    assert spaced.decode(spaced.encode("a<a> ", allowed_special="all")) == "a <a> "
     # a special token without punctuation is still never found by spelling it inside of a word
     tokenizer = WordPieceTokenizer.from_vocab(["[UNK]", "PAD", "P", "##AD"], ["PAD"])
     assert tokenizer.segment("PAD") == ["P", "##AD"]
