@@ -33,7 +33,6 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTE_ORDER = bytes(PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE])
 
 NO_TOKEN = BYTE_ORDER.index(0xFF)  # this byte stands nowhere in UTF-8: it marks the ends of chunks
-MERGED = -1  # right of a cut that is no longer there
 
 
 def byte_ranks() -> dict[bytes, int]:
@@ -73,8 +72,10 @@ class Cuts:
     ) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
         """Take away those of `cuts` that still part `pair`, and put the token `new` there.
 
-        Cuts come from left to right, so that in `aaa` the first two are fused. Returns the cuts
-        before the new tokens by the token on their left, and those after by that on their right.
+        Cuts come from left to right, so that in `aaa` the first two are fused. A cut that is gone
+        keeps the pair that it parted: no later pair is the same, so it needs no mark. Returns the
+        cuts before the new tokens by the token on their left, and those after by that on their
+        right.
         """
         left, right = pair
         left_length, right_length = self.lengths[left], self.lengths[right]
@@ -84,7 +85,6 @@ class Cuts:
         after: defaultdict[int, list[int]] = defaultdict(list)
         for cut in cuts:
             if right_of[cut] == right and left_of[cut] == left:
-                right_of[cut] = MERGED
                 start, end = cut - left_length, cut + right_length
                 right_of[start] = left_of[end] = new
                 before[left_of[start]].append(start)
