@@ -76,12 +76,12 @@ def build(root: Path, executed: Path | None = None) -> int:
 
 
 def prune(site: Path) -> None:
-    """Remove what no page loads: the parts of MathJax never asked for, maps, translations."""
+    """Remove what no page loads: the parts of MathJax never asked for, maps, templates."""
     static = site / "_static"
     for path in sorted(static.rglob("*")):
         inner = path.relative_to(static).as_posix()
         wanted = inner.removeprefix("mathjax/").startswith(MATHJAX_KEPT)
-        unread = inner.endswith(".map") or inner.startswith("locales/")
+        unread = inner.endswith((".map", ".html")) or inner.startswith("locales/")
         if path.is_file() and (unread or (inner.startswith("mathjax/") and not wanted)):
             path.unlink()
     for path in sorted(static.rglob("*"), reverse=True):

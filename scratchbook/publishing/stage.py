@@ -53,12 +53,12 @@ class Address:
         return f"https://colab.research.google.com/github/{slug}/blob/{self.branch}/{chapter}"
 
 
-def stage(root: Path, executed: Path | None = None) -> Path:
-    """Write every source of the site below `root`/build/site-src and return that folder.
+def stage(root: Path, executed: Path | None = None, target: Path | None = None) -> Path:
+    """Write every source of the site into `target` (build/site-src) and return that folder.
 
     Raises:   FileNotFoundError when `_toc.yml` names a file that does not exist
     """
-    target = root / STAGED
+    target = target or root / STAGED
     toc = read_toc(root)
     listed = toc_files(toc)
     written = set()

@@ -35,4 +35,4 @@ def notes(site, browser) -> list[visits.Visit]:
 
     axe = Axe()
     with visits.browser_context(browser) as context:
-        return [visits.visit(context, site, path, axe) for path in sorted(site.rglob("*.html"))]
+        return visits.visit_all(context, site, axe)

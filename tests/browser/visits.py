@@ -122,7 +122,14 @@ def open_page(context, path: Path, notes: Visit | None = None, query: str = ""):
     return page
 
 
-def visit(context, site: Path, path: Path, axe) -> Visit:
+def visit_all(context, site: Path, axe) -> list[Visit]:
+    """Visit every page. Listings of source all have one template: axe looks at three of them."""
+    paths = sorted(site.rglob("*.html"))
+    listings = [path for path in paths if "_modules" in path.parts][3:]
+    return [visit(context, site, path, axe, path not in listings) for path in paths]
+
+
+def visit(context, site: Path, path: Path, axe, with_axe: bool = True) -> Visit:
     """Look at one page: light, dark, and narrow."""
     notes = Visit(path.relative_to(site).as_posix())
     page = open_page(context, path, notes)
@@ -139,10 +146,9 @@ def visit(context, site: Path, path: Path, axe) -> Visit:
             page.evaluate(THEME, theme)
             notes.axe[theme] = page.evaluate(CODE_CONTRAST)
         page.evaluate(THIN)
-        listing = notes.page.startswith("_modules/")
-        for theme, options in (("light", AXE), ("dark", DARK))[:1 if listing else 2]:
+        for theme, options in (("light", AXE), ("dark", DARK)):
             page.evaluate(THEME, theme)
-            notes.axe[theme] += grave(axe, page, options)
+            notes.axe[theme] += grave(axe, page, options) if with_axe else []
     page.close()
     return notes
 
