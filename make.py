@@ -26,7 +26,7 @@ NEEDED = (3, 11)
 SITE = ROOT / "_build" / "html"
 OUTPUTS = ("_build", "build", "dist", ".pytest_cache", ".ruff_cache", ".hypothesis")
 CACHES = ("__pycache__", ".ipynb_checkpoints", "*.egg-info")
-PYTEST = ["-m", "pytest", "tests", "chapters", "--nbval-lax", "--nbval-current-env",
+PYTEST = ["-m", "pytest", "--nbval-lax", "--nbval-current-env",
           "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-p", "tests.plugin", "-q"]
 
 
@@ -216,7 +216,9 @@ def test(options: argparse.Namespace, extra: list[str]) -> int:
     if not options.here:
         setup()
     status = run(["-m", "ruff", "check", "."], python=python)
-    return run([*PYTEST, *extra], one_thread=True, python=python) or status
+    named = any((ROOT / word.split("::")[0]).exists() for word in extra)
+    places = [] if named else ["tests", "chapters"]
+    return run([*PYTEST, *places, *extra], one_thread=True, python=python) or status
 
 
 def lab(options: argparse.Namespace, extra: list[str]) -> int:

@@ -194,8 +194,12 @@ def test_options_of_other_programs_are_handed_on(make, calls, monkeypatch):
     make.main(["run", "01", "--profile", "full", "-p", "SEED=3", "--help"])
     make.main(["test", "--", "-k", "bpe"])
     make.main(["list", "--json"])
+    (make.ROOT / "tests").mkdir()
+    make.main(["test", "tests/::name"])
     assert ran[0][-7:] == ["run", "01", "--profile", "full", "-p", "SEED=3", "--help"]
-    assert ran[2][-2:] == ["-k", "bpe"]
+    assert ran[2][-4:] == ["tests", "chapters", "-k", "bpe"]
+    assert ran[5][-1] == "tests/::name"
+    assert "chapters" not in ran[5]
     assert ran[3][-2:] == ["list", "--json"]
 
 
