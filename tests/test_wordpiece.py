@@ -219,8 +219,9 @@ def test_token_bytes_are_the_text_of_a_piece():
 
 
 def test_wrong_use_is_explained():
-    with pytest.raises(ValueError, match="use '##'"):
-        WordPieceTokenizer(prefix="")
+    for prefix in ("", "a", "#a"):  # "a" would make the inner "b" and the beginning "ab" the same
+        with pytest.raises(ValueError, match="must be punctuation, which no word holds: use '##'"):
+            WordPieceTokenizer(prefix=prefix)
     with pytest.raises(ValueError, match="the vocabulary is empty"):
         WordPieceTokenizer().encode("a")
     with pytest.raises(ValueError, match="the corpus is empty"):

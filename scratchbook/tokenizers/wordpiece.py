@@ -42,7 +42,7 @@ class WordPieceTokenizer(Tokenizer):
     A piece inside a word carries the prefix "##". A word with any part that no piece covers, or
     longer than `max_word_chars`, becomes the single token `[UNK]` and is lost.
 
-    Raises:   ValueError when the prefix is empty
+    Raises:   ValueError when the prefix is not punctuation
     Paper:    Schuster and Nakajima (2012), "Japanese and Korean voice search"; the greedy search
               is that of BERT, Devlin et al. (2018), arXiv:1810.04805
     Chapter:  chapters/01_tokenization.ipynb
@@ -54,8 +54,10 @@ class WordPieceTokenizer(Tokenizer):
         self, unknown: str = "[UNK]", prefix: str = "##", max_word_chars: int = 100
     ) -> None:
         super().__init__()
-        if not prefix:
-            raise ValueError("prefix='' would make inner pieces look like beginnings: use '##'")
+        if not regex.fullmatch(f"[{_PUNCTUATION}]+", prefix):
+            raise ValueError(
+                f"prefix={prefix!r} must be punctuation, which no word holds: use '##'"
+            )
         self.unknown, self.prefix, self.max_word_chars = unknown, prefix, max_word_chars
         self._set_vocabulary([unknown], [])
 

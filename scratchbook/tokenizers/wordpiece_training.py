@@ -61,9 +61,9 @@ class _Spellings:
         # Sorted, so that which of two equal scores comes first does not depend on the texts.
         spelled = {word: _characters(word, prefix) for word in sorted(counts)}
         self.pieces = _most_frequent(spelled, counts, max_pieces)
-        self.ids = {piece: i for i, piece in enumerate(self.pieces)}
-        known = [word for word in spelled if self.ids.keys() >= set(spelled[word])]
-        self.words = [[self.ids[piece] for piece in spelled[word]] for word in known]
+        ids = {piece: i for i, piece in enumerate(self.pieces)}
+        known = [word for word in spelled if ids.keys() >= set(spelled[word])]
+        self.words = [[ids[piece] for piece in spelled[word]] for word in known]
         self.repeats = [counts[word] for word in known]
         self.piece_count = array("q", [0]) * len(self.pieces)
         self.left, self.right, self.pair_count = array("q"), array("q"), array("q")
@@ -104,14 +104,12 @@ class _Spellings:
 
     def join(self, pair: tuple[int, int]) -> None:
         """Make one piece of the pair wherever it stands; only the words that hold it change."""
-        text = self.pieces[pair[0]] + self.pieces[pair[1]].removeprefix(self.prefix)
-        if text not in self.ids:  # "a" + "##bc" and "ab" + "##c" make the same piece
-            self.ids[text] = len(self.pieces)
-            self.pieces.append(text)
-            self.piece_count.append(0)
+        new = len(self.pieces)
+        self.pieces.append(self.pieces[pair[0]] + self.pieces[pair[1]].removeprefix(self.prefix))
+        self.piece_count.append(0)
         for word in self.where[self.slots[pair]]:
             self._count(word, -1)
-            self.words[word] = _joined(self.words[word], pair, self.ids[text])
+            self.words[word] = _joined(self.words[word], pair, new)
             self._count(word, +1)
         self.where[self.slots[pair]].clear()
 
