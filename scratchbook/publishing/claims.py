@@ -94,7 +94,7 @@ def verdict(claim: Claim, value: float | None) -> str:
         return REFUTED
     factor = max(value / nearest, nearest / value)
     if factor >= FAR:
-        return f"{REFUTED}: a factor of {number(factor, 2)}"
+        return f"{REFUTED}: a factor of {factor:.0f}"
     return f"off by {factor - 1:.0%}" if factor < 2 else f"off by a factor of {factor:.1f}"
 
 
@@ -118,9 +118,10 @@ def ledger(root: Path) -> str:
         shown = f"`{claim.command}`"
         if value is not None:
             shown = f"{number(value, claim.digits)} {claim.unit}"
-        rows.append([f"{claim.said} ({claim.source})", _stated(claim), shown,
-                     f"**{verdict(claim, value)}**{_stale(root, claim)}", _remark(root, claim)])
-    return markdown_table(["What is said", "Stated", "Measured here", "Verdict", "Remark"], rows)
+        said = f"{claim.said} ({claim.source}).<br><small>{_remark(root, claim)}</small>"
+        rows.append([said, _stated(claim), shown,
+                     f"**{verdict(claim, value)}**{_stale(root, claim)}"])
+    return markdown_table(["What is said", "Stated", "Measured here", "Verdict"], rows)
 
 
 def tally(root: Path) -> str:

@@ -58,7 +58,7 @@ def convert_notebook(notebook: dict, names: dict[str, str], web) -> dict:
         first = converted["cells"][0]
         title, _, rest = first["source"].partition("\n")
         facts = "\n".join(f"* **{name}**: {convert_markdown(text, names)}" for name, text in lines)
-        first["source"] = f"{title}\n\n{facts}\n{rest}".rstrip()
+        first["source"] = f"{title}\n\n{_absolute(facts, web)}\n{rest}".rstrip()
     return converted
 
 
@@ -200,7 +200,7 @@ def _convert_code(cell: dict, source: str) -> None:
     if "solution" in tags:
         title = "# @title Solution (open the code to read it)"
     elif "hide-input" in tags or "hide-cell" in tags:
-        title = "# @title Code of the next figure"
+        title = "# @title Folded code (run it; open it to read it)"
     else:
         return
     if not source.startswith("%%"):

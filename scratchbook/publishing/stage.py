@@ -199,7 +199,8 @@ def _stage_settings(root: Path, target: Path, toc: dict, extra: list[str]) -> se
     for part in staged["parts"]:
         for chapter in part["chapters"]:
             if chapter["file"] == "book/api" and extra:
-                chapter["sections"] = [{"file": name.removesuffix(".md")} for name in extra]
+                chapter["sections"] = [{"file": name.removesuffix(".md"), "title": Path(name).stem}
+                                       for name in extra]
     text = yaml.safe_dump(staged, allow_unicode=True, sort_keys=False)
     config = (root / "_config.yml").read_text(encoding="utf-8")
     return {write_if_changed(target / "_toc.yml", text),
