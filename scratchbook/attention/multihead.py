@@ -78,9 +78,10 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)  # (batch, kv_heads, past + time, head_dim)
         if self.causal:
-            past_only = causal_mask(x.shape[1], past=k.shape[2] - x.shape[1], device=x.device)
+            past = k.shape[2] - x.shape[1]
+            past_only = causal_mask(x.shape[1], past, device=x.device)
             mask = past_only if mask is None else mask & past_only
-        # Neighbouring query heads share: q heads 0, 1 read kv head 0, heads 2, 3 read kv head 1.
+        # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
         group = self.num_heads // self.num_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         if return_weights:
