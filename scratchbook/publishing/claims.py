@@ -143,7 +143,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def _stated(claim: Claim) -> str:
-    numbers = " to ".join(number(value, 6) for value in claim.stated)
+    numbers = " to ".join(f"{value:,.6g}" for value in claim.stated)
     prefix = f"{claim.rule} " if claim.rule.startswith("at") else ""
     return f"{prefix}{numbers} {claim.unit}"
 
