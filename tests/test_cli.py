@@ -83,6 +83,22 @@ def test_a_mistake_in_run_is_one_clear_message(book, capsys, words, complaint):
     assert complaint in err
 
 
+def test_a_prediction_prefers_the_same_run_then_this_machine_then_the_budget(book):
+    toy, broken = all_chapters(book / "chapters")
+
+    def ran(chapter, seconds, status="passed", parameters=()):
+        return {"chapter": chapter.stem, "profile": "quick", "status": status, "budget": 30,
+                "seconds": seconds, "parameters": dict(parameters)}
+
+    assert runs.predict(toy, "quick", []).seconds == 30
+    others = [ran(broken, 15), ran(broken, 60), ran(broken, 30 * 0.7)]
+    assert runs.predict(toy, "quick", others).seconds == pytest.approx(30 * 0.7)
+    assert runs.predict(toy, "full", others).seconds == pytest.approx(60 * 0.7)
+    misleading = [ran(toy, 1, "failed"), ran(toy, 2, parameters={"SEED": 3}.items())]
+    assert runs.predict(toy, "quick", misleading).seconds == 30
+    assert runs.predict(toy, "quick", [*others, ran(toy, 41), ran(toy, 42)]).seconds == 42
+
+
 @pytest.mark.parametrize(("text", "default", "value"), [
     ("3", 0, 3), ("1_000", 0, 1000), ("3", 0.5, 3.0), ("1e-3", 0.5, 0.001), ("no", True, False),
     ("TRUE", False, True), ("3", "cpu", "3"), ("[1, 2]", [0], [1, 2]), ("(1,)", (), (1,)),

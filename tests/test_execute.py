@@ -1,6 +1,7 @@
 """Running and tidying notebooks: nothing is lost, and the committed form is always the same."""
 
 import json
+import os
 
 import nbformat
 import pytest
@@ -110,7 +111,8 @@ def test_the_address_is_one_setting(tmp_path):
     assert notebooks.repository_address(tmp_path) == "https://example.org/me/mine"
 
 
-def test_side_by_side_with_a_line_each_and_failures_told(tmp_path, capsys):
+def test_side_by_side_with_a_line_each_and_failures_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     folder = tmp_path / "chapters"
     make_notebook(folder / "90_good.ipynb", "import os\nprint(os.environ['OMP_NUM_THREADS'])")
     make_notebook(folder / "91_bad.ipynb", "print('kept')", "1 / 0", "print('never')")
@@ -118,7 +120,8 @@ def test_side_by_side_with_a_line_each_and_failures_told(tmp_path, capsys):
     receipts = execute_chapters(all_chapters(folder), tmp_path / "out")
     good, bad, dead = receipts
     assert (good.passed, bad.passed, dead.passed) == (True, False, False)
-    assert outputs_of(good.output)[2] == "1\n"
+    assert outputs_of(good.output)[2] == "1\n", "one thread each"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "kept\n" in outputs_of(bad.output)
     assert "kept\n" in outputs_of(dead.output)
     printed = capsys.readouterr().out
