@@ -171,6 +171,7 @@ Q = torch.zeros(3, 4)
         ((Q[0], Q, Q), ["(4,)", "q[None]"]),
         ((Q, Q, Q, torch.ones(3, 3)), ["float32", "True = may look", "mask == 0"]),
         ((Q, Q, Q, torch.ones(3, 5).bool()), ["(3, 5)", "3 keys", "causal_mask(time, past)"]),
+        ((Q, Q, Q, torch.ones(3).bool()), ["(3,)", "it needs (time, keys)"]),
     ],
 )
 def test_errors_carry_the_values_and_the_way_out(arguments: tuple, fragments: list[str]) -> None:

@@ -1,5 +1,7 @@
 """assert_no_future_leak: finds every planted leak, places it, and leaves the model as it was."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -156,14 +158,16 @@ class Wrapped(nn.Module):
 
     def forward(self, ids: torch.Tensor):
         logits = self.inner(ids)
-        return (logits, None) if self.style == "tuple" else type("Output", (), {"logits": logits})()
+        return (logits, None) if self.style == "tuple" else SimpleNamespace(**{self.style: logits})
 
 
-@pytest.mark.parametrize("style", ["tuple", "object"])
+@pytest.mark.parametrize("style", ["tuple", "logits", "last_hidden_state"])
 def test_outputs_that_are_not_tensors(style: str) -> None:
     assert_no_future_leak(Wrapped(build(Encoder(causal=True)), style), VOCAB)
     with pytest.raises(FutureLeak):
         assert_no_future_leak(Wrapped(build(Encoder(causal=False)), style), VOCAB)
+    with pytest.raises(ValueError, match="returns a SimpleNamespace; wrap it"):
+        assert_no_future_leak(Wrapped(build(Encoder(causal=True)), "answer"), VOCAB)
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -138,6 +138,8 @@ def test_errors_carry_the_values() -> None:
         MultiHeadAttention(8, 4, path="quick")
     with pytest.raises(ValueError, match=r"\(2, 5, 7\).*d_model=24"):
         build()(normal(2, 5, 7))
+    with pytest.raises(ValueError, match=r"\(4, 5, 5\).*heads, time, keys.*mask\[:, None\]"):
+        build()(normal(4, 5, 24), mask=torch.ones(4, 5, 5).bool())
 
 
 def test_cache_returns_everything_so_far_in_order() -> None:

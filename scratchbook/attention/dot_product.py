@@ -85,9 +85,9 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             "(for a mask of 0 and -inf that is `mask == 0`, for ones and zeros `mask != 0`)"
         )
     time, keys = q.shape[-2], k.shape[-2]
-    rows, columns = (1, *mask.shape)[-2:]
-    if rows not in (1, time) or columns not in (1, keys):
+    fits = mask.dim() >= 2 and mask.shape[-2] in (1, time) and mask.shape[-1] in (1, keys)
+    if not fits:
         raise ValueError(
             f"mask {tuple(mask.shape)} does not cover {time} queries and {keys} keys; "
-            "with a cache build it as causal_mask(time, past)"
+            "it needs (time, keys), and with a cache causal_mask(time, past)"
         )

@@ -46,7 +46,8 @@ def assert_no_future_leak(
     modes, gradients and parameters are as before afterwards.
 
     Shapes:   inputs (batch, time) or (batch, time, features);
-              the model returns (batch, time, ...), a tuple starting with it, or `.logits`
+              the model returns (batch, time, ...), a tuple starting with it, or an
+              object with `.logits` or `.last_hidden_state`
     Raises:   FutureLeak with the first (position, source); ValueError when the model cannot
               be tested: no input, outputs of another length, two different answers to one
               input, or ids without an `nn.Embedding` under method="gradient"
@@ -183,8 +184,15 @@ def _raise_first(effects: Tensor, method: str, tolerance: float) -> None:
 def _call(model: Callable, inputs: Tensor) -> Tensor:
     outputs = model(inputs)
     if isinstance(outputs, tuple):
-        return outputs[0]
-    return outputs if isinstance(outputs, Tensor) else outputs.logits
+        outputs = outputs[0]
+    for name in ("logits", "last_hidden_state"):
+        outputs = getattr(outputs, name, outputs)
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"the model returns a {type(outputs).__name__}; wrap it in a function that returns "
+            "its (batch, time, ...) tensor"
+        )
+    return outputs
 
 
 def _is_module(model: Callable) -> bool:

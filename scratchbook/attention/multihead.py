@@ -72,6 +72,11 @@ class MultiHeadAttention(nn.Module):
                 f"x has shape {tuple(x.shape)}, expected "
                 f"(batch, time, d_model={self.q_proj.in_features})"
             )
+        if mask is not None and mask.dim() == 3:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}, which would be read as (heads, time, keys); "
+                "one mask per sequence is mask[:, None], one per head mask[None]"
+            )
         q = self._split_heads(self.q_proj(x), self.num_heads)
         k = self._split_heads(self.k_proj(x), self.num_kv_heads)
         v = self._split_heads(self.v_proj(x), self.num_kv_heads)
