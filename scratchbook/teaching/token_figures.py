@@ -194,6 +194,16 @@ class Sweep:
         """The verdict for each budget."""
         return [self.verdict(budget) for budget in self.budgets]
 
+    @property
+    def gains(self) -> list[str]:
+        """What the largest budget saves against the smallest, at both ends of the sweep."""
+        low, high = self.budgets[0], self.budgets[-1]
+        saved = {size: np.mean(self.values("bits_per_byte", size, low))
+                 - np.mean(self.values("bits_per_byte", size, high)) for size in self.sizes}
+        ends = [f"{saved[size]:.2f} bits per byte at {size:,} tokens"
+                for size in (self.sizes[0], self.sizes[-1])]
+        return [f"{high / low:.0f} times the compute saves {', '.join(ends)}"] if high > low else []
+
 
 def sweep_panels(sweep: Sweep) -> None:
     """Four quantities against the size of the vocabulary."""
