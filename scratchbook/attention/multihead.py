@@ -67,16 +67,7 @@ class MultiHeadAttention(nn.Module):
         Shapes:   x (batch, time, d_model), mask (..., time, past + time)
                   -> (batch, time, d_model), weights (batch, heads, time, past + time)
         """
-        if x.dim() != 3 or x.shape[-1] != self.q_proj.in_features:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}, expected "
-                f"(batch, time, d_model={self.q_proj.in_features})"
-            )
-        if mask is not None and mask.dim() == 3:
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)}, which would be read as (heads, time, keys); "
-                "one mask per sequence is mask[:, None], one per head mask[None]"
-            )
+        self._check_input(x, mask)
         q = self._split_heads(self.q_proj(x), self.num_heads)
         k = self._split_heads(self.k_proj(x), self.num_kv_heads)
         v = self._split_heads(self.v_proj(x), self.num_kv_heads)
@@ -93,6 +84,18 @@ class MultiHeadAttention(nn.Module):
             mixed, weights = attend(q, k, v, mask, return_weights=True)
             return self.o_proj(self._join_heads(mixed)), weights
         return self.o_proj(self._join_heads(attend(q, k, v, mask, path=self.path)))
+
+    def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
+        d_model = self.q_proj.in_features
+        if x.dim() != 3 or x.shape[-1] != d_model:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, expected (batch, time, d_model={d_model})"
+            )
+        if mask is not None and mask.dim() == 3:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}, which would be read as (heads, time, keys); "
+                "one mask per sequence is mask[:, None], one per head mask[None]"
+            )
 
     def _split_heads(self, x: Tensor, heads: int) -> Tensor:
         batch, time, _ = x.shape
