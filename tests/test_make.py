@@ -196,6 +196,10 @@ def test_options_of_other_programs_are_handed_on(make, calls, monkeypatch):
     make.main(["list", "--json"])
     (make.ROOT / "tests").mkdir()
     make.main(["test", "tests/::name"])
+    (make.ROOT / "tests" / "bench").mkdir()
+    (make.ROOT / "tests" / "bench" / "bench_speed.py").touch()
+    make.main(["bench", "--quick"])
+    assert ran[-1] == ["-m", "tests.bench.bench_speed", "--quick"]
     assert ran[0][-7:] == ["run", "01", "--profile", "full", "-p", "SEED=3", "--help"]
     assert ran[2][-4:] == ["tests", "chapters", "-k", "bpe"]
     assert ran[5][-1] == "tests/::name"
