@@ -82,7 +82,7 @@ def choices() -> list[dict]:
     return found
 
 
-def test_the_javascript_equals_torch(chapter, tmp_path):
+def test_the_javascript_equals_torch(chapter, tmp_path, parity):
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed: https://nodejs.org")
@@ -96,7 +96,11 @@ def test_the_javascript_equals_torch(chapter, tmp_path):
                           timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# skipped 0" in done.stdout
-    print("\n".join(re.findall(r"# (?:largest|\d+ letters).*", done.stdout)))
+    errors = [float(found) for found in re.findall(r"largest difference (\S+)", done.stdout)]
+    assert len(errors) == len(cases)
+    letters = sum(len(one["ids"]) for one in cases)
+    parity("the tiny model in the page's JavaScript: logits", against=f"torch {torch.__version__}",
+           error=max(errors), cases=letters, bound=1e-4)
 
 
 def test_weights_survive_the_way_to_the_page_and_back(chapter, tmp_path):

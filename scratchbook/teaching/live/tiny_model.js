@@ -233,7 +233,7 @@
       spellcheck: "false", maxlength: 300, oninput: () => restart(ui) });
     ui.write = el("button", { type: "button", onclick: () => toggle(ui) }, "Write");
     const one = el("button", { type: "button", onclick: () => oneLetter(ui) }, "One letter");
-    const again = el("button", { type: "button", onclick: () => restart(ui) }, "Start again");
+    const again = el("button", { type: "button", onclick: () => restart(ui) }, "Restart");
     ui.given = el("span", { class: "sb-muted" });
     ui.written = el("span", {});
     ui.paper = el("div", { class: "sb-tiny-paper", tabindex: "0", role: "group",
@@ -317,6 +317,7 @@
     if (ui.left > 0) return stop(ui);
     ui.left = MOST;
     ui.write.textContent = "Stop";
+    ui.status.textContent = "Writing.";
     ui.paper.setAttribute("aria-busy", "true");
     const calm = root.matchMedia && root.matchMedia("(prefers-reduced-motion: reduce)").matches;
     const perFrame = calm ? MOST : 3;
