@@ -117,17 +117,21 @@ def test_a_vocabulary_without_room_is_refused():
 # splitting
 
 
-@pytest.mark.parametrize(("pattern", "chunks"), [
-    ("gpt2", ["I", "'ll", " pay", " $", "12345", ",", " HelloWorld", " DON", "'", "T",
-              "\n ", " end", "  \n"]),
-    ("cl100k", ["I", "'ll", " pay", " $", "123", "45", ",", " HelloWorld", " DON", "'T",
-                "\n", " ", " end", "  \n"]),
-    ("o200k", ["I'll", " pay", " $", "123", "45", ",", " Hello", "World", " DON'T",
-               "\n", " ", " end", "  \n"]),
+@pytest.mark.parametrize(("pattern", "words", "marks"), [
+    ("gpt2",
+     ["I", "'ll", " pay", " $", "12345", ",", " HelloWorld", " DON", "'", "T", "\n ", " end"],
+     ["end", ".", "\n", "\n", "'", "Sam", " ==", "\n", "/", "a", " \n "]),
+    ("cl100k",
+     ["I", "'ll", " pay", " $", "123", "45", ",", " HelloWorld", " DON", "'T", "\n", " ", " end"],
+     ["end", ".\n\n", "'S", "am", " ==\n", "/a", " \n "]),
+    ("o200k",
+     ["I'll", " pay", " $", "123", "45", ",", " Hello", "World", " DON'T", "\n", " ", " end"],
+     ["end", ".\n\n", "'Sam", " ==\n/", "a", " \n", " "]),
 ])  # fmt: skip
-def test_what_the_three_patterns_cut(pattern, chunks):
-    text = "I'll pay $12345, HelloWorld DON'T\n  end  \n"
-    assert BPETokenizer(pattern).split(text) == chunks
+def test_what_the_three_patterns_cut(pattern, words, marks):
+    splitter = Splitter(pattern)
+    assert splitter.split("I'll pay $12345, HelloWorld DON'T\n  end") == words
+    assert splitter.split("end.\n\n'Sam ==\n/a \n ") == marks
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
