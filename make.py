@@ -207,7 +207,7 @@ def run(words: list[str], one_thread: bool = False, python: Path | None = None) 
 def book(options: argparse.Namespace, extra: list[str]) -> int:
     """Run every chapter and build the site."""
     setup()
-    return run(["-m", "scratchbook.publishing.build", *extra])
+    return run(["-m", "book.builder.build", *extra])
 
 
 def test(options: argparse.Namespace, extra: list[str]) -> int:

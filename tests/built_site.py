@@ -32,8 +32,8 @@ def alone(lock: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The folder of the built site, built first when the sources have changed since."""
-    from scratchbook.publishing.build import build
-    from scratchbook.publishing.stage import SITE, STAMP, fingerprint
+    from book.builder.build import build
+    from book.builder.stage import SITE, STAMP, fingerprint
 
     stamp = ROOT / SITE / STAMP
     with alone(ROOT / "build" / "site.lock"):

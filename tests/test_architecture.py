@@ -14,7 +14,7 @@ STEPS = [
     ["norms", "positions", "feedforward", "cache", "attention"], ["blocks"], ["model"],
     ["weights", "generation"], ["data"], ["evaluation", "interpret"], ["training"],
     ["compression"], ["finetuning"], ["preference"], ["retrieval"], ["serving"],
-    ["teaching"], ["doctor", "publishing"], ["cli"], ["__main__"],
+    ["companions"], ["teaching"], ["doctor", "publishing"], ["cli"], ["__main__"],
 ]
 STEP_OF = {name: number for number, names in enumerate(STEPS) for name in names}
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from scratchbook.teaching.live_weights import (
+from scratchbook.companions.live_weights import (
     PAGE_WEIGHTS,
     load_page_weights,
     page_weights,
     read_page_weights,
     write_page_weights,
 )
+
 from tests import notebook_tools
 
 SCRIPT = Path(__file__).parent / "js" / "tiny_model.test.mjs"

@@ -14,7 +14,7 @@ from tests.notebook_tools import CHAPTERS, load
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(part.split("\n", 1) for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:])
-GENERATED = {"colab", "book/_static/page.png"}
+GENERATED = {"book/_static/page.png"}
 
 
 def tree() -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from scratchbook.teaching import start_figures
+from scratchbook.companions import start_figures
 
 
 @pytest.fixture

@@ -207,6 +207,7 @@ def test_bad_results_say_what_to_do(result_folder):
         results.load_result("broken")
     with pytest.raises(ValueError, match="no such module"):
         results.fingerprint(["scratchbook.nothing"])
+    assert results.is_stale(["scratchbook.nothing"], "0" * 64)
 
 
 def test_show_source_emits_the_code_itself(monkeypatch):

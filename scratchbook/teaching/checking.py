@@ -1,7 +1,8 @@
 """Exercise checks that say more than right or wrong: they name the mistake.
 
 A check is a generator that calls the reader's function and yields one `Property` after another,
-from the most basic to the most demanding. It lives in an `exercises_*.py` beside this file.
+from the most basic to the most demanding. It lives beside its chapter, in
+`chapters/companions/exercises_*.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import scratchbook.teaching as package
+from scratchbook import companions
 
 Mistake = tuple[bool, str]
 _EXERCISES: dict[str, Callable[[Callable], Iterator[Property]]] = {}
@@ -92,9 +93,9 @@ class _Checks:
     """`check.NAME(answer)` for every exercise of the book."""
 
     def _load(self) -> dict[str, Callable]:
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(companions.__path__):
             if module.name.startswith("exercises_"):
-                importlib.import_module(f"{package.__name__}.{module.name}")
+                importlib.import_module(f"{companions.__name__}.{module.name}")
         return _EXERCISES
 
     def report(self, name: str, answer: Callable) -> Report:

@@ -41,7 +41,7 @@ class Result:
     @property
     def stale(self) -> bool:
         """True when the code the numbers depend on is no longer the code that made them."""
-        return fingerprint(self.depends) != self.fingerprint
+        return is_stale(self.depends, self.fingerprint)
 
     def provenance(self) -> str:
         """One line for the page: when, on what, with which seeds, and whether it is out of date."""
@@ -88,6 +88,14 @@ def fingerprint(modules: Sequence[str]) -> str:
             code = _code_only(file.read_text(encoding="utf-8"))
             digest.update(f"{file.name}\n{code}\n".encode())
     return digest.hexdigest()
+
+
+def is_stale(depends: Sequence[str], recorded: str) -> bool:
+    """Whether the code of the named modules is gone or differs from a recorded fingerprint."""
+    try:
+        return fingerprint(depends) != recorded
+    except ValueError:
+        return True
 
 
 def _commit() -> str:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from scratchbook.publishing import stage
+from book.builder import stage
 
 pytestmark = pytest.mark.book
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,6 @@
 """Docstrings as we write them become pages: labels are fields, chapters and papers are links."""
 
-from scratchbook.publishing.docstrings import to_rst
+from book.builder.docstrings import to_rst
 
 
 def rst(text: str) -> str:

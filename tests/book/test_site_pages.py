@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchbook.publishing import claims, pages, routes
-from scratchbook.publishing.claims import Claim, verdict
+from book.builder import claims, pages, routes
+from book.builder.claims import Claim, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchbook.publishing import stage
-from scratchbook.publishing.stage import Address, dress_chapter, link_resolver, rewrite_links
+from book.builder import stage
+from book.builder.stage import Address, dress_chapter, link_resolver, rewrite_links
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = ["book/index", "book/notation", "chapters/01_tokenization"]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scratchbook.publishing import stage
+from book.builder import stage
+from book.builder.pages import GENERATORS
 from scratchbook.publishing.chapters import all_chapters
-from scratchbook.publishing.pages import GENERATORS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -42,7 +42,7 @@ def test_chapters_stand_in_the_order_of_the_course():
 
 def test_the_parts_of_the_contents_are_the_parts_of_the_course():
     """A part appears with its first chapter; none is a dead link."""
-    from scratchbook.publishing import routes
+    from book.builder import routes
 
     known = routes.chapters(ROOT)
     wanted = list(dict.fromkeys(p.part for p in known.values() if p.exists))
@@ -51,7 +51,7 @@ def test_the_parts_of_the_contents_are_the_parts_of_the_course():
 
 
 def test_the_course_has_nine_parts():
-    from scratchbook.publishing import routes
+    from book.builder import routes
 
     titles = [part["title"] for part in routes.read_plan(ROOT)["part"]]
     assert titles[0] == "Start here"

@@ -33,6 +33,5 @@ def notes(site, browser) -> list[visits.Visit]:
     """What a visit to every page of the site found."""
     from axe_playwright_python.sync_playwright import Axe
 
-    axe = Axe()
     with visits.browser_context(browser) as context:
-        return visits.visit_all(context, site, axe)
+        return visits.Visitor(context, site, Axe()).visit_all()

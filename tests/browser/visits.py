@@ -110,47 +110,65 @@ def browser_context(browser, width: int = 1280, height: int = 900):
         context.close()
 
 
-def open_page(context, path: Path, notes: Visit | None = None, query: str = ""):
-    """Open a file of the site in a new tab, noting complaints and outside requests."""
+def open_page(context, path: Path, query: str = ""):
+    """Open a file of the site in a new tab."""
     page = context.new_page()
-    if notes is not None:
-        page.on("console", lambda m: notes.console.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: notes.console.append(str(error)))
-        page.on("request", lambda r: None if re.match(r"(file|data|blob|about):", r.url)
-                else notes.outside.append(r.url))
     page.goto(path.as_uri() + query)
     return page
 
 
-def visit_all(context, site: Path, axe) -> list[Visit]:
-    """Visit every page. Listings of source all have one template: axe looks at three of them."""
-    paths = sorted(site.rglob("*.html"))
-    listings = [path for path in paths if "_modules" in path.parts][3:]
-    return [visit(context, site, path, axe, path not in listings) for path in paths]
+class Visitor:
+    """Goes through the site in one tab: a new one for each page costs more than the page."""
 
+    def __init__(self, context, site: Path, axe) -> None:
+        self.site, self.axe, self.page = site, axe, context.new_page()
+        self.notes = Visit("")
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.notes.console.append(str(error)))
+        self.page.on("request", self._watch)
 
-def visit(context, site: Path, path: Path, axe, with_axe: bool = True) -> Visit:
-    """Look at one page: light, dark, and narrow."""
-    notes = Visit(path.relative_to(site).as_posix())
-    page = open_page(context, path, notes)
-    page.evaluate("() => window.MathJax?.startup?.promise")
-    notes.formulas = tuple(page.evaluate(FORMULAS))
-    notes.headers = page.evaluate(HEADERS)
-    notes.nameless = page.evaluate(NAMELESS) + page.evaluate(UNLABELLED_FIGURES)
-    notes.figures = page.eval_on_selector_all("[data-live]", "all => all.map(e => e.dataset.live)")
-    page.set_viewport_size({"width": 360, "height": 780})
-    notes.overflow = page.evaluate(OVERFLOW)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    if page.query_selector("article"):
+    def _hear(self, message) -> None:
+        if message.type == "error":
+            self.notes.console.append(message.text)
+
+    def _watch(self, request) -> None:
+        if not re.match(r"(file|data|blob|about):", request.url):
+            self.notes.outside.append(request.url)
+
+    def visit_all(self) -> list[Visit]:
+        """Visit every page. Listings of source have one template: axe looks at three of them."""
+        paths = sorted(self.site.rglob("*.html"))
+        listings = [path for path in paths if "_modules" in path.parts][3:]
+        return [self.visit(path, path not in listings) for path in paths]
+
+    def visit(self, path: Path, with_axe: bool = True) -> Visit:
+        """Look at one page: narrow, light and dark."""
+        self.notes = notes = Visit(path.relative_to(self.site).as_posix())
+        page = self.page
+        page.goto(path.as_uri())
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        notes.formulas = tuple(page.evaluate(FORMULAS))
+        notes.headers = page.evaluate(HEADERS)
+        notes.nameless = page.evaluate(NAMELESS) + page.evaluate(UNLABELLED_FIGURES)
+        notes.figures = page.eval_on_selector_all("[data-live]",
+                                                  "all => all.map(e => e.dataset.live)")
+        page.set_viewport_size({"width": 360, "height": 780})
+        notes.overflow = page.evaluate(OVERFLOW)
+        page.set_viewport_size({"width": 1280, "height": 900})
+        if page.query_selector("article"):
+            self._themes(notes, with_axe)
+        return notes
+
+    def _themes(self, notes: Visit, with_axe: bool) -> None:
         for theme in ("light", "dark"):
-            page.evaluate(THEME, theme)
-            notes.axe[theme] = page.evaluate(CODE_CONTRAST)
-        page.evaluate(THIN)
+            self.page.evaluate(THEME, theme)
+            notes.axe[theme] = self.page.evaluate(CODE_CONTRAST)
+        if not with_axe:
+            return
+        self.page.evaluate(THIN)
         for theme, options in (("light", AXE), ("dark", DARK)):
-            page.evaluate(THEME, theme)
-            notes.axe[theme] += grave(axe, page, options) if with_axe else []
-    page.close()
-    return notes
+            self.page.evaluate(THEME, theme)
+            notes.axe[theme] += grave(self.axe, self.page, options)
 
 
 def grave(axe, page, options: dict) -> list[str]:

@@ -22,7 +22,8 @@ PATTERNS = ("gpt2", "cl100k", "o200k")
 SEEDS = [
     "I'LL we've it's IT'S it'\u017f don\u2019t 'S's", "a\u0085b\u0085\u0085 c", "x\ufeff \ufeffy",
     "\x1c \x1d\x1e\x1f a", "\u180e \u200b\u00a0\u2003a", "  \n \r\n\t  x", "1234567 ١٢٣٤ ⅷⅸ x²",
-    "e\u0301\u0301 नमस्ते", "👩\u200d👩\u200d👧 👍🏽 🇬🇷", "foo();\n\n\nbar //\n/x", "CamelCaseHTTPServer's",
+    "e\u0301\u0301 नमस्ते", "👩\u200d👩\u200d👧 👍🏽 🇬🇷",
+    "foo();\n\n\nbar //\n/x", "CamelCaseHTTPServer's",
     "   ", "\n", "ǅ ǆ ªº ʰ", "a" * 300, "Straße\u2028x\u2029 y\u3000z",
 ]
 

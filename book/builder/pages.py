@@ -12,8 +12,8 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from scratchbook.publishing import claims, routes
-from scratchbook.publishing.routes import markdown_table
+from book.builder import claims, routes
+from book.builder.routes import markdown_table
 
 _MARK = re.compile(r"<!-- (?P<kind>generated|living|number): (?P<rest>.*?) -->", re.DOTALL)
 PRIVATE = {"__main__"}   # modules that are commands, not an interface
@@ -101,13 +101,13 @@ def _size(count: int) -> str:
 
 def results_table(root: Path) -> str:
     """Every recorded result: when, where, by which command, and whether its code has changed."""
-    from scratchbook.teaching.results import fingerprint
+    from scratchbook.teaching.results import is_stale
 
     rows = []
     for path in sorted((root / "book" / "results").glob("*.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
-        fresh = fingerprint(entry["depends"]) == entry["fingerprint"]
-        state = "current" if fresh else '<span class="sb-stale">stale</span>'
+        stale = is_stale(entry["depends"], entry["fingerprint"])
+        state = '<span class="sb-stale">stale</span>' if stale else "current"
         machine = entry["environment"]
         rows.append([f"`{entry['name']}`", entry["date"][:10],
                      f"{machine['system']}, {machine['device']}, {machine['threads']} threads",

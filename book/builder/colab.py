@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scratchbook.publishing import passport
 
-COPIES = Path("colab")
+COPIES = "colab"  # a folder of the site, published with it
 _OPEN = re.compile(r"^(?P<fence>:{3,}|`{3,})\{(?P<name>[\w:.-]+)\}[^\S\n]*(?P<title>.*)$")
 _PLAIN_FENCE = re.compile(r"^(`{3,}|~{3,})(?!\{)")
 _ROLE = re.compile(r"(?P<code>`[^`\n]+`)|\{(?P<role>[\w:+.-]+)\}`(?P<text>[^`]+)`")
@@ -23,15 +23,15 @@ _WRAPPERS = {"div", "grid", "grid-item", "card", "margin", "figure-md"}
 
 
 def copy_of(chapter: str) -> str:
-    """The repository path of a chapter's Colab copy."""
-    return (COPIES / Path(chapter).name).as_posix()
+    """The path of a chapter's Colab copy within the site."""
+    return f"{COPIES}/{Path(chapter).name}"
 
 
-def write_copies(root: Path) -> list[Path]:
-    """Write colab/NAME.ipynb for each committed chapter; files that are right stay untouched."""
-    from scratchbook.publishing.stage import Address, write_if_changed
+def write_copies(root: Path, site: Path) -> list[Path]:
+    """Write colab/NAME.ipynb into the site for each committed chapter."""
+    from book.builder.stage import Address, write_if_changed
 
-    folder, written = root / COPIES, []
+    folder, written = site / COPIES, []
     address = Address.read(root)
     names = citation_names(root / "book" / "references.bib")
     for path in sorted((root / "chapters").glob("*.ipynb")):
@@ -39,8 +39,6 @@ def write_copies(root: Path) -> list[Path]:
         converted = convert_notebook(notebook, names, functools.partial(_web, address))
         text = json.dumps(converted, ensure_ascii=False, indent=1) + "\n"
         written.append(write_if_changed(folder / path.name, text))
-    for stranger in set(folder.glob("*.ipynb")) - set(written):
-        stranger.unlink()
     return written
 
 

@@ -110,7 +110,7 @@ def _range(claim: Claim) -> tuple[float, float]:
 
 def ledger(root: Path) -> str:
     """Every claim as a row of a Markdown table, the verdict last."""
-    from scratchbook.publishing.routes import markdown_table
+    from book.builder.routes import markdown_table
 
     rows = []
     for claim in read_claims(root):
@@ -157,11 +157,11 @@ def _remark(root: Path, claim: Claim) -> str:
 
 def _stale(root: Path, claim: Claim) -> str:
     """A mark for a result whose code has changed since it was recorded."""
-    from scratchbook.teaching.results import fingerprint
+    from scratchbook.teaching.results import is_stale
 
     path = root / "book" / "results" / f"{claim.result}.json"
     if not path.is_file():
         return ""
     content = json.loads(path.read_text(encoding="utf-8"))
-    fresh = fingerprint(content["depends"]) == content["fingerprint"]
-    return "" if fresh else ' <span class="sb-stale">stale</span>'
+    stale = is_stale(content["depends"], content["fingerprint"])
+    return ' <span class="sb-stale">stale</span>' if stale else ""

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from scratchbook.runtime import write_atomically
+from scratchbook.teaching.live_figures import LIVE
 
-PAGE_WEIGHTS = Path(__file__).resolve().parent / "live" / "tiny_model_weights.js"
+PAGE_WEIGHTS = LIVE / "tiny_model_weights.js"
 VARIABLE = "Scratchbook.tinyModelWeights"
 
 

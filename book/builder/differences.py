@@ -1,6 +1,6 @@
 """Measure why a number differs between two correct runs, for the page that explains it.
 
-    python -m scratchbook.publishing.differences
+    python -m book.builder.differences
 
 The same sum in several orders, the same product and the same training with one thread and with
 two, and the same training from other seeds: each difference is recorded beside the others.
@@ -10,7 +10,7 @@ import hashlib
 import math
 import sys
 
-COMMAND = "python -m scratchbook.publishing.differences"
+COMMAND = "python -m book.builder.differences"
 SEEDS = (0, 1, 2, 3, 4)
 
 
@@ -109,7 +109,7 @@ def main() -> int:
     from scratchbook.teaching import record
 
     path = record("why_numbers_differ", measure(), seeds=list(SEEDS), command=COMMAND,
-                  depends=["scratchbook.publishing.differences"])
+                  depends=["book.builder.differences"])
     print(path.read_text(encoding="utf-8"))
     return 0
 

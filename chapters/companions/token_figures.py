@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from math import log10
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -213,7 +212,8 @@ def sweep_panels(sweep: Sweep) -> None:
              "seconds_per_MB": "CPU seconds per MB of text"}
     for ax, (name, label) in zip(axes.flat, names.items(), strict=True):
         budgets = sweep.budgets if name == "bits_per_byte" else sweep.budgets[-1:]
-        for budget, colour in zip(budgets, palette(), strict=False):
+        for budget in budgets:
+            colour = palette()[sweep.budgets.index(budget)]
             scale = 100 if name == "embedding_share" else 1
             found = [[scale * v for v in sweep.values(name, size, budget)] for size in sweep.sizes]
             middle = np.array([np.median(v) for v in found])
@@ -281,8 +281,9 @@ def price_dots(prices: Mapping[str, Mapping[str, Sequence[float]]], order: str) 
     ax.axvline(1, color=GREY, lw=1, ls="--")
     ax.set_yticks(range(len(languages)), languages)
     ax.set(xscale="log", xlabel="tokens for the same sentences, English = 1")
-    top = max(triple[2] for found in prices.values() for triple in found.values())
-    ticks = [tick for tick in (0.5, 1, 2, 3, 4, 6, 8, 12) if tick < 10 ** (log10(top) + 0.05)]
+    ends = [end for found in prices.values() for triple in found.values() for end in triple]
+    ax.set_xlim(0.9 * min(ends), 1.1 * max(ends))
+    ticks = [tick for tick in (0.5, 1, 2, 3, 4, 6, 8, 12) if min(ends) <= tick <= max(ends)]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.grid(True, axis="x")

@@ -1,11 +1,11 @@
 """Measure what the claims page needs and no chapter records: characters, and GPT's tokenizers.
 
-    python -m scratchbook.publishing.ledger
+    python -m book.builder.ledger
 """
 
 import sys
 
-COMMAND = "python -m scratchbook.publishing.ledger"
+COMMAND = "python -m book.builder.ledger"
 PUBLISHED = {"gpt2": "r50k_base", "cl100k": "cl100k_base", "o200k": "o200k_base"}
 
 
@@ -55,7 +55,7 @@ def main() -> int:
 
     numbers = {"characters": characters(), "own_bpe": own_bpe(), "published": published()}
     path = record("claims", numbers, seeds=[], command=COMMAND,
-                  depends=["scratchbook.publishing.ledger", "scratchbook.tokenizers.quality"])
+                  depends=["book.builder.ledger", "scratchbook.tokenizers.quality"])
     print(path.read_text(encoding="utf-8"))
     return 0
 

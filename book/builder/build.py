@@ -1,7 +1,7 @@
 """Build the book: run the chapters, stage the sources, call jupyter-book, tidy the result.
 
-    python -m scratchbook.publishing.build               # runs the chapters first
-    python -m scratchbook.publishing.build --committed   # takes their committed outputs
+    python -m book.builder.build               # runs the chapters first
+    python -m book.builder.build --committed   # takes their committed outputs
 """
 
 import argparse
@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from scratchbook.publishing import colab
-from scratchbook.publishing.stage import EXECUTED, SITE, STAMP, fingerprint, stage
+from book.builder import colab
+from book.builder.stage import EXECUTED, SITE, STAMP, fingerprint, stage
 
 # MathJax as packaged holds every input, output and speech rule it knows: 24 MB. Pages here
 # load tex-chtml.js and, from it, the web fonts and the TeX extensions.
@@ -22,7 +22,7 @@ _JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m scratchbook.publishing.build",
+    parser = argparse.ArgumentParser(prog="python -m book.builder.build",
                                      description=__doc__.splitlines()[0])
     parser.add_argument("--committed", action="store_true",
                         help="do not run the chapters: show their committed outputs")
@@ -53,7 +53,6 @@ def build(root: Path, executed: Path | None = None) -> int:
     `executed` is a folder of freshly run chapters; without it the committed ones are shown.
     """
     start = time.perf_counter()
-    colab.write_copies(root)
     staged = stage(root, executed)
     site = root / SITE
     shutil.rmtree(site, ignore_errors=True)   # no page of an earlier book survives
@@ -65,6 +64,7 @@ def build(root: Path, executed: Path | None = None) -> int:
         print("the book was not built: mend the warnings above (each counts as an error)")
         return status
     prune(site)
+    colab.write_copies(root, site)
     for page in site.rglob("*.html"):
         tidy(page)
     (site / STAMP).write_text(fingerprint(root), encoding="utf-8")

@@ -15,13 +15,15 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from scratchbook.publishing import colab, pages, passport
+from book.builder import colab, pages
+from scratchbook.publishing import passport
 
 STAGED = Path("build/site-src")   # what Sphinx reads
 SITE = Path("_build/html")        # what a browser reads; `make serve` serves this folder
 EXECUTED = Path("build/executed")  # chapters after papermill, see publishing/execute.py
 MOVED = {"book/index.md": "index.md"}
 STAMP = ".sources"
+PUBLISHED = "gh-pages"            # the branch that the workflow puts the built site on
 
 _FENCE = re.compile(r"\s*(?P<marks>`{3,}|~{3,})(?P<info>.*)")
 _SPOKEN = re.compile(r"\{(?!raw|code|math)")   # directives whose content is Markdown again
@@ -50,7 +52,7 @@ class Address:
     def in_colab(self, chapter: str) -> str:
         """The address that opens a chapter's Colab copy."""
         slug = self.url.removeprefix("https://github.com/")
-        return f"https://colab.research.google.com/github/{slug}/blob/{self.branch}/{chapter}"
+        return f"https://colab.research.google.com/github/{slug}/blob/{PUBLISHED}/{chapter}"
 
 
 def stage(root: Path, executed: Path | None = None, target: Path | None = None) -> Path:
@@ -152,10 +154,10 @@ def link_resolver(root: Path, source: str, staged: str, listed: list[str]):
 def fingerprint(root: Path) -> str:
     """A digest of everything the site is built from: equal digests, equal sites."""
     digest = hashlib.sha256()
-    for pattern in ("_*.yml", "book/**/*", "chapters/*.ipynb", "data/registry.toml",
+    for pattern in ("_*.yml", "book/**/*", "chapters/**/*", "data/registry.toml",
                     "scratchbook/**/*.py", "scratchbook/teaching/live/*"):
         for path in sorted(root.glob(pattern)):
-            if path.is_file():
+            if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.relative_to(root).as_posix().encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
