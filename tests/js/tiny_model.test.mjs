@@ -82,6 +82,7 @@ test("temperature must be above zero, and top-k of one leaves one", () => {
   assert.throws(() => tiny.probabilities([1, 2], 0), /temperature is 0/);
   assert.deepEqual(tiny.probabilities([1, 3, 2], 1, 1), [0, 1, 0]);
   assert.deepEqual(tiny.probabilities([2, 2, 1], 1, 1), [0.5, 0.5, 0]); // a tie is kept, as in torch
+  assert.deepEqual(tiny.probabilities([100, 20], 0.1), [1, Math.exp(-800)]); // no overflow
 });
 
 test("picking follows the running sum and never takes what is forbidden", () => {
