@@ -197,8 +197,14 @@ def test_the_cache_moves_with_the_environment(monkeypatch, tmp_path):
     assert data.cache_folder() == Path.home() / ".cache" / "scratchbook"
 
 
-def test_nothing_is_printed(words, capfd):
+def test_nothing_is_printed_or_logged(words, capfd, caplog):
+    import pooch
+
+    pooch.get_logger().addHandler(caplog.handler)
+    pooch.get_logger().setLevel("INFO")
     data.fetch("words")
+    pooch.get_logger().removeHandler(caplog.handler)
+    assert not caplog.records
     assert capfd.readouterr() == ("", "")
 
 
@@ -219,7 +225,7 @@ def test_registered_files_that_are_here_are_genuine():
 # corpora
 
 
-def test_the_manual_is_prose():
+def test_the_manual_is_prose_in_alphabetical_order(monkeypatch):
     manual = data.python_manual()
     assert len(manual) > 300_000
     assert manual == data.python_manual()
@@ -230,6 +236,9 @@ def test_the_manual_is_prose():
     first, last = min(topics), max(topics)
     assert manual.startswith(topics[first]) and manual.endswith(topics[last])
     assert all(text in manual for text in topics.values())
+    backwards = dict(sorted(topics.items(), reverse=True))
+    monkeypatch.setattr("pydoc_data.topics.topics", backwards)
+    assert data.python_manual() == manual
 
 
 def test_the_library_is_source_code_in_the_order_of_its_paths():
