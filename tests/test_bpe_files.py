@@ -135,9 +135,10 @@ def test_a_rank_file_that_is_not_whole_is_refused(tmp_path):
 
 def test_a_rank_file_with_another_kind_of_content_is_refused(tmp_path):
     path = tmp_path / "page.html"
-    path.write_text("<html>\nnot found</html>", encoding="utf-8")
-    with pytest.raises(ValueError, match="line 1"):
-        BPETokenizer.from_tiktoken(path, "gpt2")
+    for content in ("<html>\nnot found</html>", "YQ==!! 0\n", "YQ== first\n"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match="line 1"):
+            BPETokenizer.from_tiktoken(path, "gpt2")
 
 
 def test_an_unknown_pattern_is_refused_before_the_vocabulary(tmp_path):
@@ -241,3 +242,11 @@ def test_ids_need_not_begin_at_zero():
     tokenizer = BPETokenizer.from_ranks(ranks, "gpt2", {"<s>": 0, "</s>": 1})
     assert tokenizer.encode("<s>ab</s>", "all") == [0, 258, 1]
     assert tokenizer.vocab_size == 259
+
+
+def test_ids_may_have_gaps():
+    # OpenAI's do: cl100k ends with 100255, and its special tokens begin with 100257
+    tokenizer = BPETokenizer.from_ranks(byte_ranks(), "gpt2", {"<|end|>": 300})
+    assert tokenizer.vocab_size == 301
+    with pytest.raises(ValueError, match="id 299 is not in"):
+        tokenizer.decode([299])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import chain, pairwise
 
 
 def count_pairs(chunks: list[list[int]]) -> Counter[tuple[int, int]]:
-    counts = Counter()
-    for ids in chunks:
-        counts.update(pairwise(ids))
-    return counts
+    return Counter(chain.from_iterable(map(pairwise, chunks)))
 
 
 def merge(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
