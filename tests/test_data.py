@@ -251,12 +251,21 @@ def test_the_library_is_source_code_in_the_order_of_its_paths():
 
     sources = [Path(m.__file__).read_text(encoding="utf-8") for m in (argparse, textwrap)]
     assert texts.index(sources[0]) < texts.index(sources[1])
-    # neither the manual itself nor the tests nor what was installed
-    whole = set(texts)
-    import pydoc_data.topics
 
-    assert Path(pydoc_data.topics.__file__).read_text(encoding="utf-8") not in whole
-    assert Path(pytest.__file__).read_text(encoding="utf-8") not in whole
+
+def test_the_library_leaves_out_what_is_not_its_code(tmp_path, monkeypatch):
+    for name in ("b.py", "a/z.py", "a/b.py", "a.py", "readme.txt", "test/x.py", "a/tests/x.py",
+                 "idlelib/idle_test/x.py", "pydoc_data/topics.py", "site-packages/pip.py",
+                 "dist-packages/apt.py", "testing.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {name}\n", encoding="utf-8")
+    (tmp_path / "latin.py").write_bytes("# é\n".encode("latin-1"))
+    (tmp_path / "empty.py").write_text("", encoding="utf-8")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    names = ["a.py", "a/b.py", "a/z.py", "b.py", "testing.py"]
+    assert data.standard_library() == [f"# {name}\n" for name in names]
+    assert data.standard_library(21) == ["# a.py\n", "# a/b.py\n"]
 
 
 def test_a_limit_cuts_at_the_end_of_a_line():

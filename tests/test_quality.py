@@ -1,6 +1,7 @@
 """Measures of a tokenizer: by hand on small cases, and the detector of broken spacing."""
 
 import random
+import unicodedata
 
 import pytest
 
@@ -58,6 +59,9 @@ def test_the_famous_line_is_broken_and_the_right_one_is_not():
 def test_correct_text_of_many_kinds_passes(language):
     assert not looks_space_broken(CORRECT[language])
     assert not looks_space_broken("\n".join([CORRECT[language]] * 5))
+    # accents as characters of their own do not cut a word
+    decomposed = unicodedata.normalize("NFD", CORRECT[language])
+    assert not looks_space_broken("\n".join([decomposed] * 5))
 
 
 @pytest.mark.parametrize("language", ["English", "German", "Czech", "Russian", "Greek", "Turkish"])
@@ -72,6 +76,9 @@ def test_a_few_words_prove_nothing():
     assert not looks_space_broken("")
     assert not looks_space_broken("x y z")
     assert not looks_space_broken("to be or not to be")
+    # one pair of single letters is a list of two, not a symptom
+    assert not looks_space_broken("is it up to us or is a b on it")
+    assert looks_space_broken("is i t up to us or is a b on it")
 
 
 @pytest.mark.parametrize("size", [80, 200, 1000])
