@@ -6,6 +6,7 @@ What a figure says (who wins, which language pays most) is worked out here from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
@@ -25,10 +26,20 @@ def recorded(name: str, command: str) -> dict | None:
     try:
         result = load_result(name)
     except FileNotFoundError:
-        print(f"no result called {name!r} is recorded yet; this makes it: {command}")
+        print(f"{name} is not recorded yet; this makes it:\n  {command}")
         return None
-    print(result.provenance())
+    _note(result.provenance())
     return result.numbers
+
+
+def _note(line: str) -> None:
+    """A line in small print that wraps where a printed one would run out of the page."""
+    import html
+
+    from IPython.display import HTML, display
+
+    line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
+    display(HTML(f'<p class="sb-muted"><small>{line}</small></p>'))
 
 
 def callout(title: str, lines: Sequence[str]) -> None:
@@ -204,6 +215,35 @@ class Sweep:
         return [f"{high / low:.0f} times the compute saves {', '.join(ends)}"] if high > low else []
 
 
+SWEEP_COLUMNS = {
+    "vocabulary": "vocab_size", "bytes/token": "bytes_per_token",
+    "in embeddings": "embedding_share", "perplexity": "perplexity",
+    "bits/byte": "bits_per_byte", "s/MB": "seconds_per_MB"}
+REPORT_COLUMNS = {
+    "vocabulary": "vocab_size", "bytes/token": "bytes_per_token", "tokens/word": "fertility",
+    "lines that come back": "round_trips", "never used": "unused_share"}
+
+
+def _percent(name: str, value: float) -> float | str:
+    shares = ("in embeddings", "lines that come back", "never used")
+    return f"{100 * value:.0f} %" if name in shares else value
+
+
+def reports(found: Mapping[str, Mapping[str, float]]) -> None:
+    """What `quality.report` says of each tokenizer."""
+    table([{"tokenizer": who} | {name: _percent(name, report[key])
+                                 for name, key in REPORT_COLUMNS.items()}
+           for who, report in found.items()], caption="On text that none of them was trained on")
+
+
+def sweep_table(runs: Sequence[Mapping[str, float]]) -> None:
+    """The first seed's runs at the smallest budget, as measured by the page itself."""
+    first = min(runs, key=lambda run: (run["budget"], run["seed"]))
+    table([{name: _percent(name, run[key]) for name, key in SWEEP_COLUMNS.items()}
+           for run in runs if (run["budget"], run["seed"]) == (first["budget"], first["seed"])],
+          caption=f"{first['budget'] / 1e9:,.0f} GFLOP each, measured here and now")
+
+
 def sweep_panels(sweep: Sweep) -> None:
     """Four quantities against the size of the vocabulary."""
     fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.0), layout="constrained")
@@ -261,10 +301,10 @@ def dearest(prices: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
     for title, found in prices.items():
         first, second = sorted((name for name in found if name != "English"),
                                key=lambda name: -found[name][0])[:2]
-        alone = found[first][1] > found[second][2]
-        who = first if alone else f"{first} and {second}"
-        lines.append(f"{title}: {who}, {found[first][0]:.1f} times English"
-                     + ("" if alone else f" ({found[second][0]:.1f}; no clear difference)"))
+        said = f"{title}: {first}, {found[first][0]:.1f} times English"
+        if found[first][1] <= found[second][2]:
+            said += f" ({second}, {found[second][0]:.1f} times: no clear difference)"
+        lines.append(said)
     return lines
 
 
@@ -298,6 +338,8 @@ def price_dots(prices: Mapping[str, Mapping[str, Sequence[float]]], order: str) 
 # Tokens per second that the project's first README stated without a measurement; its third row
 # was minbpe, whose encoder is the textbook one that the benchmark calls naive.
 CLAIMED = {"tiktoken": 50_000, "naive": 35_000, "tokenizers": 25_000}
+AGAIN = "ours, again"
+NAMES = {"ours": "this package", AGAIN: "this package, chunks remembered"}
 
 
 def speeds(numbers: Mapping | None) -> None:
@@ -310,10 +352,10 @@ def speeds(numbers: Mapping | None) -> None:
         claim = CLAIMED.get(row["who"]) if rate else None
         rows.append({
             "task": row["task"],
-            "by": row["who"] + (" (extrapolated)" if row["extrapolated"] else ""),
+            "by": NAMES.get(row["who"], row["who"]),
             "CPU seconds": f"{row['seconds']:,.2f}",
-            "fastest to slowest": f"{row['fastest']:,.2f} to {row['slowest']:,.2f}"
-            if row["runs"] > 1 else "one run",
+            "range": f"{row['fastest']:,.2f} to {row['slowest']:,.2f}" if row["runs"] > 1
+            else "extrapolated" if row["extrapolated"] else "one run",
             "MB/s": f"{row['megabytes_per_second']:,.3g}",
             "tokens/s": f"{rate:,}" if rate else "",
             "claimed tokens/s": f"{claim:,} ({_factor(rate / claim)})" if claim else ""})
@@ -330,10 +372,12 @@ def _race_lines(ratios: Mapping[str, float]) -> list[str]:
     lines = []
     for name, ratio in ratios.items():
         task, other = name.split(": ours / ")
+        if other == AGAIN:
+            continue
         if 1 / 1.1 < ratio < 1.1:
             said = f"no clear difference from {other}"
         elif ratio > 1:
-            said = f"{ratio:,.1f} times as fast as {other}"
+            said = f"{ratio:,.{0 if ratio > 20 else 1}f} times as fast as {other}"
         else:
             said = f"{1 / ratio:,.1f} times slower than {other}"
         lines.append(f"{task}: the package is {said}")
