@@ -55,6 +55,7 @@
     .sb-attention .sb-ring { fill: transparent; stroke: transparent; stroke-width: 3; }
     .sb-attention table { width: 100%; font-size: 14px; }
     .sb-attention th { font-weight: 600; }
+    .sb-live .sb-attention td, .sb-live .sb-attention th { padding: 4px 5px; }
     .sb-attention td.sb-bar { width: 34%; text-align: left; }
     .sb-attention th:nth-child(4) { text-align: left; }
     .sb-attention .sb-fill { height: 12px; border-radius: 2px; }
