@@ -30,7 +30,7 @@ def test_each_budget_has_its_own_verdict():
     assert "256 tokens" in sweep.verdict(2e9)
     assert sweep.values("bits_per_byte", 256) == [1.0] * 3  # the larger budget
     assert sweep.gains == ["2 times the compute saves 1.00 bits per byte at 256 tokens, "
-                           "0.30 bits per byte at 512 tokens"]
+                           "0.30 at 512"]
 
 
 def test_the_price_of_a_language():

@@ -210,9 +210,9 @@ class Sweep:
         low, high = self.budgets[0], self.budgets[-1]
         saved = {size: np.mean(self.values("bits_per_byte", size, low))
                  - np.mean(self.values("bits_per_byte", size, high)) for size in self.sizes}
-        ends = [f"{saved[size]:.2f} bits per byte at {size:,} tokens"
-                for size in (self.sizes[0], self.sizes[-1])]
-        return [f"{high / low:.0f} times the compute saves {', '.join(ends)}"] if high > low else []
+        small, large = self.sizes[0], self.sizes[-1]
+        return [f"{high / low:.0f} times the compute saves {saved[small]:.2f} bits per byte at "
+                f"{small:,} tokens, {saved[large]:.2f} at {large:,}"] if high > low else []
 
 
 SWEEP_COLUMNS = {
@@ -351,7 +351,7 @@ def speeds(numbers: Mapping | None) -> None:
         rate = row.get("tokens_per_second")
         claim = CLAIMED.get(row["who"]) if rate else None
         rows.append({
-            "task": row["task"],
+            "task": row["task"].partition(", GPT")[0],
             "by": NAMES.get(row["who"], row["who"]),
             "CPU seconds": f"{row['seconds']:,.2f}",
             "range": f"{row['fastest']:,.2f} to {row['slowest']:,.2f}" if row["runs"] > 1
