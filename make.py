@@ -27,7 +27,7 @@ SITE = ROOT / "_build" / "html"
 OUTPUTS = ("_build", "build", "dist", ".pytest_cache", ".ruff_cache", ".hypothesis")
 CACHES = ("__pycache__", ".ipynb_checkpoints", "*.egg-info")
 PYTEST = ["-m", "pytest", "--nbval-lax", "--nbval-current-env",
-          "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-p", "tests.plugin", "-q"]
+          "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-p", "tests.plugin", "-q"]
 
 
 class Stop(Exception):
