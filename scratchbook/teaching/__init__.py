@@ -8,5 +8,5 @@ from scratchbook.teaching.results import load_result, record
 from scratchbook.teaching.sources import show_source
 from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
-__all__ = ["check", "draw", "exercise", "expect", "living", "load_result", "mean_and_spread", "palette", "record",
-           "show", "show_source", "table", "use_style", "verdict"]
+__all__ = ["check", "draw", "exercise", "expect", "living", "load_result", "mean_and_spread",
+           "palette", "record", "show", "show_source", "table", "use_style", "verdict"]
