@@ -46,9 +46,10 @@ class Result:
     def provenance(self) -> str:
         """One line for the page: when, on what, with which seeds, and whether it is out of date."""
         machine = self.environment
+        seeds = f", seeds {', '.join(map(str, self.seeds))}" if self.seeds else ""
         line = (f"recorded {self.date[:10]} at commit {self.commit[:10]} on {machine['system']} "
                 f"({machine['device']}, {machine['threads']} threads), torch "
-                f"{machine['versions'].get('torch', '?')}, seeds {self.seeds}, by `{self.command}`")
+                f"{machine['versions'].get('torch', '?')}{seeds}, by `{self.command}`")
         return line + (" (STALE: the code has changed since)" if self.stale else "")
 
 

@@ -86,6 +86,18 @@ def cut_out(special_tokens: Collection[str], text: str) -> list[str]:
     return any_of(special_tokens).split(text) if special_tokens else [text]
 
 
+def ids_by_piece(pieces: list[str], needed: list[str]) -> dict[str, int]:
+    """Return the id of each piece, its place in the list, once the list is sound."""
+    ids = {piece: token_id for token_id, piece in enumerate(pieces)}
+    if len(ids) < len(pieces):
+        twice = next(piece for i, piece in enumerate(pieces) if ids[piece] != i)
+        raise ValueError(f"the piece {twice!r} is listed twice")
+    if missing := [piece for piece in needed if piece not in ids]:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(f"the {len(pieces)} pieces lack {', '.join(missing[:3])}{more}")
+    return ids
+
+
 class Tokenizer(ABC):
     """The interface of all tokenizers, and the parts of it that never differ.
 

@@ -20,7 +20,13 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Self
 
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
+from scratchbook.tokenizers.base import (
+    Tokenizer,
+    as_texts,
+    check_special_tokens,
+    cut_out,
+    ids_by_piece,
+)
 from scratchbook.tokenizers.unigram_training import MAX_WORD, learn_pieces
 
 SPACE = "▁"  # U+2581, SentencePiece's visible space
@@ -104,7 +110,7 @@ class UnigramTokenizer(Tokenizer):
 
     def _set_vocabulary(self, pieces: list[tuple[str, float]], special: Collection[str]) -> None:
         reserved = [piece for piece, _ in self._reserved()]
-        ids = _ids_by_piece([piece for piece, _ in pieces], [*reserved, *special])
+        ids = ids_by_piece([piece for piece, _ in pieces], [*reserved, *special])
         self.pieces = pieces
         self.special_tokens = {token: ids[token] for token in special}
         self._unknown_id = ids[UNKNOWN]
@@ -225,15 +231,3 @@ class UnigramTokenizer(Tokenizer):
         pieces = [(str(piece), float(logprob)) for piece, logprob in state["pieces"]]
         options = {key: state[key] for key in ("byte_fallback", "space_prefix")}
         return cls.from_pieces(pieces, state["special_tokens"], **options)
-
-
-def _ids_by_piece(pieces: list[str], needed: list[str]) -> dict[str, int]:
-    """Return the id of each piece, its place in the list, once the list is sound."""
-    ids = {piece: token_id for token_id, piece in enumerate(pieces)}
-    if len(ids) < len(pieces):
-        twice = next(piece for i, piece in enumerate(pieces) if ids[piece] != i)
-        raise ValueError(f"the piece {twice!r} is listed twice")
-    if missing := [piece for piece in needed if piece not in ids]:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"the {len(pieces)} pieces lack {', '.join(missing[:3])}{more}")
-    return ids

@@ -17,7 +17,13 @@ from typing import Any, Self
 
 import regex
 
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
+from scratchbook.tokenizers.base import (
+    Tokenizer,
+    as_texts,
+    check_special_tokens,
+    cut_out,
+    ids_by_piece,
+)
 from scratchbook.tokenizers.wordpiece_training import learn_pieces
 
 # A word is a run without white space and punctuation; each punctuation mark is a word of its own.
@@ -105,13 +111,7 @@ class WordPieceTokenizer(Tokenizer):
         return self
 
     def _set_vocabulary(self, pieces: list[str], special: Collection[str]) -> None:
-        ids = {piece: token_id for token_id, piece in enumerate(pieces)}
-        if len(ids) < len(pieces):
-            twice = next(piece for i, piece in enumerate(pieces) if ids[piece] != i)
-            raise ValueError(f"the piece {twice!r} is listed twice")
-        for needed in (self.unknown, *special):
-            if needed not in ids:
-                raise ValueError(f"the vocabulary of {len(pieces)} pieces lacks {needed!r}")
+        ids = ids_by_piece(pieces, [self.unknown, *special])
         self.pieces = pieces
         self.special_tokens = {token: ids[token] for token in special}
         # Special tokens are found before words are cut, and never by spelling them in a word.
