@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import nn
-
 from scratchbook.companions.small_training import bits_per_byte, byte_ids, train, windows
+from torch import nn
 
 
 class Bigram(nn.Module):
