@@ -5,7 +5,7 @@ Chapter:  chapters/02_attention.ipynb
 
 from scratchbook.attention.dot_product import attend
 from scratchbook.attention.leaks import FutureLeak, assert_no_future_leak
-from scratchbook.attention.masks import causal_mask, padding_mask
+from scratchbook.attention.masks import causal_mask, padding_mask, window_mask
 from scratchbook.attention.multihead import MultiHeadAttention
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "attend",
     "causal_mask",
     "padding_mask",
+    "window_mask",
 ]

@@ -20,15 +20,18 @@ def attend(
     mask: Tensor | None = None,
     path: str = "readable",
     return_weights: bool = False,
+    bias: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Average the values, weighted by how well each key answers the query.
 
     `mask` is boolean, True = may look, and broadcasts over the leading axes.
-    A query that may look at nothing gets zeros, never NaN, on both paths.
+    A query that may look at nothing gets zeros, never NaN, on both paths. `bias` is added to
+    the scores before the softmax; ALiBi says by it how far away a key stands.
     "readable" builds the weights; "sdpa" calls torch's kernel, which does not.
 
     Shapes:   q (..., time, head_dim), k (..., keys, head_dim), v (..., keys, value_dim),
-              mask (..., time, keys) -> (..., time, value_dim), weights (..., time, keys)
+              mask and bias (..., time, keys)
+              -> (..., time, value_dim), weights (..., time, keys)
     Raises:   ValueError for shapes that do not fit, a mask that is not boolean, an
               unknown path, or weights asked of the path that never has them
     Paper:    Vaswani et al. (2017), arXiv:1706.03762, equation 1
@@ -36,17 +39,21 @@ def attend(
     """
     _check_shapes(q, k, v, mask)
     if path == "readable":
-        out, weights = _readable(q, k, v, mask)
+        out, weights = _readable(q, k, v, mask, bias)
         return (out, weights) if return_weights else out
     if path != "sdpa":
         raise ValueError(f"path={path!r} is unknown; choose one of {', '.join(PATHS)}")
     if return_weights:
         raise ValueError("path='sdpa' never builds the weights; ask path='readable' for them")
-    return _sdpa(q, k, v, mask)
+    return _sdpa(q, k, v, mask, bias)
 
 
-def _readable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def _readable(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., time, keys)
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
     if mask is None:
         weights = scores.softmax(dim=-1)
     else:
@@ -57,13 +64,19 @@ def _readable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Ten
     return weights @ v, weights  # (..., time, value_dim)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _sdpa(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    bias = None if bias is None else bias.to(q.dtype)
     if mask is None:
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     # Kernels and versions of torch disagree about rows that may look at nothing (2.4 gives
     # NaN): let such a row look at everything, then clear what it found.
     empty = ~mask.any(dim=-1, keepdim=True)  # (..., time, 1)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask | empty)
+    seen = mask | empty
+    if bias is not None:
+        seen = bias.masked_fill(~seen, -torch.inf)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     return out.masked_fill(empty, 0.0)
 
 

@@ -6,14 +6,17 @@ Chapter:  chapters/02_attention.ipynb
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from scratchbook.attention.dot_product import PATHS, attend
-from scratchbook.attention.masks import causal_mask
+from scratchbook.attention.masks import causal_mask, window_mask
 
 
 class Cache(Protocol):
     """What attention asks of a cache; `scratchbook.cache.KVCache` is one."""
+
+    length: int  # tokens seen so far
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the new keys and values and return all of them, oldest first."""
@@ -23,9 +26,10 @@ class Cache(Protocol):
 class MultiHeadAttention(nn.Module):
     """Self-attention whose query heads may share key/value heads.
 
-    `num_kv_heads` equal to `num_heads` is MHA, 1 is MQA, in between is GQA.
-    Fewer key/value heads shrink the decoding cache, not the compute. Causal unless told
-    otherwise: a mask then only takes away from what the past allows.
+    `num_kv_heads` equal to `num_heads` is MHA, 1 is MQA, in between is GQA. Causal unless told
+    otherwise: a mask then only takes away from what the past allows, and `window` leaves of
+    the past only the nearest. What turns or scales queries and keys is passed in: `rotary`
+    and `alibi` from chapter 03, `q_norm` and `k_norm` (over head_dim) from chapter 04.
 
     Shapes:   x (batch, time, d_model) -> (batch, time, d_model)
     Raises:   ValueError when the sizes do not divide
@@ -41,49 +45,99 @@ class MultiHeadAttention(nn.Module):
         bias: bool = False,
         path: str = "sdpa",
         causal: bool = True,
+        *,
+        head_dim: int | None = None,
+        output_bias: bool | None = None,
+        window: int | None = None,
+        rotary: nn.Module | None = None,
+        alibi: nn.Module | None = None,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_sizes(d_model, num_heads, num_kv_heads, path)
+        _check_sizes(d_model, num_heads, num_kv_heads, head_dim, path)
+        if window is not None and (window < 1 or not causal):
+            raise ValueError(f"window={window} with causal={causal}: a window looks back, "
+                             "and at least at the position itself")
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
-        self.head_dim = d_model // num_heads
-        self.path, self.causal = path, causal
+        self.head_dim = d_model // num_heads if head_dim is None else head_dim
+        self.path, self.causal, self.window = path, causal, window
         self.q_proj = nn.Linear(d_model, num_heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(num_heads * self.head_dim, d_model, bias=bias)
+        self.o_proj = nn.Linear(num_heads * self.head_dim, d_model,
+                                bias=bias if output_bias is None else output_bias)
+        self.rotary, self.alibi = rotary, alibi
+        self.q_norm, self.k_norm = q_norm, k_norm
 
     def forward(
         self,
         x: Tensor,
         mask: Tensor | None = None,
         cache: Cache | None = None,
+        positions: Tensor | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Mix the positions of `x`; with a cache, `x` holds only the new ones.
 
+        `positions` are the places that rotary vectors turn to; None counts on from the cache.
         `return_weights` adds what each head looked at, and takes the readable path.
 
-        Shapes:   x (batch, time, d_model), mask (..., time, past + time)
+        Shapes:   x (batch, time, d_model), mask (..., time, past + time),
+                  positions (time,) or (batch, time)
                   -> (batch, time, d_model), weights (batch, heads, time, past + time)
         """
         self._check_input(x, mask)
+        q, k, v = self._project(x, cache, positions)
+        if cache is not None:
+            k, v = cache.append(k, v)  # (batch, kv_heads, past + time, head_dim)
+        mask = self._rules(x.shape[1], k.shape[2], mask, x.device)
+        bias = self._distance_bias(x.shape[1], k.shape[2], x.device)
+        # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
+        group = self.num_heads // self.num_kv_heads
+        if group > 1:
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        if return_weights:
+            mixed, weights = attend(q, k, v, mask, return_weights=True, bias=bias)
+            return self.o_proj(self._join_heads(mixed)), weights
+        mixed = attend(q, k, v, mask, path=self.path, bias=bias)
+        return self.o_proj(self._join_heads(mixed))
+
+    def _project(
+        self, x: Tensor, cache: Cache | None, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the new positions, normed and turned: head axis first."""
         q = self._split_heads(self.q_proj(x), self.num_heads)
         k = self._split_heads(self.k_proj(x), self.num_kv_heads)
         v = self._split_heads(self.v_proj(x), self.num_kv_heads)
-        if cache is not None:
-            k, v = cache.append(k, v)  # (batch, kv_heads, past + time, head_dim)
-        if self.causal:
-            past = k.shape[2] - x.shape[1]
-            past_only = causal_mask(x.shape[1], past, device=x.device)
-            mask = past_only if mask is None else mask & past_only
-        # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
-        group = self.num_heads // self.num_kv_heads
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        if return_weights:
-            mixed, weights = attend(q, k, v, mask, return_weights=True)
-            return self.o_proj(self._join_heads(mixed)), weights
-        return self.o_proj(self._join_heads(attend(q, k, v, mask, path=self.path)))
+        q = q if self.q_norm is None else self.q_norm(q)
+        k = k if self.k_norm is None else self.k_norm(k)
+        if self.rotary is not None:
+            if positions is None:
+                past = 0 if cache is None else cache.length
+                positions = torch.arange(past, past + x.shape[1], device=x.device)
+            q, k = self.rotary(q, positions), self.rotary(k, positions)
+        return q, k, v
+
+    def _rules(
+        self, time: int, keys: int, mask: Tensor | None, device: torch.device
+    ) -> Tensor | None:
+        """Who may look at whom: causality, the window and the caller's mask in one."""
+        past = keys - time
+        if not self.causal or (time == 1 and (self.window is None or keys <= self.window)):
+            return mask  # the newest token may look at everything there is
+        if self.window is None:
+            allowed = causal_mask(time, past, device=device)
+        else:
+            allowed = window_mask(time, self.window, past, device=device)
+        return allowed if mask is None else mask & allowed
+
+    def _distance_bias(self, time: int, keys: int, device: torch.device) -> Tensor | None:
+        if self.alibi is None:
+            return None
+        places = torch.arange(keys, device=device)
+        return self.alibi(places[keys - time :], places)  # (heads, time, keys)
 
     def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
         d_model = self.q_proj.in_features
@@ -106,13 +160,15 @@ class MultiHeadAttention(nn.Module):
         return x.transpose(1, 2).flatten(2)  # (batch, time, heads * head_dim)
 
 
-def _check_sizes(d_model: int, num_heads: int, num_kv_heads: int, path: str) -> None:
+def _check_sizes(
+    d_model: int, num_heads: int, num_kv_heads: int, head_dim: int | None, path: str
+) -> None:
     if min(d_model, num_heads, num_kv_heads) < 1:
         raise ValueError(
             f"d_model={d_model}, num_heads={num_heads} and num_kv_heads={num_kv_heads} "
             "must all be at least 1"
         )
-    if d_model % num_heads:
+    if head_dim is None and d_model % num_heads:
         raise ValueError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
     if num_heads % num_kv_heads:
         raise ValueError(
