@@ -24,21 +24,6 @@ def causal_mask(time: int, past: int = 0, device: torch.device | str | None = No
     return key_positions[None, :] <= query_positions[:, None]  # (time, past + time)
 
 
-def window_mask(
-    time: int, window: int, past: int = 0, device: torch.device | str | None = None
-) -> Tensor:
-    """Let each query look at itself and at the `window - 1` tokens before it.
-
-    Shapes:   -> (time, past + time), bool
-    Raises:   ValueError for a window below 1 or a negative size
-    Paper:    Beltagy et al. (2020), arXiv:2004.05150, section 3.1
-    Chapter:  chapters/02b_attention_variants.ipynb
-    """
-    if window < 1:
-        raise ValueError(f"window={window} must be at least 1: a query always sees itself")
-    return causal_mask(time, past, device).triu(past - window + 1)  # (time, past + time)
-
-
 def padding_mask(lengths: Tensor | list[int], time: int, side: str = "right") -> Tensor:
     """Hide the padding of sequences that are shorter than the batch is wide.
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scratchbook.attention.dot_product import PATHS, attend
-from scratchbook.attention.masks import causal_mask, window_mask
+from scratchbook.attention.masks import causal_mask
+from scratchbook.attention.windowed import banded_attend, window_mask
 
 
 class Cache(Protocol):
@@ -27,9 +28,10 @@ class MultiHeadAttention(nn.Module):
     """Self-attention whose query heads may share key/value heads.
 
     `num_kv_heads` equal to `num_heads` is MHA, 1 is MQA, in between is GQA. Causal unless told
-    otherwise: a mask then only takes away from what the past allows, and `window` leaves of
-    the past only the nearest. What turns or scales queries and keys is passed in: `rotary`
-    and `alibi` from chapter 03, `q_norm` and `k_norm` (over head_dim) from chapter 04.
+    otherwise: a mask then only takes away from what the past allows. `window` leaves of the
+    past only the nearest tokens, `sinks` keeps its first ones all the same. What turns or
+    scales queries and keys is passed in: `rotary` and `alibi` from chapter 03, `q_norm` and
+    `k_norm` (over head_dim) from chapter 04.
 
     Shapes:   x (batch, time, d_model) -> (batch, time, d_model)
     Raises:   ValueError when the sizes do not divide
@@ -49,6 +51,7 @@ class MultiHeadAttention(nn.Module):
         head_dim: int | None = None,
         output_bias: bool | None = None,
         window: int | None = None,
+        sinks: int = 0,
         rotary: nn.Module | None = None,
         alibi: nn.Module | None = None,
         q_norm: nn.Module | None = None,
@@ -62,7 +65,8 @@ class MultiHeadAttention(nn.Module):
                              "and at least at the position itself")
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.head_dim = d_model // num_heads if head_dim is None else head_dim
-        self.path, self.causal, self.window = path, causal, window
+        self.path, self.causal = path, causal
+        self.window, self.sinks = window, sinks
         self.q_proj = nn.Linear(d_model, num_heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
@@ -92,17 +96,27 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self._project(x, cache, positions)
         if cache is not None:
             k, v = cache.append(k, v)  # (batch, kv_heads, past + time, head_dim)
-        mask = self._rules(x.shape[1], k.shape[2], mask, x.device)
-        bias = self._distance_bias(x.shape[1], k.shape[2], x.device)
         # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
         group = self.num_heads // self.num_kv_heads
         if group > 1:
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        if self._fits_a_band(q, k, mask) and not return_weights:
+            mixed = banded_attend(q, k, v, self.window, self.sinks, mask)
+            return self.o_proj(self._join_heads(mixed))
+        mask = self._rules(x.shape[1], k.shape[2], mask, x.device)
+        bias = self._distance_bias(x.shape[1], k.shape[2], x.device)
         if return_weights:
             mixed, weights = attend(q, k, v, mask, return_weights=True, bias=bias)
             return self.o_proj(self._join_heads(mixed)), weights
         mixed = attend(q, k, v, mask, path=self.path, bias=bias)
         return self.o_proj(self._join_heads(mixed))
+
+    def _fits_a_band(self, q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+        """Whether cutting the table into a band saves work and says all that the mask says."""
+        if self.window is None or self.alibi is not None or self.path != "sdpa":
+            return False
+        only_padding = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
+        return only_padding and q.shape[2] == k.shape[2] > 2 * (self.window + self.sinks)
 
     def _project(
         self, x: Tensor, cache: Cache | None, positions: Tensor | None
@@ -125,12 +139,14 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor | None:
         """Who may look at whom: causality, the window and the caller's mask in one."""
         past = keys - time
+        if mask is not None and mask.shape[-1] > keys:  # the cache has let go of the middle
+            mask = torch.cat([mask[..., : self.sinks], mask[..., self.sinks - keys :]], dim=-1)
         if not self.causal or (time == 1 and (self.window is None or keys <= self.window)):
             return mask  # the newest token may look at everything there is
         if self.window is None:
             allowed = causal_mask(time, past, device=device)
         else:
-            allowed = window_mask(time, self.window, past, device=device)
+            allowed = window_mask(time, self.window, past, self.sinks, device=device)
         return allowed if mask is None else mask & allowed
 
     def _distance_bias(self, time: int, keys: int, device: torch.device) -> Tensor | None:
