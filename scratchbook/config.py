@@ -142,6 +142,9 @@ def _plain(vocab_size: int, num_layers: int, d_model: int, num_heads: int, **cha
 
 
 PRESETS: dict[str, ModelConfig] = {
+    "tiny-1m": _plain(256, 5, 128, 4, d_ff=336, tie_embeddings=True),
+    "tiny-2m": _plain(1024, 4, 192, 6, tie_embeddings=True),
+    "base-10m": _plain(8192, 6, 320, 5, tie_embeddings=True),
     "gpt2": _gpt2(12, 768, 12),
     "gpt2-medium": _gpt2(24, 1024, 16),
     "gpt2-large": _gpt2(36, 1280, 20),
@@ -155,4 +158,8 @@ PRESETS: dict[str, ModelConfig] = {
     "llama-3-8b": ModelConfig(
         vocab_size=128_256, max_seq_len=8192, num_layers=32, d_model=4096, num_heads=32,
         num_kv_heads=8, d_ff=14_336, rope=RopeSettings(base=500_000.0)),
+    "minilm": ModelConfig(  # an encoder: for EncoderModel
+        vocab_size=30_522, max_seq_len=512, num_layers=6, d_model=384, num_heads=12,
+        feedforward="gelu", norm="layer", norm_eps=1e-12, layout="post", positions="learned",
+        bias="all", dropout=0.1),
 }

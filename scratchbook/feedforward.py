@@ -95,6 +95,58 @@ class GatedFeedForward(nn.Module):
         return self.down_proj(self.dropout(hidden))
 
 
+class MixtureOfExperts(nn.Module):
+    """Several gated feed-forward parts, of which a router picks a few for every token.
+
+    With `num_active` above one the chosen shares are divided by their sum. One expert alone
+    keeps its own share: divided by itself it would be one, and the router would get no
+    gradient. After each call `router_load` is every expert's part of all choices, and
+    `balance_loss` is 1 when choices and probabilities are even, up to num_experts when one
+    expert takes them all; a little of it belongs into the training loss.
+
+    Shapes:   x (..., d_model) -> (..., d_model)
+    Raises:   ValueError when num_active is not within 1..num_experts
+    Paper:    Jiang et al. (2024), arXiv:2401.04088, section 2.1; the loss is equation 4 of
+              Fedus et al. (2021), arXiv:2101.03961
+    Chapter:  chapters/05_blocks.ipynb
+    """
+
+    router_load: Tensor  # (num_experts,), sums to one
+    balance_loss: Tensor
+
+    def __init__(self, d_model: int, d_ff: int, num_experts: int, num_active: int = 2,
+                 activation: str = "silu"):
+        super().__init__()
+        if not 1 <= num_active <= num_experts:
+            raise ValueError(f"num_active={num_active} is not within 1..num_experts={num_experts}")
+        self.num_active = num_active
+        self.router = nn.Linear(d_model, num_experts, bias=False)
+        self.experts = nn.ModuleList(GatedFeedForward(d_model, d_ff, activation)
+                                     for _ in range(num_experts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Send every token through its experts and add what they return, share by share."""
+        tokens = x.reshape(-1, x.shape[-1])  # (tokens, d_model)
+        probs = self.router(tokens).softmax(dim=-1, dtype=torch.float32)  # (tokens, experts)
+        shares, chosen = probs.topk(self.num_active, dim=-1)  # (tokens, num_active)
+        if self.num_active > 1:
+            shares = shares / shares.sum(dim=-1, keepdim=True)
+        self._watch(probs, chosen)
+        mixed = torch.zeros_like(tokens)
+        for number, expert in enumerate(self.experts):
+            rows, slots = (chosen == number).nonzero(as_tuple=True)
+            if len(rows):
+                written = expert(tokens[rows]) * shares[rows, slots, None].to(x.dtype)
+                mixed = mixed.index_add(0, rows, written)
+        return mixed.view_as(x)
+
+    def _watch(self, probs: Tensor, chosen: Tensor) -> None:
+        counts = torch.bincount(chosen.flatten(), minlength=len(self.experts))
+        self.router_load = counts / chosen.numel()
+        # counting has no gradient; the mean probability beside it has one
+        self.balance_loss = len(self.experts) * (self.router_load * probs.mean(dim=0)).sum()
+
+
 def _activation(name: str) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
         raise ValueError(f"activation={name!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")

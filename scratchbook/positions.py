@@ -23,7 +23,7 @@ def inverse_frequencies(width: int, base: float = 10_000.0) -> Tensor:
     """
     if width < 2 or width % 2:
         raise ValueError(f"coordinates turn in pairs: width={width} must be even")
-    return base ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)  # (width / 2,)
+    return 1.0 / base ** (torch.arange(0, width, 2, dtype=torch.float32) / width)  # (width / 2,)
 
 
 def sinusoids(positions: Tensor, d_model: int, base: float = 10_000.0) -> Tensor:
