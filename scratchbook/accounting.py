@@ -1,0 +1,147 @@
+"""What a model costs, from its config alone: parameters, multiplications, memory, time per token.
+
+Nothing is built here; tests hold these sums against built models and against torch's profiler.
+
+Chapter:  chapters/05_blocks.ipynb
+"""
+
+from __future__ import annotations
+
+from scratchbook.config import GATED, ModelConfig
+
+BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.5}
+NORMS_PER_BLOCK = {"pre": 2, "post": 2, "parallel": 1, "sandwich": 4}
+
+
+def count_parameters(config: ModelConfig) -> dict[str, int]:
+    """How many numbers a `DecoderLM` of this config learns, by part; tied ones count once.
+
+    Chapter:  chapters/05_blocks.ipynb
+    """
+    d, layers, biased = config.d_model, config.num_layers, config.bias == "all"
+    norm = {"rms": d, "layer": 2 * d}.get(config.norm, 0)
+    head = 0 if config.tie_embeddings else config.vocab_size * (d + biased)
+    return {
+        "token_embedding": config.vocab_size * d,
+        "positions": config.max_seq_len * d if config.positions == "learned" else 0,
+        "attention": layers * _attention_parameters(config),
+        "feedforward": layers * _feedforward_parameters(config),
+        "norms": norm * (layers * NORMS_PER_BLOCK[config.layout] + 1),
+        "lm_head": head,
+    }
+
+
+def total_parameters(config: ModelConfig) -> int:
+    """All of `count_parameters` in one number."""
+    return sum(count_parameters(config).values())
+
+
+def forward_flops(config: ModelConfig, time: int) -> dict[str, int]:
+    """Floating-point operations to read `time` tokens at once, by part.
+
+    Counted as profilers count: matrix products alone, a multiplication and an addition each,
+    and attention scores for all pairs, hidden ones too.
+
+    Raises:   ValueError for time below one, and for attention that works in bands or latents
+    Chapter:  chapters/05_blocks.ipynb
+    """
+    if time < 1:
+        raise ValueError(f"time={time} must be at least 1")
+    if config.window is not None or config.latent_dim is not None:
+        raise ValueError(f"window={config.window}, latent_dim={config.latent_dim}: only attention "
+                         "over the whole past with its own keys is counted here")
+    layers, width = config.num_layers, config.num_heads * config.head_dim
+    return {
+        "attention": 2 * time * layers * _projection_weights(config),
+        "scores": 2 * time * layers * 2 * width * time,  # queries by keys, weights by values
+        "feedforward": 2 * time * layers * _matrices(config) * config.d_model * config.d_ff,
+        "lm_head": 2 * time * config.vocab_size * config.d_model,
+    }
+
+
+def flops_per_token(config: ModelConfig, past: int = 0) -> int:
+    """Operations to write one token when the keys and values of `past` others are cached.
+
+    Raises:   ValueError as `forward_flops`
+    """
+    one = forward_flops(config, 1)
+    return sum(one.values()) + past * one["scores"]
+
+
+def kv_bytes_per_token(config: ModelConfig, dtype: str = "bf16") -> int:
+    """What every token read so far keeps in the caches of all layers, in bytes.
+
+    Raises:   ValueError for an unknown dtype
+    Chapter:  chapters/05_blocks.ipynb
+    """
+    if config.latent_dim is not None:
+        kept = config.latent_dim + rope_part(config)
+    else:
+        kept = 2 * config.num_kv_heads * config.head_dim
+    return round(config.num_layers * kept * _bytes(dtype))
+
+
+def weight_bytes(config: ModelConfig, dtype: str) -> int:
+    """The size of all weights; int8 and int4 without the scales that a real format adds.
+
+    Raises:   ValueError for an unknown dtype
+    """
+    return round(total_parameters(config) * _bytes(dtype))
+
+
+def tokens_per_second(config: ModelConfig, bandwidth: float, dtype: str = "bf16",
+                      past: int = 0) -> float:
+    """The most tokens one text can get while `bandwidth` bytes are read each second.
+
+    Every token needs every matrix once, and its keys and values of the past. Of a table that is
+    only looked up one row is read, which counts as nothing.
+
+    Raises:   ValueError for an unknown dtype or a bandwidth that is not positive
+    Chapter:  chapters/05_blocks.ipynb
+    """
+    if bandwidth <= 0:
+        raise ValueError(f"bandwidth={bandwidth} must be positive (bytes per second)")
+    parts = count_parameters(config)
+    looked_up = parts["positions"] + (0 if config.tie_embeddings else parts["token_embedding"])
+    read = (sum(parts.values()) - looked_up) * _bytes(dtype)
+    seen = past if config.window is None else min(past, config.window)
+    return bandwidth / (read + seen * kv_bytes_per_token(config, dtype))
+
+
+def rope_part(config: ModelConfig) -> int:
+    """Latent attention turns half a head's width (an even part), in a key all heads share."""
+    return config.head_dim // 4 * 2 if config.positions == "rope" else 0
+
+
+def _bytes(dtype: str) -> float:
+    if dtype not in BYTES:
+        raise ValueError(f"dtype={dtype!r} is unknown; choose one of {', '.join(BYTES)}")
+    return BYTES[dtype]
+
+
+def _matrices(config: ModelConfig) -> int:
+    return 3 if config.feedforward in GATED else 2
+
+
+def _projection_weights(config: ModelConfig) -> int:
+    heads = 2 * config.num_heads + 2 * config.num_kv_heads  # queries and output, keys and values
+    return config.d_model * config.head_dim * heads
+
+
+def _attention_parameters(config: ModelConfig) -> int:
+    d, head_dim, heads = config.d_model, config.head_dim, config.num_heads
+    if config.latent_dim is not None:
+        turned = rope_part(config)
+        return (d * heads * (head_dim + turned) + d * (config.latent_dim + turned)
+                + config.latent_dim * (heads * 2 * head_dim + 1)  # and a norm's gain
+                + heads * head_dim * d)
+    count = _projection_weights(config) + (2 * head_dim if config.qk_norm else 0)
+    if config.bias != "none":
+        count += (heads + 2 * config.num_kv_heads) * head_dim
+    return count + (d if config.bias == "all" else 0)
+
+
+def _feedforward_parameters(config: ModelConfig) -> int:
+    matrices, d, d_ff = _matrices(config), config.d_model, config.d_ff
+    biases = (matrices - 1) * d_ff + d if config.bias == "all" else 0
+    return matrices * d * d_ff + biases
