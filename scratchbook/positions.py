@@ -95,12 +95,18 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         self.settings = settings or RopeSettings()
         self.head_dim = head_dim
-        frequencies, self.attention_factor = scaled_frequencies(head_dim, self.settings)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self._speeds: Tensor | None = None
+        scaled_frequencies(head_dim, self.settings)  # what it refuses, it refuses here
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """Turn every vector of `x` to its place."""
-        angles = positions[..., None].float() * self.frequencies  # (..., time, head_dim / 2)
+        # No buffer, because model.to(bfloat16) would round the speeds, and an angle at position
+        # 1,000 would then be off by several radians.
+        if self._speeds is None or self._speeds.device != x.device:
+            with torch.device(x.device):
+                self._speeds, self.attention_factor = scaled_frequencies(
+                    self.head_dim, self.settings)
+        angles = positions[..., None].float() * self._speeds  # (..., time, head_dim / 2)
         if angles.dim() == 3:
             angles = angles[:, None]  # (batch, 1, time, head_dim / 2): the same for all heads
         cos = (angles.cos() * self.attention_factor).to(x.dtype)
@@ -124,7 +130,7 @@ def scaled_frequencies(head_dim: int, settings: RopeSettings) -> tuple[Tensor, f
     if settings.scaling == "linear":
         return plain / settings.factor, 1.0
     if settings.scaling == "ntk":  # the slowest pair is slowed by the factor, the fastest not
-        base = settings.base * settings.factor ** (head_dim / (head_dim - 2))
+        base = settings.base * settings.factor ** (head_dim / max(head_dim - 2, 1))
         return inverse_frequencies(head_dim, base), 1.0
     if settings.original_max_seq_len is None:
         raise ValueError(f"scaling={settings.scaling!r} needs original_max_seq_len: the length "
@@ -167,12 +173,13 @@ class ALiBi(nn.Module):
 
     def __init__(self, num_heads: int):
         super().__init__()
-        self.register_buffer("slopes", alibi_slopes(num_heads), persistent=False)
+        self.num_heads = num_heads
+        alibi_slopes(num_heads)  # what it refuses, it refuses here
 
     def forward(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """What each head adds to the score of each query and key; 0 where they coincide."""
         distance = (query_positions[:, None] - key_positions[None, :]).abs()  # (time, keys)
-        return -self.slopes[:, None, None] * distance
+        return -alibi_slopes(self.num_heads).to(distance.device)[:, None, None] * distance
 
 
 def alibi_slopes(num_heads: int) -> Tensor:

@@ -96,6 +96,7 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self._project(x, cache, positions)
         if cache is not None:
             k, v = cache.append(k, v)  # (batch, kv_heads, past + time, head_dim)
+            mask = self._of_kept(mask, k.shape[2])
         # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
         group = self.num_heads // self.num_kv_heads
         if group > 1:
@@ -110,6 +111,13 @@ class MultiHeadAttention(nn.Module):
             return self.o_proj(self._join_heads(mixed)), weights
         mixed = attend(q, k, v, mask, path=self.path, bias=bias)
         return self.o_proj(self._join_heads(mixed))
+
+    def _of_kept(self, mask: Tensor | None, keys: int) -> Tensor | None:
+        """The columns of the keys that a cache with a window has kept: the first and the last."""
+        if mask is None or mask.shape[-1] <= keys:
+            return mask
+        last = mask[..., mask.shape[-1] - keys + self.sinks :]
+        return torch.cat([mask[..., : self.sinks], last], dim=-1)
 
     def _fits_a_band(self, q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
         """Whether cutting the table into a band saves work and says all that the mask says."""
@@ -139,8 +147,6 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor | None:
         """Who may look at whom: causality, the window and the caller's mask in one."""
         past = keys - time
-        if mask is not None and mask.shape[-1] > keys:  # the cache has let go of the middle
-            mask = torch.cat([mask[..., : self.sinks], mask[..., self.sinks - keys :]], dim=-1)
         if not self.causal or (time == 1 and (self.window is None or keys <= self.window)):
             return mask  # the newest token may look at everything there is
         if self.window is None:
