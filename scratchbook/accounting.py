@@ -40,32 +40,28 @@ def forward_flops(config: ModelConfig, time: int) -> dict[str, int]:
     """Floating-point operations to read `time` tokens at once, by part.
 
     Counted as profilers count: matrix products alone, a multiplication and an addition each,
-    and attention scores for all pairs, hidden ones too.
+    and attention scores for all pairs, hidden ones too (under a window, `window` keys each).
 
-    Raises:   ValueError for time below one, and for attention that works in bands or latents
+    Raises:   ValueError for time below one
     Chapter:  chapters/05_blocks.ipynb
     """
     if time < 1:
         raise ValueError(f"time={time} must be at least 1")
-    if config.window is not None or config.latent_dim is not None:
-        raise ValueError(f"window={config.window}, latent_dim={config.latent_dim}: only attention "
-                         "over the whole past with its own keys is counted here")
-    layers, width = config.num_layers, config.num_heads * config.head_dim
+    seen = time if config.window is None else min(time, config.window)
     return {
-        "attention": 2 * time * layers * _projection_weights(config),
-        "scores": 2 * time * layers * 2 * width * time,  # queries by keys, weights by values
-        "feedforward": 2 * time * layers * _matrices(config) * config.d_model * config.d_ff,
+        "attention": 2 * time * config.num_layers * _projection_weights(config),
+        "scores": 2 * time * config.num_layers * _score_width(config) * seen,
+        "feedforward": (2 * time * config.num_layers * _matrices(config)
+                        * config.d_model * config.d_ff),
         "lm_head": 2 * time * config.vocab_size * config.d_model,
     }
 
 
 def flops_per_token(config: ModelConfig, past: int = 0) -> int:
-    """Operations to write one token when the keys and values of `past` others are cached.
-
-    Raises:   ValueError as `forward_flops`
-    """
+    """Operations to write one token when the keys and values of `past` others are cached."""
     one = forward_flops(config, 1)
-    return sum(one.values()) + past * one["scores"]
+    seen = past if config.window is None else min(past, config.window - 1)
+    return sum(one.values()) + seen * one["scores"]
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str = "bf16") -> int:
@@ -124,21 +120,32 @@ def _matrices(config: ModelConfig) -> int:
 
 
 def _projection_weights(config: ModelConfig) -> int:
-    heads = 2 * config.num_heads + 2 * config.num_kv_heads  # queries and output, keys and values
-    return config.d_model * config.head_dim * heads
+    """The entries of one layer's attention matrices, which every token meets once."""
+    d, head_dim, heads, latent = (config.d_model, config.head_dim, config.num_heads,
+                                  config.latent_dim)
+    if latent is None:
+        # queries and output, keys and values
+        return d * head_dim * (2 * heads + 2 * config.num_kv_heads)
+    turned = rope_part(config)
+    return (d * heads * (head_dim + turned) + d * (latent + turned)
+            + latent * heads * 2 * head_dim + heads * head_dim * d)
+
+
+def _score_width(config: ModelConfig) -> int:
+    """Products per pair of positions: a query by a key, and a weight by a value."""
+    turned = 0 if config.latent_dim is None else rope_part(config)
+    return config.num_heads * (2 * config.head_dim + turned)
 
 
 def _attention_parameters(config: ModelConfig) -> int:
-    d, head_dim, heads = config.d_model, config.head_dim, config.num_heads
+    count, head_dim = _projection_weights(config), config.head_dim
     if config.latent_dim is not None:
-        turned = rope_part(config)
-        return (d * heads * (head_dim + turned) + d * (config.latent_dim + turned)
-                + config.latent_dim * (heads * 2 * head_dim + 1)  # and a norm's gain
-                + heads * head_dim * d)
-    count = _projection_weights(config) + (2 * head_dim if config.qk_norm else 0)
+        return count + config.latent_dim  # the gain of its norm
+    if config.qk_norm:
+        count += 2 * head_dim
     if config.bias != "none":
-        count += (heads + 2 * config.num_kv_heads) * head_dim
-    return count + (d if config.bias == "all" else 0)
+        count += (config.num_heads + 2 * config.num_kv_heads) * head_dim
+    return count + (config.d_model if config.bias == "all" else 0)
 
 
 def _feedforward_parameters(config: ModelConfig) -> int:

@@ -20,6 +20,8 @@ examples
   scratchbook tokenizer train --vocab 8192          a tokenizer.json from Python's own texts
   scratchbook tokenizer verify tokenizer.json       the same ids as the `tokenizers` library?
   scratchbook tokenizer quality tokenizer.json      characters per token on text it has not seen
+  scratchbook sizes --bandwidth 50                  what each model costs, and its speed at best
+  scratchbook model show --config llama-3-8b        the parameters of one, part by part
 """
 
 
@@ -67,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
     tokenizer = commands.add_parser("tokenizer", formatter_class=_Help,
                                     help="train, verify or judge a byte-pair tokenizer")
     _add_tokenizer_commands(tokenizer.add_subparsers(metavar="ACTION", required=True))
+    model = commands.add_parser("model", formatter_class=_Help, help="look at one model")
+    _add_model_commands(commands, model.add_subparsers(metavar="ACTION", required=True))
     return top
 
 
@@ -122,6 +126,30 @@ def _add_tokenizer_commands(actions) -> None:
         command.add_argument("tokenizer", help="a tokenizer.json")
         command.add_argument("files", nargs="*", help="text files (default: the part of Python's "
                                                       "manual and library that train leaves out)")
+
+
+def _add_model_commands(commands, actions) -> None:
+    sizes = _add(commands, "sizes", "model_commands", "sizes",
+                 "parameters, operations, bytes and best speed of every config")
+    sizes.add_argument("--config", action="append", metavar="NAME", help="only this; repeatable")
+    sizes.add_argument("--bandwidth", type=_amount, default=50.0, metavar="GB/S",
+                       help="memory read per second (default: 50, a laptop; an H200 has 4,800)")
+    sizes.add_argument("--context", type=_positive, default=1024, metavar="TOKENS",
+                       help="tokens already read (default: 1024)")
+    sizes.add_argument("--json", action="store_true", help="as JSON, unrounded")
+    show = _add(actions, "show", "model_commands", "show",
+                "count one model's parameters, part by part, without allocating them")
+    show.add_argument("--config", required=True, metavar="NAME", help="such as llama-3-8b")
+
+
+def _amount(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _positive(text: str) -> int:
