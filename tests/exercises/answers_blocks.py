@@ -1,0 +1,158 @@
+"""Wrong answers to chapter 05's exercises, each with a part of the message it must get."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+# 05.1
+def bends_the_wrong_one(x, gate, up, down):
+    return ((x @ gate.T) * F.silu(x @ up.T)) @ down.T
+
+
+def plain_glu(x, gate, up, down):
+    return ((x @ gate.T).sigmoid() * (x @ up.T)) @ down.T
+
+
+def adds_the_gate(x, gate, up, down):
+    return (F.silu(x @ gate.T) + x @ up.T) @ down.T
+
+
+def bends_the_product(x, gate, up, down):
+    return F.silu((x @ gate.T) * (x @ up.T)) @ down.T
+
+
+def leaves_out_up(x, gate, up, down):
+    return F.silu(x @ gate.T) @ down.T
+
+
+def stays_wide(x, gate, up, down):
+    return F.silu(x @ gate.T) * (x @ up.T)
+
+
+def does_not_transpose(x, gate, up, down):
+    return (F.silu(x @ gate) * (x @ up)) @ down
+
+
+# 05.2
+def block(d_model, num_heads, num_kv_heads, d_ff, matrices=3, gains=2, squares=2):
+    shared = d_model // num_heads * num_kv_heads * d_model
+    return squares * d_model**2 + 2 * shared + matrices * d_model * d_ff + gains * d_model
+
+
+def every_head_its_own(d_model, num_heads, num_kv_heads, d_ff):
+    return block(d_model, num_heads, num_heads, d_ff)
+
+
+def two_matrices(*sizes):
+    return block(*sizes, matrices=2)
+
+
+def no_norms(*sizes):
+    return block(*sizes, gains=0)
+
+
+def norms_with_a_shift(*sizes):
+    return block(*sizes, gains=4)
+
+
+def no_output(*sizes):
+    return block(*sizes, squares=1)
+
+
+def a_float(*sizes):
+    return float(block(*sizes)) + 0.5
+
+
+def nothing(*sizes):
+    return 0
+
+
+# 05.3
+def copies_the_values(model, tied):
+    model.lm_head.weight.data.copy_(model.token_embedding.weight.data)
+
+
+def shares_the_memory(model, tied):
+    model.lm_head.weight.data = model.token_embedding.weight.data
+
+
+def keeps_the_head(model, tied):
+    model.token_embedding.weight = model.lm_head.weight
+
+
+def freezes_the_head(model, tied):
+    model.lm_head.weight = model.token_embedding.weight
+    model.lm_head.forward = lambda x: x @ model.token_embedding.weight.detach().T
+
+
+def never_unties(model, tied):
+    model.lm_head.weight = model.token_embedding.weight
+
+
+def unties_without_a_clone(model, tied):
+    weight = model.token_embedding.weight
+    model.lm_head.weight = weight if tied else nn.Parameter(weight.data)
+
+
+def forgets_when_untied(model, tied):
+    weight = model.token_embedding.weight
+    model.lm_head.weight = weight if tied else nn.Parameter(torch.zeros_like(weight))
+
+
+# 05.4
+def load_of(probs, chosen):
+    return F.one_hot(chosen, probs.shape[-1]).float().mean((0, 1))
+
+
+def no_factor(probs, chosen):
+    return (load_of(probs, chosen) * probs.mean(0)).sum()
+
+
+def probabilities_alone(probs, chosen):
+    return probs.mean(0).sum()
+
+
+def by_tokens(probs, chosen):
+    counts = F.one_hot(chosen, probs.shape[-1]).float().sum((0, 1))
+    return probs.shape[-1] * (counts / len(probs) * probs.mean(0)).sum()
+
+
+def squares_the_load(probs, chosen):
+    return probs.shape[-1] * load_of(probs, chosen).square().sum()
+
+
+def detaches(probs, chosen):
+    return probs.shape[-1] * (load_of(probs, chosen) * probs.detach().mean(0)).sum()
+
+
+def per_expert(probs, chosen):
+    return (load_of(probs, chosen) * probs.mean(0)).tolist()
+
+
+WRONG = {
+    "swiglu": [
+        (bends_the_wrong_one, "silu belongs to the gate"), (plain_glu, "sigmoid makes it GLU"),
+        (adds_the_gate, "it is not added"), (bends_the_product, "bend the gate first"),
+        (leaves_out_up, "`up` takes no part"), (stays_wide, "`down` narrows it again"),
+        (does_not_transpose, "it runs without an error"),
+    ],
+    "count_block": [
+        (every_head_its_own, "there are num_kv_heads"), (two_matrices, "three matrices"),
+        (no_norms, "two norms are missing"), (norms_with_a_shift, "a gain and no shift"),
+        (no_output, "o_proj is missing"), (a_float, "whole number"), (nothing, "got 0"),
+    ],
+    "set_tied": [
+        (copies_the_values, "after one training step they differ"),
+        (shares_the_memory, "Assign the Parameter itself"),
+        (keeps_the_head, "the head's values won"), (freezes_the_head, "1 of 11 rows"),
+        (never_unties, "they are still one"), (unties_without_a_clone, "clone() is missing"),
+        (forgets_when_untied, "start from a clone"),
+    ],
+    "balance_loss": [
+        (no_factor, "multiply by the number of experts"),
+        (probabilities_alone, "always sum to one"), (by_tokens, "divide the counts by all choices"),
+        (squares_the_load, "the load was squared"), (detaches, "counting has no gradient"),
+        (per_expert, "expected one number, got list"),
+    ],
+}
