@@ -98,7 +98,7 @@ def _draw_part(ax: Axes, steps: list[str], height: float) -> float:
 
 
 def _box(ax: Axes, step: str, x: float, y: float) -> None:
-    words = {"n": "norm", "a": "attention", "f": "feed-fwd", "af": "both"}
+    words = {"n": "norm", "a": "attention", "f": "feed-fwd", "af": "attention,\nfeed-fwd"}
     colour = {"n": palette()[1], "a": palette()[0], "f": palette()[2], "af": palette()[3]}[step]
     ax.text(x, y, words[step], ha="center", va="center", zorder=3, fontsize=7.5, color="white",
             bbox={"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": "none"})

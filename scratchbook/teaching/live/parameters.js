@@ -89,9 +89,9 @@
     const digits = count >= 99.95 ? 0 : count >= 9.995 ? 1 : 2;
     return `${units[step] === units[0] && Number.isInteger(count) ? count : count.toFixed(digits)}${units[step]}`;
   }
-  const COUNT = ["", " thousand", " million", " billion", " trillion"];
-  const SHORT = ["", " k", " M", " B", " T"];
-  const BYTES = [" B", " kB", " MB", " GB", " TB"];
+  const COUNT = ["", "\u00a0thousand", "\u00a0million", "\u00a0billion", "\u00a0trillion"];
+  const SHORT = ["", "\u00a0k", "\u00a0M", "\u00a0B", "\u00a0T"];
+  const BYTES = ["\u00a0B", "\u00a0kB", "\u00a0MB", "\u00a0GB", "\u00a0TB"];
 
   const api = { parameters, operations, cacheBytes, change, withUnit, sum };
 
@@ -114,6 +114,8 @@
     .sb-parameters input[type=range] { width: 100%; min-width: 0; }
     .sb-parameters input[type=checkbox] { width: 24px; height: 24px; }
     .sb-parameters .sb-value { font-variant-numeric: tabular-nums; }
+    .sb-parameters .sb-key { white-space: nowrap; margin-right: 10px; }
+    .sb-parameters .sb-key span { display: inline-block; width: 12px; height: 12px; margin-right: 5px; }
     .sb-parameters .sb-result { margin: 10px 0 0; font-variant-numeric: tabular-nums; }`;
   const LEFT = 58; // where the bars begin, right of the stream
   const WIDE = 232; // a bar of 100 %
@@ -154,9 +156,8 @@
     const result = el("p", { class: "sb-result", "aria-live": "polite" });
     const key = el("p", { class: "sb-muted", style: "margin:4px 0" });
     for (const [colour, text] of [["1", "share of the parameters"], ["2", "of the operations"],
-      ["4", "of them scores of pairs"]]) {
-      key.append(el("span", { style: `display:inline-block;width:12px;height:12px;margin:0 5px 0 0;
-        background:var(--sb-${colour})` }), `${text}  `, el("span", { style: "margin-right:10px" }));
+      ["4", "for pairs of tokens"]]) {
+      key.append(el("span", { class: "sb-key" }, el("span", { style: `background:var(--sb-${colour})` }), text), " ");
     }
     const controls = el("div", { class: "sb-controls" });
     const refresh = [];
@@ -238,7 +239,7 @@
       const mostly = counts.feedforward > total / 2 ? "More than half is feed-forward." : "";
       result.textContent = `${total.toLocaleString("en-US")} parameters, ${withUnit(2 * total, BYTES)} in bf16. ` +
         `Per token ${withUnit(all / time, COUNT)} operations and ${withUnit(cacheBytes(config), BYTES)} of cache. ` +
-        `${percent(work.scores / all)} of the operations are scores of pairs. ${mostly}`;
+        `${percent(work.scores / all)} of the operations are for pairs of tokens. ${mostly}`;
       element.dataset.liveState = [name, total, all, time].join("/");
     }
 
@@ -248,7 +249,7 @@
     element.replaceChildren(box);
   }
 
-  const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
+  const percent = (share) => (share > 0 && share < 0.005 ? "<1\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
 
   root.Scratchbook = root.Scratchbook || {};
   root.Scratchbook.parameters = { ...api, mount };
