@@ -238,9 +238,9 @@
         `${label} ${percent(counts[part] / total)}`).join(", ")}`);
       const mostly = counts.feedforward > total / 2 ? "More than half is feed-forward." : "";
       result.textContent = `${total.toLocaleString("en-US")} parameters, ${withUnit(2 * total, BYTES)} in bf16. ` +
-        `Per token ${withUnit(all / time, COUNT)} operations and ${withUnit(cacheBytes(config), BYTES)} of cache. ` +
+        `Heads of size ${Number(config.head_dim.toFixed(1))}. Per token ${withUnit(all / time, COUNT)} operations and ${withUnit(cacheBytes(config), BYTES)} of cache. ` +
         `${percent(work.scores / all)} of the operations are for pairs of tokens. ${mostly}`;
-      element.dataset.liveState = [name, total, all, time].join("/");
+      element.dataset.liveState = [name, total, all, time, config.num_heads, config.num_kv_heads].join("/");
     }
 
     const box = el("div", { class: "sb-parameters" }, el("style", {}, STYLE),
