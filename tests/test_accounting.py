@@ -29,7 +29,7 @@ def configs(draw) -> ModelConfig:
     head_dim = 2 * draw(st.integers(1, 4))
     return ModelConfig(
         vocab_size=draw(st.integers(1, 40)), max_seq_len=draw(st.integers(8, 20)),
-        num_layers=draw(st.integers(1, 3)), d_model=draw(st.integers(1, 4)) * kv_heads * group,
+        num_layers=draw(st.integers(1, 3)), d_model=2 * draw(st.integers(1, 3)) * kv_heads * group,
         num_heads=kv_heads * group, num_kv_heads=kv_heads, head_dim=head_dim,
         d_ff=draw(st.integers(1, 30)), feedforward=draw(st.sampled_from(FEEDFORWARDS)),
         norm=draw(st.sampled_from(NORMS)), layout=draw(st.sampled_from(LAYOUTS)),

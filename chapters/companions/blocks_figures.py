@@ -138,7 +138,7 @@ def plot_rates(results: Mapping[str, Mapping[float, Sequence[float]]], blind: fl
     ax.set(xlabel="learning rate", ylabel="bits per byte, held-out text")
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure, (f"Bits per byte at learning rates {', '.join(f'{r:g}' for r in rates)}: "
                     f"{'; '.join(said)}. Counting bytes alone gives {blind:.2f}.")
 
