@@ -86,6 +86,8 @@ def test_dropout_takes_from_what_is_written_never_from_the_stream():
     for layout in ("pre", "parallel", "sandwich"):
         nearly_all = make_block(layout, dropout=1 - 1e-9)
         assert torch.equal(nearly_all(x), x)
+    post = make_block("post", dropout=1 - 1e-9)
+    assert torch.equal(post(x), post.feedforward_norm(post.attention_norm(x)))
 
 
 def test_silent_parts_leave_the_stream_as_it_is():
