@@ -2,11 +2,12 @@
 
 from scratchbook.teaching.checking import check, exercise, expect
 from scratchbook.teaching.draws import draw
-from scratchbook.teaching.figures import palette, show, table, use_style
+from scratchbook.teaching.figures import insights, palette, show, table, use_style
 from scratchbook.teaching.live_figures import living
 from scratchbook.teaching.results import load_result, record
 from scratchbook.teaching.sources import show_source
 from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
-__all__ = ["check", "draw", "exercise", "expect", "living", "load_result", "mean_and_spread",
-           "palette", "record", "show", "show_source", "table", "use_style", "verdict"]
+__all__ = ["check", "draw", "exercise", "expect", "insights", "living", "load_result",
+           "mean_and_spread", "palette", "record", "show", "show_source", "table", "use_style",
+           "verdict"]

@@ -132,3 +132,13 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int =
     from IPython.display import HTML, display
 
     display(HTML(table_html(rows, caption, digits)))
+
+
+def insights(lines: Sequence[str]) -> None:
+    """Display a chapter's closing box; `backquoted` words become code, the rest is escaped."""
+    from IPython.display import HTML, display
+
+    items = "".join(f"<li>{html.escape(line, quote=False)}</li>" for line in lines)
+    items = re.sub("`(.+?)`", r"<code>\1</code>", items)
+    display(HTML('<div class="admonition tip"><p class="admonition-title">Insights</p>'
+                 f"<ul>{items}</ul></div>"))

@@ -1,0 +1,143 @@
+"""The checks of chapter 03's exercises: properties first, then the mistakes people make.
+
+Chapter:  chapters/03_positional_encodings.ipynb
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+
+from scratchbook.config import RopeSettings
+from scratchbook.positions import RotaryEmbedding, alibi_slopes, inverse_frequencies, sinusoids
+from scratchbook.teaching.checking import Property, exercise, expect
+from scratchbook.teaching.draws import draw
+
+
+def near(got: object, want: tuple, atol: float = 1e-6) -> bool:
+    """A pair of numbers close to the wanted one."""
+    pair = isinstance(got, tuple | list) and len(got) == 2
+    return pair and all(abs(float(a) - b) < atol for a, b in zip(got, want, strict=True))
+
+
+@exercise
+def rotate_pair(answer: Callable) -> Iterator[Property]:
+    """03.1: turn one pair of numbers."""
+    quarter = answer(1.0, 0.0, 3, math.pi / 6)
+    yield expect(
+        "(1, 0) after a quarter turn is (0, 1)", near(quarter, (0.0, 1.0)),
+        (near(quarter, (0.0, -1.0)),
+         "it turned clockwise: minus the sine belongs with y, in the first row"),
+        (near(quarter, (math.cos(math.pi / 18), math.sin(math.pi / 18)), 1e-3)
+         or near(quarter, (math.cos(3 / (math.pi / 6)), math.sin(3 / (math.pi / 6)))),
+         "the angle is position times speed, not a quotient"),
+        (near(quarter, (math.cos(math.pi / 6), math.sin(math.pi / 6))),
+         "it turned by one step: the angle is position times speed"),
+        (near(quarter, (math.cos(math.radians(math.pi / 2)), math.sin(math.radians(math.pi / 2)))),
+         "the speed is in radians already: do not convert it"),
+        (True, f"expected (0, 1), got {quarter}"))
+    x, y = 0.6, -1.7
+    turned = answer(x, y, 5, 0.3)
+    c, s = math.cos(1.5), math.sin(1.5)
+    yield expect(
+        "any pair turns as it should", near(turned, (c * x - s * y, s * x + c * y)),
+        (near(turned, (c * x - s * y, s * (c * x - s * y) + c * y)),
+         "the second line used the new x: compute both from the old pair"),
+        (near(turned, (c * x, s * y)) or near(turned, (c * x, s * x)),
+         "a coordinate was left out: each new one mixes both old ones"),
+        (near(turned, (c * x + s * y, -s * x + c * y)), "it turned the other way"),
+        (True, f"expected {(c * x - s * y, s * x + c * y)}, got {turned}"))
+    kept = isinstance(turned, tuple | list) and math.isclose(
+        math.hypot(*map(float, turned)), math.hypot(x, y), rel_tol=1e-6)
+    yield expect("turning keeps the length", kept,
+                 (True, "cosine squared plus sine squared must come out as one"))
+
+
+def _squared(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    return RotaryEmbedding(x.shape[-1])(x, positions**2)
+
+
+def _added(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    return x + sinusoids(positions, x.shape[-1])
+
+
+def _slow(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    # wrong only from position 64 on, as a table that wraps around would be
+    return RotaryEmbedding(x.shape[-1])(x, positions % 64)
+
+
+@exercise
+def depends_only_on_distance(answer: Callable) -> Iterator[Property]:
+    """03.2: test an encoding for the law of relative positions."""
+    def says(encode: Callable) -> bool:
+        return bool(answer(encode, draw(1, 1, 1, 16, name="q"), draw(1, 1, 1, 16, name="k")))
+
+    rotary = says(RotaryEmbedding(16))
+    yield expect("rotary positions pass", rotary,
+                 (True, "they obey the law to rounding: compare scores, not vectors, and allow "
+                        "1e-4; was only one of the two encoded?"))
+    yield expect("stretched rotary positions pass",
+                 says(RotaryEmbedding(16, RopeSettings(scaling="linear", factor=4.0))),
+                 (not rotary, "mend the case above first"),
+                 (True, "a stretched clock still depends on distance alone"))
+    yield expect("an encoding that does nothing passes", says(lambda x, positions: x),
+                 (True, "its scores depend on nothing at all, so certainly not on the place"))
+    yield expect("added sinusoids do not", not says(_added),
+                 (True, "the sum has cross terms that know the place: does your test move both "
+                        "positions by the same step?"))
+    yield expect("an encoding by the square of the position does not", not says(_squared),
+                 (True, "compare more than one shift, or a pair with some distance"))
+    yield expect("one that wraps around after 64 does not", not says(_slow),
+                 (True, "shift further: some encodings go wrong only far out"))
+
+
+@exercise
+def slopes(answer: Callable) -> Iterator[Property]:
+    """03.3: ALiBi's slopes for a power of two."""
+    got = [float(value) for value in answer(8)]
+    yield expect("one slope for each head", len(got) == 8,
+                 (len(got) == 9, "one too many: the first is 1/2, not 1"),
+                 (True, f"8 heads but {len(got)} slopes"))
+    want = alibi_slopes(8).tolist()
+    yield expect(
+        "8 heads: 1/2, 1/4, ... 1/256", got == want,
+        (got == [2.0**-n for n in range(8)], "it begins with 1: the exponents run from 1 to 8"),
+        (sorted(got) == sorted(want), "the right slopes in another order: steepest first"),
+        (got == [-s for s in want], "a slope is positive here; the bias takes the minus"),
+        (all(math.isclose(a, 1 / (n + 1)) for n, a in enumerate(got)),
+         "each slope is the one before times a ratio, not 1/n"),
+        (True, f"got {[round(s, 4) for s in got]}"))
+    four = [float(value) for value in answer(4)]
+    yield expect(
+        "4 heads: 1/4, 1/16, 1/64, 1/256", four == alibi_slopes(4).tolist(),
+        (four == [2.0**-n for n in range(1, 5)],
+         "the ratio does not depend on the heads in your answer: it is 2^(-8/heads), so that the "
+         "last slope is always 1/256"),
+        (True, f"got {[round(s, 4) for s in four]}"))
+
+
+@exercise
+def ntk_base(answer: Callable) -> Iterator[Property]:
+    """03.4: the base that slows the slowest pair by a factor."""
+    got = float(answer(10_000.0, 64, 4.0))
+    plain = inverse_frequencies(64)
+    ratio = (plain[-1] / inverse_frequencies(64, got)[-1]).item() if got > 1 else math.nan
+    want = 10_000.0 * 4.0 ** (64 / 62)
+    yield expect(
+        "the slowest pair becomes slower by the factor", math.isclose(ratio, 4.0, rel_tol=1e-4),
+        (math.isclose(got, 40_000.0), "the base itself times the factor: the slowest pair has the "
+                                      "exponent (d - 2)/d, so a little more is needed"),
+        (math.isclose(got, 10_000.0 * 4.0 ** (62 / 64)),
+         "the exponent stands on its head: solve base^((d-2)/d) = factor * old^((d-2)/d)"),
+        (math.isclose(got, 10_000.0 / 4.0 ** (64 / 62)), "a smaller base turns faster"),
+        (math.isclose(got, 10_000.0 * 4.0**2), "squared: the exponent is d/(d - 2), about one"),
+        (True, f"expected {want:,.1f}, got {got:,.1f}: slower by {ratio:.3f}, not 4"))
+    yield expect("a factor of one changes nothing",
+                 math.isclose(float(answer(500.0, 16, 1.0)), 500.0, rel_tol=1e-9))
+    yield expect(
+        "it also holds for heads of size 8",
+        math.isclose(float(answer(10_000.0, 8, 2.0)), 10_000.0 * 2.0 ** (8 / 6), rel_tol=1e-9),
+        (math.isclose(float(answer(10_000.0, 8, 2.0)), 10_000.0 * 2.0 ** (64 / 62)),
+         "the size 64 is written into your answer"))

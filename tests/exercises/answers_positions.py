@@ -1,0 +1,114 @@
+"""Wrong answers to the exercises of chapter 03, and what the check must say to each."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+# 03.1
+def clockwise(x, y, position, speed):
+    c, s = math.cos(position * speed), math.sin(position * speed)
+    return c * x + s * y, -s * x + c * y
+
+
+def one_step(x, y, position, speed):
+    c, s = math.cos(speed), math.sin(speed)
+    return c * x - s * y, s * x + c * y
+
+
+def in_degrees(x, y, position, speed):
+    angle = math.radians(position * speed)
+    return (math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y)
+
+
+def uses_the_new_x(x, y, position, speed):
+    c, s = math.cos(position * speed), math.sin(position * speed)
+    x = c * x - s * y
+    return x, s * x + c * y
+
+
+# 03.2
+def always(encode, q, k):
+    return True
+
+
+def never(encode, q, k):
+    return False
+
+
+def compares_vectors(encode, q, k):
+    return torch.allclose(encode(q, torch.tensor([3])), encode(q, torch.tensor([9])))
+
+
+def moves_one_only(encode, q, k):
+    def score(i, j):
+        return (encode(q, torch.tensor([i])) * encode(k, torch.tensor([j]))).sum()
+    return torch.isclose(score(3, 1), score(9, 1), atol=1e-4)
+
+
+def shifts_a_little(encode, q, k):
+    def score(i, j):
+        return (encode(q, torch.tensor([i])) * encode(k, torch.tensor([j]))).sum()
+    return all(torch.isclose(score(7, 3), score(7 + s, 3 + s), atol=1e-4) for s in (1, 2, 3))
+
+
+# 03.3
+def begins_with_one(num_heads):
+    return [2.0**-n for n in range(num_heads)]
+
+
+def same_ratio_for_all(num_heads):
+    return [2.0 ** -(n + 1) for n in range(num_heads)]
+
+
+def flattest_first(num_heads):
+    return [2 ** (-8 * (n + 1) / num_heads) for n in range(num_heads)][::-1]
+
+
+def negative(num_heads):
+    return [-(2 ** (-8 * (n + 1) / num_heads)) for n in range(num_heads)]
+
+
+def harmonic(num_heads):
+    return [1 / (n + 1) for n in range(num_heads)]
+
+
+# 03.4
+def times_the_factor(base, head_dim, factor):
+    return base * factor
+
+
+def upside_down(base, head_dim, factor):
+    return base * factor ** ((head_dim - 2) / head_dim)
+
+
+def faster(base, head_dim, factor):
+    return base / factor ** (head_dim / (head_dim - 2))
+
+
+def written_for_64(base, head_dim, factor):
+    return base * factor ** (64 / 62)
+
+
+WRONG = {
+    "rotate_pair": [
+        (clockwise, "clockwise"), (one_step, "turned by one step"),
+        (in_degrees, "in radians already"), (uses_the_new_x, "used the new x"),
+    ],
+    "depends_only_on_distance": [
+        (always, "the sum has cross terms"), (never, "they obey the law to rounding"),
+        (compares_vectors, "compare scores, not vectors"),
+        (moves_one_only, "they obey the law to rounding"), (shifts_a_little, "shift further"),
+    ],
+    "slopes": [
+        (begins_with_one, "it begins with 1"), (same_ratio_for_all, "the last slope is always"),
+        (flattest_first, "steepest first"), (negative, "the bias takes the minus"),
+        (harmonic, "times a ratio"),
+    ],
+    "ntk_base": [
+        (times_the_factor, "a little more is needed"), (upside_down, "stands on its head"),
+        (faster, "a smaller base turns faster"), (written_for_64, "written into your answer"),
+    ],
+}
