@@ -11,7 +11,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A step may import the steps before it, never its own neighbours and never a later one.
 STEPS = [
     ["runtime", "config"], ["smalltalk"], ["tokenizers"],
-    ["norms", "positions", "feedforward", "cache", "attention"], ["blocks", "accounting"], ["model"],
+    ["norms", "positions", "feedforward", "cache", "attention"],
+    ["blocks", "accounting"], ["model"],
     ["weights", "generation"], ["data"], ["evaluation", "interpret"], ["training"],
     ["compression"], ["finetuning"], ["preference"], ["retrieval"], ["serving"],
     ["companions"], ["teaching"], ["doctor", "publishing"], ["cli"], ["__main__"],
