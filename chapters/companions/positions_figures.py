@@ -165,6 +165,18 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def recorded_curves() -> tuple[Curves, int] | None:
+    """The lines of the recorded full run, and its trained length; None when there is none."""
+    try:
+        numbers = load_result("03_positional_encodings").numbers
+    except FileNotFoundError:
+        return None
+    lines = {k: v for k, v in numbers["curves"].items() if k not in ("learned", "none")}
+    lines |= {f"RoPE, {name}": numbers["stretched"][name] for name in ("ntk", "yarn")}
+    return ({k: {int(n): v for n, v in found.items()} for k, found in lines.items()},
+            numbers["trained"])
+
+
 def insight_lines(numbers: Mapping) -> list[str]:
     """The closing box: what this run found, and what the recorded full run did."""
     curves, far = numbers["curves"], str(numbers["lengths"][-1])

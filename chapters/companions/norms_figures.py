@@ -1,0 +1,218 @@
+"""The drawing behind chapter 04's figures: each function returns a figure and its alternative text.
+
+Chapter:  chapters/04_norms.ipynb
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from scratchbook.norms import LayerNorm, RMSNorm
+from scratchbook.teaching.draws import draw
+from scratchbook.teaching.figures import INK, figure_svg, palette
+from scratchbook.teaching.results import load_result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKERS = "osD^vP"
+
+
+def plot_chains(sizes: Mapping[str, Sequence[float]]) -> tuple[Figure, str]:
+    """The size of a vector after each layer, one line for each chain, on a logarithmic scale."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    for colour, marker, (name, line) in zip(palette(), MARKERS, sizes.items(), strict=False):
+        ax.semilogy(range(len(line)), line, marker=marker, ms=3, color=colour, label=name)
+    ax.set(xlabel="layer", ylabel="size of the entries (RMS)")
+    ax.legend()
+    return figure, "Size of the entries by layer. " + " ".join(
+        f"{name}: from {line[0]:.2g} to {line[-1]:.2g}." for name, line in sizes.items())
+
+
+def plot_depth(streams: Mapping[str, Sequence[float]], gradients: Mapping[str, Sequence[float]]
+               ) -> tuple[Figure, str]:
+    """Side by side: the stream's size behind each layer, and the gradient that arrives there."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.2), layout="constrained")
+    words = []
+    for ax, what, lines in ((axes[0], "stream", streams), (axes[1], "gradient", gradients)):
+        for colour, marker, (name, line) in zip(palette(), MARKERS, lines.items(), strict=False):
+            ax.semilogy(range(len(line)), line, marker=marker, ms=3, color=colour, label=name)
+            words.append(f"{name}, {what}: {line[0]:.2g} to {line[-1]:.2g}")
+        ax.set(xlabel="behind layer", title=f"size of the {what}")
+    axes[0].legend()
+    return figure, "By depth. " + "; ".join(words) + "."
+
+
+def plot_blow_up(sizes: Sequence[Sequence[float]], losses: Sequence[float], every: int
+                 ) -> tuple[Figure, str]:
+    """Loss and the size of the stream behind each layer, step by step until the end."""
+    import matplotlib.pyplot as plt
+
+    figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True,
+                                          layout="constrained")
+    above.plot(range(len(losses)), losses, color=palette()[1])
+    above.set(ylabel="loss (nats)", yscale="log")
+    layers = list(zip(*sizes, strict=True))
+    shades = plt.get_cmap("viridis")
+    for number, line in enumerate(layers[::every]):
+        below.semilogy(range(len(line)), line, color=shades(0.85 * number * every / len(layers)),
+                       label=f"layer {number * every}")
+    below.set(xlabel="training step", ylabel="stream (RMS)")
+    below.legend(ncols=2)
+    return figure, (f"{len(losses)} steps. Loss from {losses[0]:.1f} to {losses[-1]:.3g}, lowest "
+                    f"{min(losses):.1f}; the stream behind the last layer from "
+                    f"{layers[-1][0]:.2g} to {layers[-1][-1]:.2g}.")
+
+
+def stability_data(layers: int = 24, width: int = 12) -> dict:
+    """Random matrices and a start vector for the living figure, in few digits."""
+    def rounded(x: Tensor) -> list:
+        return [round(value, 3) for value in x.flatten().tolist()]
+
+    matrices = draw(layers, width, width, name="chain") / math.sqrt(width)
+    return {"width": width, "matrices": [rounded(m) for m in matrices],
+            "start": rounded(draw(width, name="start"))}
+
+
+def stability_still(data: Mapping, gain: float = 1.2) -> str:
+    """The living figure at rest: four chains of the same matrices."""
+    import matplotlib.pyplot as plt
+
+    matrices = torch.tensor(data["matrices"]).view(-1, data["width"], data["width"])
+    sizes = {name: chain_sizes(torch.tensor(data["start"]), gain * matrices, name)
+             for name in ("no residual", "residual", "post", "pre")}
+    figure, alt = plot_chains(sizes)
+    svg = figure_svg(figure, alt)
+    plt.close(figure)
+    return svg
+
+
+def chain_sizes(x: Tensor, matrices: Tensor, placement: str) -> list[float]:
+    """The RMS of a vector after each matrix, under one of four arrangements.
+
+    Shapes:   x (width,), matrices (layers, width, width) -> layers + 1 numbers
+    """
+    def size(y: Tensor) -> Tensor:
+        return y.square().mean().sqrt()
+
+    x, matrices = x.double(), matrices.double()  # squares of 1e-23 are nothing in float32
+    sizes = [size(x).item()]
+    for matrix in matrices:
+        if placement == "no residual":
+            x = matrix @ x
+        elif placement == "residual":
+            x = x + matrix @ x
+        elif placement == "pre":
+            x = x + matrix @ (x / size(x))
+        else:
+            x = x + matrix @ x
+            x = x / size(x)
+        sizes.append(size(x).item())
+    return sizes
+
+
+def gaps_to_torch(seed: int, width: int = 64) -> dict[str, float]:
+    """The largest difference to torch's norms, in outputs and in all gradients."""
+    pairs = {"nn.LayerNorm": (LayerNorm(width), nn.LayerNorm(width)),
+             "nn.RMSNorm": (RMSNorm(width), nn.RMSNorm(width, eps=1e-5))}
+    x, upstream = draw(2, 50, width, seed=seed)
+    gaps = {}
+    for name, (ours, theirs) in pairs.items():
+        found = []
+        for norm in (ours, theirs):
+            with torch.no_grad():
+                for number, weight in enumerate(norm.parameters()):
+                    weight.copy_(draw(width, seed=seed, name=f"weight {number}"))
+            given = x.clone().requires_grad_()
+            out = norm(given)
+            found.append([out, *torch.autograd.grad((out * upstream).sum(),
+                                                    [given, *norm.parameters()])])
+        gaps[name] = max((a - b).abs().max().item() for a, b in zip(*found, strict=True))
+    return gaps
+
+
+def trial_rows(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: float) -> list[dict]:
+    """A row for each arrangement: at each learning rate the mean loss and how many runs learned."""
+    rows = []
+    for name, by_rate in trials.items():
+        row: dict[str, object] = {"arrangement": name}
+        for rate, losses in by_rate.items():
+            good = [loss for loss in losses if loss < blind]
+            shown = f"{sum(good) / len(good):.2f}, " if good else ""
+            row[f"lr {rate:g}"] = f"{shown}{len(good)} of {len(losses)}"
+        low, high = wilson(*count(by_rate, blind))
+        row["learned, 95 % interval"] = f"{low:.0%} to {high:.0%}"
+        rows.append(row)
+    return rows
+
+
+def count(by_rate: Mapping[float, Sequence[float]], blind: float) -> tuple[int, int]:
+    """How many runs ended below the loss of a model that looks at nothing, of how many."""
+    losses = [loss for found in by_rate.values() for loss in found]
+    return sum(loss < blind for loss in losses), len(losses)
+
+
+def wilson(hits: int, runs: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson): honest also when all or none of few runs succeed."""
+    if not 0 <= hits <= runs or runs < 1:
+        raise ValueError(f"{hits} of {runs} runs is no share")
+    share, spread = hits / runs, z * z / runs
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / runs + spread / (4 * runs))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def plot_trials(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: float
+                ) -> tuple[Figure, str]:
+    """Final loss against the learning rate, one mark for each run; crosses above did not end."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    ceiling, words = 1.6 * blind, []
+    for number, (colour, marker, (name, by_rate)) in enumerate(
+            zip(palette(), MARKERS, trials.items(), strict=False)):
+        for rate, losses in by_rate.items():
+            place = rate * 1.12 ** (number - len(trials) / 2)
+            inside = [loss for loss in losses if loss < ceiling]
+            ax.plot([place] * len(inside), inside, marker, color=colour, ms=5,
+                    label=name if rate == min(by_rate) else None)
+            ax.plot([place] * (len(losses) - len(inside)), [ceiling] * (len(losses) - len(inside)),
+                    "x", color=colour, ms=6)
+        learned, runs = count(by_rate, blind)
+        words.append(f"{name} {learned} of {runs}")
+    ax.axhline(blind, color=INK, lw=0.8, ls=":")
+    ax.set(xscale="log", xlabel="learning rate", ylabel="final loss (nats)")
+    ax.legend(ncols=2, fontsize=8)
+    return figure, (f"Final loss by learning rate. Runs below the loss of a model that looks at "
+                    f"nothing, {blind:.2f}: " + ", ".join(words) + ". Crosses: beyond the frame.")
+
+
+def insight_lines(numbers: Mapping) -> list[str]:
+    """The closing box: what this run found, and what the recorded full run did."""
+    def learned(found: Mapping) -> str:
+        return ", ".join(f"{name} {hits} of {runs}" for name, (hits, runs) in found.items())
+
+    lines = [f"Runs that learned anything, over {numbers['rates']} learning rates and "
+             f"{numbers['seeds']} seeds, {numbers['depth']} layers: {learned(numbers['learned'])}.",
+             f"After {numbers['chain_layers']} random layers a vector was "
+             f"{numbers['chain']:.0e} times its size; with a norm behind each, "
+             f"{numbers['chain_normed']:.2f} times."]
+    try:
+        recorded = load_result("04_norms")
+        ours = recorded.numbers
+        lines.append(f"Trained longer, with {ours['depth']} layers and {ours['seeds']} seeds: "
+                     f"{learned(ours['learned'])} ({recorded.provenance()}).")
+    except FileNotFoundError as missing:
+        lines.append(str(missing))
+    lines.append("Use it: RMSNorm in front of every part, one more before the head, its mean in "
+                 "float32; a norm on queries and keys when the learning rate is high.")
+    return lines

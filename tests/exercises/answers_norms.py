@@ -1,0 +1,103 @@
+"""Wrong answers to the exercises of chapter 04, and what the check must say to each."""
+
+from __future__ import annotations
+
+import torch
+
+
+def _parts(x):
+    centred = x - x.mean(-1, keepdim=True)
+    std = centred.square().mean(-1, keepdim=True).sqrt()
+    return centred / std, std
+
+
+# 04.1
+def constants(x, upstream):
+    return upstream / _parts(x)[1]
+
+
+def without_the_mean(x, upstream):
+    normed, std = _parts(x)
+    return (upstream - normed * (upstream * normed).mean(-1, keepdim=True)) / std
+
+
+def without_the_deviation(x, upstream):
+    return (upstream - upstream.mean(-1, keepdim=True)) / _parts(x)[1]
+
+
+def not_divided(x, upstream):
+    normed, _ = _parts(x)
+    along = normed * (upstream * normed).mean(-1, keepdim=True)
+    return upstream - upstream.mean(-1, keepdim=True) - along
+
+
+# 04.2
+def stays_in_half(x):
+    return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+
+def stays_in_float32(x):
+    wide = x.float()
+    return wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+
+def no_eps(x):
+    wide = x.float()
+    return (wide / wide.square().mean(-1, keepdim=True).sqrt()).to(x.dtype)
+
+
+def squares_in_half(x):
+    return (x.float() / (x.square().float().mean(-1, keepdim=True) + 1e-5).sqrt()).to(x.dtype)
+
+
+# 04.3
+def any_growth_is_explosive(sizes):
+    return "residual" if sizes[-1] > 2 * sizes[1] else "post"
+
+
+def any_growth_is_pre(sizes):
+    return "pre" if sizes[-1] > 2 * sizes[1] else "post"
+
+
+def always_pre(sizes):
+    return "pre"
+
+
+# 04.4
+def plain_scores(q, k):
+    return q @ k.T / q.shape[-1] ** 0.5
+
+
+def only_queries(q, k):
+    q = q / q.square().mean(-1, keepdim=True).sqrt()
+    return q @ k.T / q.shape[-1] ** 0.5
+
+
+def length_one(q, k):
+    return torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).T
+
+
+def not_scaled(q, k):
+    q, k = (x / x.square().mean(-1, keepdim=True).sqrt() for x in (q, k))
+    return q @ k.T
+
+
+WRONG = {
+    "layer_norm_backward": [
+        (constants, "taken as constants"), (without_the_mean, "the part through the mean"),
+        (without_the_deviation, "the part through the deviation"),
+        (not_divided, "off by the deviation"),
+    ],
+    "rms_norm_half": [
+        (stays_in_half, "65,504"), (stays_in_float32, "stayed in float32"),
+        (no_eps, "eps is missing"), (squares_in_half, "65,504"),
+    ],
+    "which_placement": [
+        (any_growth_is_explosive, "the root of the depth"),
+        (any_growth_is_pre, "stays the same however deep"), (always_pre, "a flat line"),
+    ],
+    "bounded_scores": [
+        (plain_scores, "nothing was normed"), (only_queries, "only one of the two"),
+        (length_one, "length one"), (not_scaled, "not divided by the root"),
+    ],
+}
