@@ -6,6 +6,7 @@ Chapter:  chapters/04_norms.ipynb
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP"
+BLOWN = 1.5  # a run this many times above the blind loss has blown up
 
 
 def plot_chains(sizes: Mapping[str, Sequence[float]]) -> tuple[Figure, str]:
@@ -141,24 +143,27 @@ def gaps_to_torch(seed: int, width: int = 64) -> dict[str, float]:
 
 
 def trial_rows(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: float) -> list[dict]:
-    """A row for each arrangement: at each learning rate the mean loss and how many runs learned."""
+    """A row for each arrangement: median loss at each rate, and blow-ups at the largest."""
     rows = []
     for name, by_rate in trials.items():
         row: dict[str, object] = {"arrangement": name}
         for rate, losses in by_rate.items():
-            good = [loss for loss in losses if loss < blind]
-            shown = f"{sum(good) / len(good):.2f}, " if good else ""
-            row[f"lr {rate:g}"] = f"{shown}{len(good)} of {len(losses)}"
-        low, high = wilson(*count(by_rate, blind))
-        row["learned, 95 % interval"] = f"{low:.0%} to {high:.0%}"
+            row[f"loss at lr {rate:g}"] = _median([x for x in losses if x < BLOWN * blind])
+        hits, runs = blown(by_rate, blind)
+        low, high = wilson(hits, runs)
+        row["blew up at the largest"] = f"{hits} of {runs} ({low:.0%} to {high:.0%})"
         rows.append(row)
     return rows
 
 
-def count(by_rate: Mapping[float, Sequence[float]], blind: float) -> tuple[int, int]:
-    """How many runs ended below the loss of a model that looks at nothing, of how many."""
-    losses = [loss for found in by_rate.values() for loss in found]
-    return sum(loss < blind for loss in losses), len(losses)
+def _median(losses: Sequence[float]) -> str:
+    return f"{statistics.median(losses):.2f}" if losses else "none left"
+
+
+def blown(by_rate: Mapping[float, Sequence[float]], blind: float) -> tuple[int, int]:
+    """How many runs at the largest rate ended far above a model that looks at nothing."""
+    losses = by_rate[max(by_rate)]
+    return sum(not loss < BLOWN * blind for loss in losses), len(losses)
 
 
 def wilson(hits: int, runs: int, z: float = 1.96) -> tuple[float, float]:
@@ -177,7 +182,7 @@ def plot_trials(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: fl
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
-    ceiling, words = 1.6 * blind, []
+    ceiling, words = BLOWN * blind, []
     for number, (colour, marker, (name, by_rate)) in enumerate(
             zip(palette(), MARKERS, trials.items(), strict=False)):
         for rate, losses in by_rate.items():
@@ -187,32 +192,32 @@ def plot_trials(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: fl
                     label=name if rate == min(by_rate) else None)
             ax.plot([place] * (len(losses) - len(inside)), [ceiling] * (len(losses) - len(inside)),
                     "x", color=colour, ms=6)
-        learned, runs = count(by_rate, blind)
-        words.append(f"{name} {learned} of {runs}")
+        hits, runs = blown(by_rate, blind)
+        words.append(f"{name} {hits} of {runs}")
     ax.axhline(blind, color=INK, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel="learning rate", ylabel="final loss (nats)")
     ax.legend(ncols=2, fontsize=8)
-    return figure, (f"Final loss by learning rate. Runs below the loss of a model that looks at "
-                    f"nothing, {blind:.2f}: " + ", ".join(words) + ". Crosses: beyond the frame.")
+    return figure, (f"Final loss by learning rate; a model that looks at nothing has {blind:.2f}. "
+                    "Runs that blew up at the largest rate: " + ", ".join(words) + ".")
 
 
 def insight_lines(numbers: Mapping) -> list[str]:
     """The closing box: what this run found, and what the recorded full run did."""
-    def learned(found: Mapping) -> str:
+    def blew_up(found: Mapping) -> str:
         return ", ".join(f"{name} {hits} of {runs}" for name, (hits, runs) in found.items())
 
-    lines = [f"Runs that learned anything, over {numbers['rates']} learning rates and "
-             f"{numbers['seeds']} seeds, {numbers['depth']} layers: {learned(numbers['learned'])}.",
+    lines = [f"Runs that blew up at the largest learning rate, {numbers['depth']} layers: "
+             f"{blew_up(numbers['blown'])}.",
              f"After {numbers['chain_layers']} random layers a vector was "
-             f"{numbers['chain']:.0e} times its size; with a norm behind each, "
+             f"{numbers['chain']:,.0f} times its size; with a norm behind each, "
              f"{numbers['chain_normed']:.2f} times."]
     try:
         recorded = load_result("04_norms")
         ours = recorded.numbers
         lines.append(f"Trained longer, with {ours['depth']} layers and {ours['seeds']} seeds: "
-                     f"{learned(ours['learned'])} ({recorded.provenance()}).")
+                     f"{blew_up(ours['blown'])} ({recorded.provenance()}).")
     except FileNotFoundError as missing:
         lines.append(str(missing))
-    lines.append("Use it: RMSNorm in front of every part, one more before the head, its mean in "
-                 "float32; a norm on queries and keys when the learning rate is high.")
+    lines.append("Use it: RMSNorm in front of every part and one more before the head, its mean "
+                 "in float32.")
     return lines
