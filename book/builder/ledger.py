@@ -1,4 +1,4 @@
-"""Measure what the claims page needs and no chapter records: characters, and GPT's tokenizers.
+"""Measure what the claims page needs and no chapter records: characters, GPT's tokenizers, sizes.
 
     python -m book.builder.ledger
 """
@@ -49,13 +49,26 @@ def published() -> dict[str, dict[str, float]]:
     return found
 
 
+def models() -> dict[str, dict[str, float]]:
+    """The presets' exact sizes: parameters, megabytes of float32, gigabytes of bfloat16."""
+    from scratchbook.accounting import total_parameters, weight_bytes
+    from scratchbook.config import PRESETS
+
+    return {name: {"parameters": total_parameters(config),
+                   "float32_megabytes": weight_bytes(config, "fp32") / 1e6,
+                   "bfloat16_gigabytes": weight_bytes(config, "bf16") / 1e9}
+            for name, config in PRESETS.items()}
+
+
 def main() -> int:
     """Measure and record."""
     from scratchbook.teaching import record
 
-    numbers = {"characters": characters(), "own_bpe": own_bpe(), "published": published()}
+    numbers = {"characters": characters(), "own_bpe": own_bpe(), "published": published(),
+               "models": models()}
     path = record("claims", numbers, seeds=[], command=COMMAND,
-                  depends=["book.builder.ledger", "scratchbook.tokenizers.quality"])
+                  depends=["book.builder.ledger", "scratchbook.tokenizers.quality",
+                           "scratchbook.accounting", "scratchbook.config"])
     print(path.read_text(encoding="utf-8"))
     return 0
 
