@@ -91,11 +91,15 @@ class LatentAttention(nn.Module):
         up = self.up_proj.weight.unflatten(0, (self.num_heads, -1))  # (heads, both, latent_dim)
         up_k, up_v = up.split([self.head_dim, self.value_dim], dim=1)
         q = torch.cat([content @ up_k, turned], dim=-1)  # (batch, heads, time, latent + rope)
-        k = torch.cat([latent, key], dim=-1).expand(-1, self.num_heads, -1, -1)
+        k = torch.cat([latent, key], dim=-1)  # (batch, 1, keys, latent + rope)
         # attend divides by the root of the width that it sees; the scores want the heads' own
         q = q * math.sqrt(q.shape[-1] / (self.head_dim + self.rope_dim))
-        values = latent.expand(-1, self.num_heads, -1, -1)
-        mixed = attend(q, k, values, mask, path=self.path)  # (batch, heads, time, latent_dim)
+        if q.shape[2] == 1 and (mask is None or mask.shape[-3:-1] == (1, 1)):
+            # one new token: the heads ask the one key as rows of one query, nothing is copied
+            mixed = attend(q.transpose(1, 2), k, latent, mask, path=self.path).transpose(1, 2)
+        else:
+            k, latent = (y.expand(-1, self.num_heads, -1, -1) for y in (k, latent))
+            mixed = attend(q, k, latent, mask, path=self.path)  # (batch, heads, time, latent_dim)
         return mixed @ up_v.transpose(1, 2)
 
     def _rules(self, time: int, keys: int, mask: Tensor | None, device: torch.device

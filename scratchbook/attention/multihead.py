@@ -99,6 +99,8 @@ class MultiHeadAttention(nn.Module):
             mask = self._of_kept(mask, k.shape[2])
         # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
         group = self.num_heads // self.num_kv_heads
+        if group > 1 and self._one_asks(q, mask) and not return_weights:
+            return self.o_proj(self._join_heads(self._together(q, k, v, mask)))
         if group > 1:
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         if self._fits_a_band(q, k, mask) and not return_weights:
@@ -111,6 +113,16 @@ class MultiHeadAttention(nn.Module):
             return self.o_proj(self._join_heads(mixed)), weights
         mixed = attend(q, k, v, mask, path=self.path, bias=bias)
         return self.o_proj(self._join_heads(mixed))
+
+    def _one_asks(self, q: Tensor, mask: Tensor | None) -> bool:
+        return (q.shape[2] == 1 and self.alibi is None
+                and (mask is None or mask.shape[-3:-1] in ((1, 1), (1,))))
+
+    def _together(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """One new token: heads that share a key ask it as rows of one query; nothing is copied."""
+        mask = self._rules(1, k.shape[2], mask, q.device)
+        rows = q.unflatten(1, (self.num_kv_heads, -1))[:, :, :, 0]  # (batch, kv_heads, group, ...)
+        return attend(rows, k, v, mask, path=self.path).flatten(1, 2)[:, :, None]
 
     def _of_kept(self, mask: Tensor | None, keys: int) -> Tensor | None:
         """The columns of the keys that a cache with a window has kept: the first and the last."""
