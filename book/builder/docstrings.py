@@ -7,7 +7,9 @@ and papers become links.
 
 import importlib
 import re
+from pathlib import Path
 
+CHAPTERS = Path(__file__).resolve().parent.parent.parent / "chapters"
 # a label starts a line: one of the known words, or any short words set off by two spaces
 _LABEL = re.compile(r"^((?:Shapes|Raises|Paper|Chapter|Returns)(?=: )"
                     r"|[A-Z][a-z]+(?: [a-z]+)?(?=:  )):\s+(.*)$")
@@ -61,8 +63,14 @@ def _escaped(line: str) -> str:
 
 
 def _linked(line: str) -> str:
-    line = _CHAPTER.sub(r":doc:`\1 </chapters/\1>`", line)
+    line = _CHAPTER.sub(_chapter, line)
     return _ARXIV.sub(r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", line)
+
+
+def _chapter(name: re.Match) -> str:
+    """A link to the chapter, or its bare name while it is still to be written."""
+    written = (CHAPTERS / f"{name[1]}.ipynb").is_file()
+    return f":doc:`{name[1]} </chapters/{name[1]}>`" if written else f"``{name[1]}``"
 
 
 def _process(app, what, name, obj, options, lines: list[str]) -> None:

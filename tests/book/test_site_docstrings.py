@@ -25,6 +25,10 @@ def test_papers_and_chapters_are_linked():
     assert ":doc:`02_attention </chapters/02_attention>`" in got
 
 
+def test_a_chapter_still_to_be_written_is_named_without_a_link():
+    assert rst("Chapter:  chapters/99_later.ipynb") == ":Chapter: ``99_later``"
+
+
 def test_other_labels_need_two_spaces():
     assert rst("See also:   bpe.py") == ":See also: bpe.py"
     assert rst("Special tokens: a rule") == "Special tokens: a rule"
