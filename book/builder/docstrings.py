@@ -9,7 +9,7 @@ import importlib
 import re
 from pathlib import Path
 
-CHAPTERS = Path(__file__).resolve().parent.parent.parent / "chapters"
+CONTENTS = Path(__file__).resolve().parent.parent.parent / "_toc.yml"
 # a label starts a line: one of the known words, or any short words set off by two spaces
 _LABEL = re.compile(r"^((?:Shapes|Raises|Paper|Chapter|Returns)(?=: )"
                     r"|[A-Z][a-z]+(?: [a-z]+)?(?=:  )):\s+(.*)$")
@@ -68,8 +68,8 @@ def _linked(line: str) -> str:
 
 
 def _chapter(name: re.Match) -> str:
-    """A link to the chapter, or its bare name while it is still to be written."""
-    written = (CHAPTERS / f"{name[1]}.ipynb").is_file()
+    """A link to the chapter, or its bare name while the book does not have it yet."""
+    written = f"chapters/{name[1]}\n" in CONTENTS.read_text(encoding="utf-8")
     return f":doc:`{name[1]} </chapters/{name[1]}>`" if written else f"``{name[1]}``"
 
 
