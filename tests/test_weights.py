@@ -192,6 +192,26 @@ def test_the_type_of_the_weights_can_be_chosen(folder):
         assert (model(IDS).float() - exact(IDS)).abs().max() < 0.2
 
 
+MEMORY_CODE = """
+import resource, sys, torch
+from scratchbook.weights import load_pretrained
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = load_pretrained(sys.argv[1])
+total = sum(p.sum().item() for p in model.parameters())  # every page is read
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, total)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux alone")
+def test_nothing_is_allocated_twice(tmp_path):
+    config = ModelConfig(20_000, num_layers=4, d_model=512, num_heads=8)  # 33 million numbers
+    save_pretrained(DecoderLM(config), tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size / 1024
+    answer = subprocess.run([sys.executable, "-c", MEMORY_CODE, str(tmp_path)], check=True,
+                            capture_output=True, text=True)
+    assert 0.9 * size < float(answer.stdout.split()[0]) < 1.2 * size
+
+
 PAIRS = {"token_embedding": "transformer.wte", "blocks.0": "transformer.h.0",
          "blocks.1.attention": "transformer.h.1.attn", "blocks.1": "transformer.h.1",
          "blocks.2": "transformer.h.2", "lm_head": "lm_head"}

@@ -1,6 +1,7 @@
 """Whole models with the weights of transformers' tiny ones: logits and greedy tokens."""
 
 import hashlib
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 
 from scratchbook.attention import padding_mask
+from scratchbook.config import PRESETS
 from scratchbook.generation import generate
+from scratchbook.model import DecoderLM
 from scratchbook.weights import load_pretrained
 from tests import tiny_models
 
@@ -86,3 +89,58 @@ def test_real_sentence_vectors_equal_transformers(parity):
 
     parity("MiniLM-L6: real sentence vectors", against="transformers",
            error=(sentence(got) - sentence(want)).abs().max().item(), cases=3, bound=1e-5)
+
+
+def torch_reader(config) -> torch.nn.Module:
+    """The same arrangement from `nn.TransformerEncoderLayer`, as tutorials build it."""
+    nn, d = torch.nn, config.d_model
+
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.places = nn.Embedding(200, d), nn.Embedding(512, d)
+            layer = nn.TransformerEncoderLayer(d, config.num_heads, config.d_ff, batch_first=True)
+            self.layers = nn.TransformerEncoder(layer, config.num_layers, nn.LayerNorm(d),
+                                                enable_nested_tensor=False)
+            self.head = nn.Linear(d, 200)
+
+        def forward(self, ids):
+            hidden = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+            x = self.tokens(ids) + self.places.weight[: ids.shape[1]]
+            return self.head(self.layers(x, mask=hidden, is_causal=True))
+
+    return Reader().eval()
+
+
+def named_as_torch(name: str) -> str:
+    for ours, theirs in (("token_embedding", "tokens"), ("positions.table", "places"),
+                         ("final_norm", "layers.norm"), ("lm_head", "head"),
+                         ("blocks", "layers.layers"), ("attention.o_proj", "self_attn.out_proj"),
+                         ("attention_norm", "norm1"), ("feedforward_norm", "norm2"),
+                         ("feedforward.up_proj", "linear1"), ("feedforward.down_proj", "linear2")):
+        name = name.replace(ours, theirs)
+    return name
+
+
+def test_char_513k_is_torchs_ready_made_layer(parity):
+    config = PRESETS["char-513k"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torch_reader(config)
+        for weight in theirs.parameters():
+            torch.nn.init.normal_(weight, std=0.1)
+    assert sum(p.numel() for p in theirs.parameters()) == 513_736
+    state, ours = theirs.state_dict(), DecoderLM(config).eval()
+    renamed = {}
+    for name in ours.state_dict():
+        if (part := re.search(r"\.([qkv])_proj\.(weight|bias)$", name)) is not None:
+            fused = state[f"layers.layers.{name.split('.')[1]}.self_attn.in_proj_{part[2]}"]
+            renamed[name] = fused.chunk(3)["qkv".index(part[1])]
+        else:
+            renamed[name] = state[named_as_torch(name)]
+    ours.load_state_dict(renamed)
+    ids = torch.randint(200, (2, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        error = (ours(ids) - theirs(ids)).abs().max().item()
+    parity("char-513k: logits", against="torch nn.TransformerEncoder", error=error,
+           cases=ids.numel(), bound=1e-4)
