@@ -1,0 +1,42 @@
+"""The calculator of chapter 02b counts what Python counts, and Python what the tensors take."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from scratchbook.companions.variants_figures import KINDS, cache_bytes, live_data
+
+from scratchbook.cache import WindowCache
+
+SCRIPT = Path(__file__).with_name("cache_calculator.test.mjs")
+
+
+def random_sizes(seed: int) -> dict:
+    pick = random.Random(seed)
+    kv_heads = pick.randint(1, 16)
+    return {"layers": pick.randint(1, 126), "heads": kv_heads * pick.randint(1, 8),
+            "kv_heads": kv_heads, "head_dim": pick.randint(1, 256), "latent": pick.randint(1, 2048),
+            "rope": pick.randint(0, 128), "window": pick.randint(1, 9000),
+            "context": pick.randint(1, 2**20), "batch": pick.randint(1, 64),
+            "size": pick.choice([1, 2, 4])}
+
+
+def test_the_javascript_equals_python(tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
+    sizes = [*live_data()["presets"].values(), *(random_sizes(seed) for seed in range(100))]
+    cases = [{"kind": kind, "sizes": s, "slack": WindowCache.SLACK, "bytes": cache_bytes(kind, **s)}
+             for s in sizes for kind in KINDS]
+    path = tmp_path / "cache.json"
+    path.write_text(json.dumps(cases), encoding="utf-8")
+    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
+                         env={**os.environ, "SCRATCHBOOK_CACHE": str(path)}, encoding="utf-8")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
+    assert "skipped 0" in run.stdout, run.stdout[-1000:]
