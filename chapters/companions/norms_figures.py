@@ -196,6 +196,9 @@ def plot_trials(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: fl
         words.append(f"{name} {hits} of {runs}")
     ax.axhline(blind, color=INK, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel="learning rate", ylabel="final loss (nats)")
+    rates = sorted(next(iter(trials.values())))
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
     ax.legend(ncols=2, fontsize=8)
     return figure, (f"Final loss by learning rate; a model that looks at nothing has {blind:.2f}. "
                     "Runs that blew up at the largest rate: " + ", ".join(words) + ".")
