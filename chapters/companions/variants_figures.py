@@ -346,8 +346,8 @@ def insight_lines(numbers: Mapping) -> list[str]:
     sizes = numbers["bytes"]
     powers = {name: slope(middles(runs)) for name, runs in numbers["prefill"].items()}
     lines = [
-        "Cache against MHA: " + ", ".join(
-            f"{name} 1/{sizes['MHA'] / size:.3g}" for name, size in sizes.items() if name != "MHA")
+        "Cache against MHA: " + "; ".join(
+            f"{name}: 1/{sizes['MHA'] / size:.3g}" for name, size in sizes.items() if name != "MHA")
         + ".",
         "Time of a prompt grows like length to the power of "
         + ", ".join(f"{power:.2f} ({name})" for name, power in powers.items()) + ".",

@@ -1,0 +1,134 @@
+"""The figures of chapter 02b say what their data shows; its stopwatches and sums are right."""
+
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from scratchbook.attention import LatentAttention, MultiHeadAttention, attend, causal_mask
+from scratchbook.cache import KVCache, WindowCache
+from scratchbook.companions import variants_figures as figures
+from scratchbook.positions import RotaryEmbedding
+
+SIZES = {"layers": 3, "heads": 8, "kv_heads": 2, "head_dim": 4, "latent": 12, "rope": 6,
+         "window": 5, "context": 90, "batch": 2, "size": 4}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("kind", "layer", "cache"), [
+    ("MHA", lambda: MultiHeadAttention(32, 8), lambda: KVCache(90)),
+    ("GQA", lambda: MultiHeadAttention(32, 8, 2), lambda: KVCache(90)),
+    ("MQA", lambda: MultiHeadAttention(32, 8, 1), lambda: KVCache(90)),
+    ("window", lambda: MultiHeadAttention(32, 8, 2, window=5), lambda: WindowCache(5)),
+    ("latent", lambda: LatentAttention(32, 8, 12, rope_dim=6, rotary=RotaryEmbedding(6)),
+     lambda: KVCache(90)),
+])
+def test_the_formula_equals_the_tensors(kind, layer, cache):
+    layers, total = [layer() for _ in range(3)], 0
+    for each in layers:
+        kept = cache()
+        each(torch.zeros(2, 90, 32), cache=kept)
+        total += figures.measured_bytes(kept)
+    assert figures.cache_bytes(kind, **SIZES) == total
+
+
+def test_the_state_does_not_grow_and_the_window_stops():
+    def at(kind, context):
+        return figures.cache_bytes(kind, **SIZES | {"context": context})
+
+    assert at("linear", 10) == at("linear", 10_000) == 3 * 2 * 4 * 8 * 4 * 5
+    assert at("window", 1000) == at("window", 10_000) < at("GQA", 1000)
+
+
+def test_slopes_of_power_laws():
+    assert figures.slope({n: 3 * n**1.7 for n in (10, 20, 80)}) == pytest.approx(1.7)
+    assert figures.middles({"5": [3.0, 1.0, 2.0]}) == {5: 2.0}
+
+
+def test_bytes_at_once_forgets_what_was_let_go():
+    def one_after_the_other():
+        for _ in range(5):
+            torch.zeros(1000)
+
+    def together():
+        return [torch.zeros(1000) for _ in range(5)]
+
+    assert figures.peak_bytes(one_after_the_other) in (4000, 8000)
+    assert figures.peak_bytes(together) == 20_000
+    q, k, v = torch.randn(3, 1, 1, 256, 4)
+    assert figures.peak_bytes(lambda: attend(q, k, v, causal_mask(256))) > 2 * 4 * 256**2
+
+
+def test_decoding_leaves_the_past_as_it_was():
+    found = figures.decode_seconds(MultiHeadAttention(8, 2), KVCache, 20, batch=3, repeats=4)
+    assert len(found) == 4 and min(found) > 0
+
+
+def numbers(worse: float = 0.3) -> dict:
+    names = ("MHA", "GQA, half", "GQA, quarter", "MQA", "window", "latent")
+    runs = [1.0, 1.01, 0.99, 1.0, 1.02]
+    decode = {name: {"512": runs, "2048": [2 * r for r in runs]} for name in names}
+    decode["latent"]["2048"] = [r / 2 for r in runs]
+    square = {"512": [1.0] * 3, "1024": [4.0] * 3}
+    line = {"512": [0.1, 0.11, 0.1], "1024": [0.2, 0.21, 0.2]}
+    quality = {name: [3.0 + i * worse, 3.1 + i * worse, 3.05 + i * worse]
+               for i, name in enumerate(("MHA", "GQA", "MQA", "latent", "window", "linear"))}
+    return {"bytes": dict(zip(names, (800, 400, 200, 100, 160, 125), strict=True)),
+            "decode": decode, "decode 8": dict.fromkeys(names, runs),
+            "prefill": {"table": square, "tiles": square, "band": line},
+            "memory": {"table": {"512": 1, "1024": 4}, "tiles": {"512": 1, "1024": 2},
+                       "band": {"512": 1, "1024": 2}}, "quality": quality, "off_by_one": 0.02}
+
+
+def test_claims_are_judged_by_the_numbers():
+    rows = {(row["said"], row["measured"]): row["verdict"] for row in figures.claim_rows(numbers())}
+    found = [verdict for (said, _), verdict in rows.items() if said.startswith("MLA: much")]
+    assert found == ["much faster (4.0 times as fast)", "no clear difference (1.0 times as fast)"]
+    assert rows["GQA: 2 to 4 times less memory", "2.0 and 4.0 times"] == "holds"
+    assert rows["MLA: 3 to 5 times less memory", "6.4 times"] == "more"
+    assert rows["Window: linear memory", "slope 1.00"] == "holds"
+    best = rows["Standard: best quality", "5 others"]
+    assert best == "clearly better than 5, clearly worse than 0"
+    same = {row["said"]: row["verdict"] for row in figures.claim_rows(numbers(worse=0.0))}
+    assert same["GQA: slightly lower quality"] == "no clear difference"
+    assert same["Standard: best quality"] == "clearly better than 0, clearly worse than 0"
+
+
+def test_the_box_and_the_quality_table_tell_the_same():
+    lines = figures.insight_lines(json.loads(json.dumps(numbers())))
+    assert "GQA worse" in lines[2] and "latent: 1/6.4" in lines[0]
+    kept = dict.fromkeys(numbers()["quality"], 2048)
+    rows = figures.quality_rows(numbers()["quality"], kept)
+    assert [row["than MHA"] for row in rows] == ["itself"] + ["worse"] * 5
+    assert rows[0]["KiB of cache"] == 2
+
+
+def test_alternative_texts_carry_the_numbers():
+    _, alt = figures.plot_powers({"seconds": {"a": {1: 1.0, 2: 4.0}}})
+    assert "seconds, a: slope 2.00" in alt
+    _, alt = figures.plot_masks({"all": causal_mask(3), "two": causal_mask(2)})
+    assert "all: 6 of 9 filled, the last row 3" in alt
+    _, alt = figures.plot_quality({"a": [1.0, 2.0, 3.0]}, {"a": 2048}, 10)
+    assert "a 2.000 ± 2.484 with 2 KiB" in alt
+    _, alt = figures.plot_gap({"x": [1e-7, 1e-7, 0.5]}, 3)
+    assert "x: at most 1e-07 before position 2, at most 5e-01 in all" in alt
+    data = json.loads(json.dumps(figures.live_data()))
+    assert figures.calculator_still(data).startswith("<svg")
+    assert all(math.log2(s[k]).is_integer() for s in data["presets"].values()
+               for k in ("context", "window", "batch")), "the sliders move by powers of two"
+
+
+def test_each_kernel_is_tried():
+    q, k, v = torch.randn(3, 1, 2, 8, 16)
+    mask = causal_mask(8)
+    want = attend(q, k, v, mask)
+    rows = {row["kernel"]: row for row in figures.backend_rows(q, k, v, mask, want)}
+    assert set(rows) == {"math", "flash", "efficient", "cudnn"}
+    assert rows["math"]["causal"].startswith("yes, off by")
