@@ -77,6 +77,7 @@ def test_tensors_that_do_not_fit_are_named(folder, name, change, fragments):
 @pytest.mark.parametrize(("name", "changes", "message"), [
     ("gpt2", {"model_type": "mamba"}, "model_type='mamba'.*bert, gpt2, llama, mistral"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+    ("gpt2", {"tie_word_embeddings": False}, "tie_word_embeddings=False"),
     ("gpt2", {"activation_function": "swish2"}, "activation 'swish2'"),
     ("llama", {"attention_bias": True}, "attention_bias=True"),
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type='dynamic'"),

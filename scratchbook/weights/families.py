@@ -98,14 +98,14 @@ def read_config(entries: Mapping) -> tuple[Family, ModelConfig]:
 
 def _gpt2_config(entries: Mapping) -> ModelConfig:
     _refuse(entries, scale_attn_by_inverse_layer_idx=False, scale_attn_weights=True,
-            add_cross_attention=False)
+            add_cross_attention=False, tie_word_embeddings=True)
     return ModelConfig(
         vocab_size=entries["vocab_size"], max_seq_len=entries["n_positions"],
         num_layers=entries["n_layer"], d_model=entries["n_embd"], num_heads=entries["n_head"],
         d_ff=entries.get("n_inner"),
         feedforward=_activation(entries.get("activation_function", "gelu_new")), norm="layer",
         norm_eps=entries.get("layer_norm_epsilon", 1e-5), positions="learned", bias="all",
-        tie_embeddings=entries.get("tie_word_embeddings", True),
+        tie_embeddings=True,
         dropout=entries.get("resid_pdrop", 0.1))
 
 
