@@ -5,6 +5,7 @@ Chapter:  chapters/02b_attention_variants.ipynb
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from scratchbook.cache import WindowCache
 from scratchbook.config import PRESETS
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.results import load_result
+from scratchbook.teaching.results import load_result, results_dir
 from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def plot_powers(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> tupl
     """Small log-log panels, a line for each way; the legend carries the fitted slopes."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.9),
+    figure, axes = plt.subplots(1, len(panels), figsize=(max(3.4 * len(panels), 5.0), 3.9),
                                 layout="constrained", squeeze=False)
     parts = []
     for ax, (label, lines) in zip(axes[0], panels.items(), strict=True):
@@ -261,6 +262,16 @@ def backend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, want: Tensor) ->
                 row[name] = "not here"
         rows.append(row)
     return rows
+
+
+def parity_rows() -> list[dict]:
+    """This chapter's rows of the parity table, where a checkout of the book has recorded them."""
+    found = [json.loads(path.read_text(encoding="utf-8"))
+             for path in sorted((results_dir() / "parity").glob("*.json"))]
+    return [{"part": row["component"], "against": row["against"],
+             "largest difference": row["error"]}
+            for row in found if "test_variants_parity" in row["test"]] or [
+                {"part": "recorded in a checkout of the book only"}]
 
 
 def quality_rows(quality: Mapping[str, Sequence[float]], bytes_kept: Mapping[str, int]
