@@ -1,0 +1,162 @@
+"""Wrong answers to chapter 05b's exercises, each with a part of the message it must get."""
+
+import torch
+from torch import nn
+
+from scratchbook.weights import activations
+
+
+def layer_of(weight, bias):
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight.data = weight
+    if bias is not None:
+        layer.bias.data = bias
+    return layer
+
+
+# 05b.1
+def exchanges_in_and_out(weight, bias):
+    return nn.Linear(weight.shape[1], weight.shape[0])
+
+
+def reshapes(weight, bias):
+    return layer_of(weight.reshape(weight.shape[1], weight.shape[0]), bias)
+
+
+def leaves_out_the_bias(weight, bias):
+    return layer_of(weight.T, None)
+
+
+def keeps_a_bias_of_its_own(weight, bias):
+    return layer_of(weight.T, torch.full_like(bias, 0.1))
+
+
+def turns_when_it_must(weight, bias):
+    return layer_of(weight if weight.shape[0] == weight.shape[1] else weight.T, bias)
+
+
+def returns_the_matrix(weight, bias):
+    return weight.T
+
+
+def freezes(weight, bias):
+    return layer_of(weight.T, bias).requires_grad_(False)
+
+
+# 05b.2
+def pairs_of(weights, biases):
+    return list(zip(weights, biases, strict=True))
+
+
+def does_not_turn(weight, bias):
+    return pairs_of(weight.chunk(3, dim=1), bias.chunk(3))
+
+
+def takes_every_third(weight, bias):
+    return pairs_of([weight[:, part::3].T for part in range(3)], bias.chunk(3))
+
+
+def cuts_the_rows(weight, bias):
+    return pairs_of(weight.chunk(3, dim=0), bias.chunk(3))
+
+
+def views(weight, bias):
+    d = weight.shape[0]
+    return pairs_of(list(weight.reshape(3, d, d)), bias.chunk(3))
+
+
+def values_before_keys(weight, bias):
+    q, k, v = weight.T.chunk(3)
+    return pairs_of([q, v, k], bias.chunk(3))
+
+
+def whole_bias(weight, bias):
+    return pairs_of(weight.T.chunk(3), [bias] * 3)
+
+
+def one_bias_for_all(weight, bias):
+    return pairs_of(weight.T.chunk(3), [bias.chunk(3)[0]] * 3)
+
+
+def weights_alone(weight, bias):
+    return weight.T
+
+
+# 05b.3
+def gaps_of(model, ids, reference):
+    found = activations(model, lambda: model(ids), list(reference))
+    return {name: (found[name] - reference[name]).abs().max() / reference[name].abs().max()
+            for name in found}
+
+
+def wrong_ones(gaps):
+    return [name for name, gap in gaps.items() if not gap <= 1e-4]
+
+
+def the_last(model, ids, reference):
+    return next(iter(wrong_ones(gaps_of(model, ids, reference))[::-1]), None)
+
+
+def sorts_names(model, ids, reference):
+    return next(iter(sorted(wrong_ones(gaps_of(model, ids, reference)))), None)
+
+
+def exactly_equal(model, ids, reference):
+    gaps = gaps_of(model, ids, reference)
+    return next((name for name, gap in gaps.items() if gap > 0), None)
+
+
+def absolute(model, ids, reference):
+    found = activations(model, lambda: model(ids), list(reference))
+    return next((name for name, out in reference.items()
+                 if not (found[name] - out).abs().max() <= 1e-4), None)
+
+
+def order_of_definition(model, ids, reference):
+    names = [name for name, _ in model.named_modules() if name in reference]
+    gaps = gaps_of(model, ids, reference)
+    return next(iter(wrong_ones({name: gaps[name] for name in names})), None)
+
+
+def blind_to_nan(model, ids, reference):
+    gaps = gaps_of(model, ids, reference)
+    return next((name for name, gap in gaps.items() if gap > 1e-4), None) if not any(
+        gap.isnan() for gap in gaps.values()) else None
+
+
+def leaves_its_hooks(model, ids, reference):
+    for module in model.modules():
+        module.register_forward_hook(lambda *_: None)
+    return next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
+
+
+WRONG = {
+    "as_linear": [
+        (exchanges_in_and_out, "in and out are exchanged"),
+        (reshapes, "reshape keeps the order of the numbers"),
+        (leaves_out_the_bias, "the bias is missing"),
+        (keeps_a_bias_of_its_own, "the bias is not the file's"),
+        (turns_when_it_must, "a square matrix fits either way"),
+        (returns_the_matrix, "expected an nn.Linear, got Tensor"),
+        (freezes, "wrap the numbers in nn.Parameter"),
+    ],
+    "split_qkv": [
+        (does_not_turn, "each part stands as in the file"),
+        (takes_every_third, "the parts are blocks"),
+        (cuts_the_rows, "you cut the rows"),
+        (views, "a view into (3, d, d)"),
+        (values_before_keys, "the order is query, key, value"),
+        (whole_bias, "the bias is still in one piece"),
+        (one_bias_for_all, "all three got the bias of the queries"),
+        (weights_alone, "got Tensor"),
+    ],
+    "find_wrong_tensor": [
+        (the_last, "you named the last one"),
+        (sorts_names, "block 10 comes before block 2"),
+        (exactly_equal, "that is rounding"),
+        (absolute, "compare the gap with the largest entry"),
+        (order_of_definition, "the order of definition"),
+        (blind_to_nan, "NaN > tolerance is False"),
+        (leaves_its_hooks, "each later run pays for them"),
+    ],
+}
