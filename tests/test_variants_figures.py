@@ -90,7 +90,7 @@ def numbers(worse: float = 0.3) -> dict:
 def test_claims_are_judged_by_the_numbers():
     rows = {(row["said"], row["measured"]): row["verdict"] for row in figures.claim_rows(numbers())}
     found = [verdict for (said, _), verdict in rows.items() if said.startswith("MLA: much")]
-    assert found == ["much faster (4.0 times as fast)", "no clear difference (1.0 times as fast)"]
+    assert found == ["much faster (4.00 times as fast)", "no clear difference (1.00 times as fast)"]
     assert rows["GQA: 2 to 4 times less memory", "2.0 and 4.0 times"] == "holds"
     assert rows["MLA: 3 to 5 times less memory", "6.4 times"] == "more"
     assert rows["Window: linear memory", "slope 1.00"] == "holds"

@@ -292,7 +292,7 @@ def faster(first: Sequence[float], second: Sequence[float]) -> str:
     ratio = median(second) / median(first)
     word = verdict(first, second, "faster", "slower")
     much = "much " if word != "no clear difference" and not 0.5 < ratio < 2 else ""
-    return f"{much}{word} ({ratio:.1f} times as fast)"
+    return f"{much}{word} ({ratio:.2f} times as fast)"
 
 
 def better(numbers: Mapping, name: str) -> str:
