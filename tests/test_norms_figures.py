@@ -69,3 +69,31 @@ def test_lengths_are_told_from_first_to_last():
     figure, alt = positions_figures.plot_lengths({"a": {64: [1.0, 3.0], 128: [4.0, 4.0]}}, 64)
     assert "a 2.00 at 64, 4.00 at 128." in alt
     plt.close(figure)
+
+
+def test_arrangements_are_compared_seed_by_seed():
+    trials = {"pre": {"0.1": [2.0, 2.1, 2.0], "0.5": [3.0, 3.0, 3.1]},
+              "no norm": {"0.1": [1.0, 1.2, 1.0], "0.5": [1e9, 1e9, 1e9]},
+              "post": {"0.1": [2.1, 2.0, 2.0], "0.5": [4.0, 4.1, 4.0]}}
+    none, post = norms_figures.against(trials, "pre")
+    assert none == {"arrangement": "no norm", "at lr 0.1": "lower", "at lr 0.5": "higher"}
+    assert post["at lr 0.1"] == "no clear difference" and post["at lr 0.5"] == "higher"
+
+
+def test_training_is_told_until_it_ends():
+    streams = [[1.0, 2.0], [1.0, 40.0], [1.0, math.inf]]
+    run = ([5.0, 7.0, math.nan], streams, [[0.5, 0.1], [9.0, 0.1]])
+    figure, alt = norms_figures.plot_training({"x": run}, every=1)
+    assert alt == ("Step by step. x: loss 5 to 7, stream behind the last layer 2 to 40, "
+                   "gradient at the first 0.5 to 9.")
+    plt.close(figure)
+
+
+def test_precision_says_how_far_each_norm_can_be_trusted():
+    sizes = [1e-3, 1.0, 300.0]
+    figure, alt = norms_figures.plot_precision(
+        sizes, {"good": [0.95, 1.0, 1.0], "half": [math.nan, 1.0, 0.0], "bad": [3.0, 2.0, 2.0]})
+    assert alt == "Right within a tenth: good from 0.001 to 3e+02; half from 1 to 1; bad never."
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert [float(line.get_ydata()[0]) for line in crosses] == [1e4, 1e-4]
+    plt.close(figure)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 from scratchbook.companions.norms_figures import chain_sizes
-from torch import Tensor
+from scratchbook.companions.small_training import train
+from torch import Tensor, nn
 
 from scratchbook.norms import layer_norm, rms_norm
 from scratchbook.teaching.checking import Property, exercise, expect
@@ -109,9 +110,78 @@ def which_placement(answer: Callable) -> Iterator[Property]:
             (True, f"of four runs you named {', '.join(map(str, said))}"))
 
 
+def _parts(gain: float, seed: int) -> list[nn.Module]:
+    """Eight parts of width 16 whose freshly drawn weights are `gain` times too large."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = [nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)) for _ in range(8)]
+    with torch.no_grad():
+        for part in parts:
+            for weight in part.parameters():
+                weight.mul_(gain)
+    return parts
+
+
+def _last_loss(answer: Callable, seed: int) -> float:
+    """The loss after 60 large steps: name the largest of four sums."""
+    x = draw(256, 16, name="points")
+    targets = (x @ draw(16, 4, name="sums")).argmax(-1)
+
+    def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(256, (64, 1), generator=generator)
+        return x[rows], targets[rows]
+
+    stack = answer(_parts(4.0, seed), 16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Linear(16, 4)
+    losses = train(nn.Sequential(stack, head), batch, steps=60, seed=seed, lr=0.03)
+    return sum(losses[-10:]) / 10 if len(losses) == 60 else float("inf")
+
+
+def _what_the_last_part_hears(answer: Callable) -> float:
+    heard, parts = [], _parts(4.0, 0)
+    parts[-1].register_forward_hook(lambda _, given, out: heard.append(given[0].square().mean()))
+    answer(parts, 16)(draw(5, 16, name="x"))
+    return heard[0].sqrt().item() if heard else 0.0
+
+
+@exercise
+def save_the_run(answer: Callable) -> Iterator[Property]:
+    """04.4: a stack that diverges, and one that does not."""
+    x, parts = draw(5, 16, name="x"), _parts(4.0, 0)
+    stack = answer(parts, 16)
+    mine = {id(weight) for weight in stack.parameters()} if isinstance(stack, nn.Module) else set()
+    held = [id(weight) in mine for part in parts for weight in part.parameters()]
+    yield expect("a module that owns all eight parts", bool(held) and all(held),
+                 (not isinstance(stack, nn.Module), "return an nn.Module"),
+                 (not any(held), "the parts are in a plain list, where no optimizer finds their "
+                                 "weights: use nn.ModuleList"),
+                 (True, "some parts were left out: that saves the run and loses the model"))
+    if not all(held):
+        return
+    silent = answer(_parts(0.0, 0), 16)(x)
+    yield expect("what comes in passes parts that say nothing", bool(silent.square().sum() > 1),
+                 (True, "silent parts, and nothing comes out: add each part to the stream, "
+                        "x + part(...)"))
+    size = answer(_parts(40.0, 0), 16)(x).square().mean().sqrt().item()
+    yield expect("however loud the parts, the result is of size one", 0.5 < size < 2,
+                 (not size < 1e6, "no part's size is put back, so each multiplies that of all "
+                                  "before it"),
+                 (True, f"the result has size {size:,.0f}: behind the last part the stream has "
+                        "grown, and the final norm is missing"))
+    loss = max(_last_loss(answer, seed) for seed in range(2))
+    heard = _what_the_last_part_hears(answer)
+    yield expect("trained with large steps, it learns", loss < 0.6,
+                 (not heard < 10, f"the last part hears a stream of size {heard:,.0f}: a norm at "
+                                  "the end alone comes too late for it"),
+                 (True, f"the loss ends at {loss:.2f}, knowing nothing costs 1.39. Does the "
+                        "norm stand on the stream itself (post-norm)? Put it in front of the part"))
+
+
 @exercise
 def bounded_scores(answer: Callable) -> Iterator[Property]:
-    """04.4: attention scores that cannot run away."""
+    """04.5: attention scores that cannot run away."""
     q, k = draw(6, 16, name="q"), draw(9, 16, name="k")
     got = answer(q, k)
     yield expect("a score for each query and key",

@@ -17,8 +17,10 @@ from scratchbook.norms import LayerNorm, RMSNorm
 from scratchbook.teaching.draws import draw
 from scratchbook.teaching.figures import INK, figure_svg, palette
 from scratchbook.teaching.results import load_result
+from scratchbook.teaching.verdicts import verdict
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP"
@@ -54,25 +56,69 @@ def plot_depth(streams: Mapping[str, Sequence[float]], gradients: Mapping[str, S
     return figure, "By depth. " + "; ".join(words) + "."
 
 
-def plot_blow_up(sizes: Sequence[Sequence[float]], losses: Sequence[float], every: int
-                 ) -> tuple[Figure, str]:
-    """Loss and the size of the stream behind each layer, step by step until the end."""
+def plot_training(runs: Mapping[str, tuple[Sequence, Sequence, Sequence]], every: int
+                  ) -> tuple[Figure, str]:
+    """A column for each run: its loss, and by layer the size of the stream and of the gradient."""
     import matplotlib.pyplot as plt
 
-    figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True,
-                                          layout="constrained")
-    above.plot(range(len(losses)), losses, color=palette()[1])
-    above.set(ylabel="loss (nats)", yscale="log")
-    layers = list(zip(*sizes, strict=True))
-    shades = plt.get_cmap("viridis")
-    for number, line in enumerate(layers[::every]):
-        below.semilogy(range(len(line)), line, color=shades(0.85 * number * every / len(layers)),
-                       label=f"layer {number * every}")
-    below.set(xlabel="training step", ylabel="stream (RMS)")
-    below.legend(ncols=2)
-    return figure, (f"{len(losses)} steps. Loss from {losses[0]:.1f} to {losses[-1]:.3g}, lowest "
-                    f"{min(losses):.1f}; the stream behind the last layer from "
-                    f"{layers[-1][0]:.2g} to {layers[-1][-1]:.2g}.")
+    figure, axes = plt.subplots(3, len(runs), figsize=(6.4, 5.4), sharex="col", sharey="row",
+                                layout="constrained", squeeze=False)
+    words, steps = [], max(len(run[0]) for run in runs.values())
+    for column, (name, run) in enumerate(runs.items()):
+        losses, *rest = (_finite(part) for part in run)
+        axes[0, column].plot(range(len(losses)), losses, color=palette()[1])
+        axes[0, column].set(yscale="log", title=name)
+        for ax, by_step in zip(axes[1:, column], rest, strict=True):
+            _by_layer(ax, by_step, every)
+        axes[2, column].set(xlabel="training step", xlim=(-1, steps))
+        words.append(f"{name}: loss {losses[0]:.3g} to {losses[-1]:.3g}, stream behind the last "
+                     f"layer {rest[0][0][-1]:.2g} to {rest[0][-1][-1]:.2g}, gradient at the first "
+                     f"{rest[1][0][0]:.1g} to {rest[1][-1][0]:.1g}")
+    for ax, label in zip(axes[:, 0], ("loss (nats)", "stream (RMS)", "gradient (RMS)"),
+                         strict=True):
+        ax.set_ylabel(label)
+    axes[1, -1].legend(ncols=2, fontsize=7)
+    return figure, "Step by step. " + "; ".join(words) + "."
+
+
+def _by_layer(ax: Axes, by_step: Sequence[Sequence[float]], every: int) -> None:
+    import matplotlib.pyplot as plt
+
+    layers = list(zip(*by_step, strict=True))
+    for number, line in list(enumerate(layers))[::every]:
+        ax.semilogy(range(len(line)), line, label=f"layer {number}",
+                    color=plt.get_cmap("viridis")(0.85 * number / len(layers)))
+
+
+def _finite(part: Sequence) -> list:
+    """The steps until a number is not finite, or is zero and has no logarithm."""
+    flat = [step if isinstance(step, Sequence) else [step] for step in part]
+    ended = [n for n, step in enumerate(flat) if not all(math.isfinite(v) and v > 0 for v in step)]
+    return list(part[:ended[0]] if ended else part)
+
+
+def plot_precision(sizes: Sequence[float], found: Mapping[str, Sequence[float]]
+                   ) -> tuple[Figure, str]:
+    """Size behind a norm against size in front; crosses: zero below, no number above."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    words, (floor, ceiling) = [], (1e-4, 1e4)
+    for number, (colour, marker, (name, line)) in enumerate(
+            zip(palette(), MARKERS, found.items(), strict=False)):
+        shown = [(x, y) for x, y in zip(sizes, line, strict=True) if floor < y < ceiling]
+        ax.loglog(*zip(*shown, strict=True), marker=marker, ms=4, color=colour, label=name,
+                  lw=2 * (len(found) - number) - 1)  # what lies below is wider, so all are seen
+        lost = [(x, floor if y <= floor else ceiling) for x, y in zip(sizes, line, strict=True)
+                if not floor < y < ceiling]
+        for x, edge in lost:
+            ax.plot(x * 1.06 ** number, edge, "x", color=colour, ms=6, clip_on=False)
+        good = [x for x, y in shown if 0.9 < y < 1.1]
+        words.append(f"{name} from {good[0]:.1g} to {good[-1]:.1g}" if good else f"{name} never")
+    ax.set(xlabel="size in front of the norm (RMS)", ylabel="size behind it (RMS)",
+           ylim=(floor, ceiling))
+    ax.legend(fontsize=8)
+    return figure, "Right within a tenth: " + "; ".join(words) + "."
 
 
 def stability_data(layers: int = 24, width: int = 12) -> dict:
@@ -156,6 +202,13 @@ def trial_rows(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: flo
     return rows
 
 
+def against(trials: Mapping[str, Mapping], other: str) -> list[dict]:
+    """A row for each arrangement: how it ends beside `other`, from the same seeds, at each rate."""
+    return [{"arrangement": name, **{f"at lr {float(rate):g}": verdict(losses, trials[other][rate])
+                                     for rate, losses in by_rate.items()}}
+            for name, by_rate in trials.items() if name != other]
+
+
 def _median(losses: Sequence[float]) -> str:
     return f"{statistics.median(losses):.2f}" if losses else "none left"
 
@@ -209,16 +262,22 @@ def insight_lines(numbers: Mapping) -> list[str]:
     def blew_up(found: Mapping) -> str:
         return ", ".join(f"{name} {hits} of {runs}" for name, (hits, runs) in found.items())
 
+    def beside(found: Mapping) -> str:
+        row = next(row for row in against(found, "pre") if row["arrangement"] == "no norm")
+        return ", ".join(f"{words} {rate}" for rate, words in row.items() if rate != "arrangement")
+
     lines = [f"Runs that blew up at the largest learning rate, {numbers['depth']} layers: "
              f"{blew_up(numbers['blown'])}.",
              f"After {numbers['chain_layers']} random layers a vector was "
              f"{numbers['chain']:,.0f} times its size; with a norm behind each, "
-             f"{numbers['chain_normed']:.2f} times."]
+             f"{numbers['chain_normed']:.2f} times.",
+             f"The loss without norms, beside pre-norm: {beside(numbers['trials'])}."]
     try:
         recorded = load_result("04_norms")
         ours = recorded.numbers
         lines.append(f"Trained longer, with {ours['depth']} layers and {ours['seeds']} seeds: "
-                     f"{blew_up(ours['blown'])} ({recorded.provenance()}).")
+                     f"{blew_up(ours['blown'])}; the loss without norms, beside pre-norm: "
+                     f"{beside(ours['trials'])} ({recorded.provenance()}).")
     except FileNotFoundError as missing:
         lines.append(str(missing))
     lines.append("Use it: RMSNorm in front of every part and one more before the head, its mean "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+
+from scratchbook.norms import RMSNorm
 
 
 def _parts(x):
@@ -64,6 +67,56 @@ def always_pre(sizes):
 
 
 # 04.4
+class Stack(nn.Module):
+    def __init__(self, parts, width, place, final=True):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in parts)
+        self.place, self.final_norm = place, RMSNorm(width) if final else nn.Identity()
+
+    def forward(self, x):
+        for norm, part in zip(self.norms, self.parts, strict=True):
+            if self.place == "post":
+                x = norm(x + part(x))
+            elif self.place == "instead":
+                x = norm(part(x))
+            else:
+                x = x + part(norm(x) if self.place == "pre" else x)
+        return self.final_norm(x)
+
+
+class PlainList(Stack):
+    def __init__(self, parts, width):
+        super().__init__(parts, width, "pre")
+        self.parts = None
+        self.__dict__["parts"] = list(parts)
+
+
+def no_norm(parts, width):
+    return Stack(parts, width, "none", final=False)
+
+
+def no_final_norm(parts, width):
+    return Stack(parts, width, "pre", final=False)
+
+
+def only_a_final_norm(parts, width):
+    return Stack(parts, width, "none")
+
+
+def norm_on_the_stream(parts, width):
+    return Stack(parts, width, "post")
+
+
+def nothing_is_added(parts, width):
+    return Stack(parts, width, "instead")
+
+
+def half_of_the_parts(parts, width):
+    return Stack(parts[:4], width, "pre")
+
+
+# 04.5
 def plain_scores(q, k):
     return q @ k.T / q.shape[-1] ** 0.5
 
@@ -95,6 +148,12 @@ WRONG = {
     "which_placement": [
         (any_growth_is_explosive, "the root of the depth"),
         (any_growth_is_pre, "stays the same however deep"), (always_pre, "a flat line"),
+    ],
+    "save_the_run": [
+        (PlainList, "use nn.ModuleList"), (half_of_the_parts, "some parts were left out"),
+        (nothing_is_added, "add each part to the stream"), (no_norm, "multiplies that of all"),
+        (no_final_norm, "the final norm is missing"),
+        (only_a_final_norm, "comes too late"), (norm_on_the_stream, "(post-norm)"),
     ],
     "bounded_scores": [
         (plain_scores, "nothing was normed"), (only_queries, "only one of the two"),
