@@ -87,7 +87,7 @@ def _by_layer(ax: Axes, by_step: Sequence[Sequence[float]], every: int) -> None:
     layers = list(zip(*by_step, strict=True))
     for number, line in list(enumerate(layers))[::every]:
         ax.semilogy(range(len(line)), line, label=f"layer {number}",
-                    color=plt.get_cmap("viridis")(0.85 * number / len(layers)))
+                    color=plt.get_cmap("viridis")(0.3 + 0.55 * number / len(layers)))
 
 
 def _finite(part: Sequence) -> list:
