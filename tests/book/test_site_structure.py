@@ -70,7 +70,7 @@ def test_prerequisites_come_first():
 def test_the_address_of_the_repository_is_one_setting():
     """Only _config.yml spells it, and notebooks.py, for when it is installed without the book."""
     url = stage.Address.read(ROOT).url
-    spelled = [path.relative_to(ROOT).as_posix() for folder in ("book", "scratchbook/publishing")
+    spelled = [path.relative_to(ROOT).as_posix() for folder in ("book",)
                for path in (ROOT / folder).rglob("*")
                if path.suffix in (".md", ".py", ".toml", ".js", ".css")
                and path.name != "notebooks.py" and url in path.read_text(encoding="utf-8")]
