@@ -1,0 +1,95 @@
+"""What a training loop eats: batches that depend on the seed and the step, and on nothing else.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scratchbook.runtime import named_generator
+
+IGNORED = -100  # a target that counts for nothing, as in torch's cross_entropy
+
+
+class Batch(NamedTuple):
+    """Ids, the ids that should follow each of them, and who may look at whom.
+
+    Shapes:   ids and targets (batch, time), mask (batch, 1, time, time) or None
+    """
+
+    ids: Tensor
+    targets: Tensor
+    mask: Tensor | None = None
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Some rows of it."""
+        mask = None if self.mask is None else self.mask[start:stop]
+        return Batch(self.ids[start:stop], self.targets[start:stop], mask)
+
+
+class Batches(Protocol):
+    """What `scratchbook.training.train` asks of its data."""
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of one step: the same whenever it is asked for, so that runs can resume."""
+        ...
+
+    def validation(self, size: int) -> Iterator[Batch]:
+        """Everything held out, in order; the last batch may be smaller."""
+        ...
+
+
+class Windows:
+    """Windows of equal length from one long row of ids, each with the ids that follow.
+
+    Training draws them anywhere; validation cuts its ids without overlap or remainder: what
+    does not fill a window is left out. `bytes_per_token` turns nats per token into bits per
+    byte; for byte ids it is 1.
+
+    Shapes:   train_ids and validation_ids (tokens,): a tensor, or a memory-mapped array
+    Raises:   ValueError when either is too short for one window and its targets
+    Chapter:  chapters/06_training.ipynb
+    """
+
+    def __init__(self, train_ids: Tensor | np.ndarray, validation_ids: Tensor | np.ndarray,
+                 time: int, seed: int = 0, bytes_per_token: float = 1.0):
+        for name, ids in (("train_ids", train_ids), ("validation_ids", validation_ids)):
+            if len(ids) <= time:
+                raise ValueError(f"{name} holds {len(ids)} ids: windows of time={time} need at "
+                                 f"least {time + 1}")
+        self.train_ids, self.validation_ids = train_ids, validation_ids
+        self.time, self.seed, self.bytes_per_token = time, seed, bytes_per_token
+
+    def batch(self, step: int, size: int) -> Batch:
+        """`size` windows drawn for this step.
+
+        Shapes:   -> ids and targets (size, time)
+        """
+        generator = named_generator(self.seed, f"batch {step}")
+        starts = torch.randint(len(self.train_ids) - self.time, (size, 1), generator=generator)
+        places = starts + torch.arange(self.time + 1)  # (size, time + 1)
+        return _shifted(self.train_ids, places)
+
+    def validation(self, size: int) -> Iterator[Batch]:
+        """The held-out ids in order, `size` windows at a time.
+
+        Shapes:   yields ids and targets (up to size, time)
+        """
+        count = (len(self.validation_ids) - 1) // self.time
+        for first in range(0, count, size):
+            rows = torch.arange(first, min(first + size, count))[:, None]
+            yield _shifted(self.validation_ids, rows * self.time + torch.arange(self.time + 1))
+
+
+def _shifted(ids: Tensor | np.ndarray, places: Tensor) -> Batch:
+    if isinstance(ids, Tensor):
+        rows = ids[places]
+    else:  # a memory-mapped file: only what is asked for is read
+        rows = torch.from_numpy(ids[places.numpy()].astype(np.int64))
+    return Batch(rows[:, :-1].long(), rows[:, 1:].long())

@@ -1,0 +1,28 @@
+"""Training a model: the loop, its optimizers and schedules, checkpoints that nothing destroys.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from scratchbook.training.checkpoint import CheckpointError
+from scratchbook.training.logs import ProgressBar, TensorBoardSink, WandbSink, read_log
+from scratchbook.training.loop import Diverged, Trained, accumulate, evaluate, recomputing, train
+from scratchbook.training.runs import ByteTokenizer, OpenRun, open_run
+from scratchbook.training.settings import TrainConfig
+
+__all__ = [
+    "ByteTokenizer",
+    "CheckpointError",
+    "Diverged",
+    "OpenRun",
+    "ProgressBar",
+    "TensorBoardSink",
+    "TrainConfig",
+    "Trained",
+    "WandbSink",
+    "accumulate",
+    "evaluate",
+    "open_run",
+    "read_log",
+    "recomputing",
+    "train",
+]

@@ -1,0 +1,174 @@
+"""Checkpoints that survive whatever happens: a folder appears whole, or not at all.
+
+Tensors lie in safetensors, everything else in JSON: nothing that is loaded can run code.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+
+from scratchbook.runtime import write_atomically
+
+FOLDER = "checkpoints"
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; the message names the last good one."""
+
+
+def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Any,
+                    state: dict[str, Any], keep_last: int = 2) -> Path:
+    """Write RUN/checkpoints/step_NNNNNN and name it in RUN/last; older ones go, the best stays.
+
+    The folder is written under another name, flushed, and renamed in one step.
+
+    Raises:   CheckpointError when the disk refuses; what was saved before is untouched
+    Chapter:  chapters/06_training.ipynb
+    """
+    final = run / FOLDER / f"step_{step:06d}"
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tensors, scalars = split_state(optimizer.state_dict())
+        save_model(model, str(partial / MODEL))  # tied weights are written once
+        save_file(tensors, partial / OPTIMIZER)
+        hashes = {name: _flushed(partial / name) for name in (MODEL, OPTIMIZER)}
+        state = {**state, "step": step, "optimizer": scalars, "sha256": hashes}
+        write_atomically(partial / "state.json", json.dumps(state, indent=1))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        write_atomically(run / "last", final.name)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"the checkpoint of step {step} could not be written to {run}: {error}. Free some "
+            f"space and start the same command again: it goes on from "
+            f"{_name_of_last(run) or 'the beginning'}") from error
+    _remove_old(run, keep_last)
+    return final
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any | None = None
+                    ) -> dict[str, Any]:
+    """Fill a model, and an optimizer if given, from a checkpoint; returns its state.json.
+
+    Raises:   CheckpointError naming the file that is missing, changed or not for this model
+    Chapter:  chapters/06_training.ipynb
+    """
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        for name in (MODEL,) if optimizer is None else (MODEL, OPTIMIZER):
+            if _sha256(folder / name) != state["sha256"][name]:
+                raise CheckpointError(f"{folder / name} has changed since it was written")
+        load_model(model, str(folder / MODEL))
+        if optimizer is not None:
+            tensors = load_file(folder / OPTIMIZER)
+            optimizer.load_state_dict(join_state(tensors, state["optimizer"]))
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{folder} cannot be read: {error}") from error
+    return state
+
+
+def load_newest(run: Path, model: nn.Module, optimizer: Any) -> dict[str, Any] | None:
+    """Resume from the newest checkpoint that is whole; None where there is none.
+
+    A damaged one is passed over with a warning, and the one before it is taken.
+
+    Raises:   CheckpointError when there are checkpoints and none can be read
+    Chapter:  chapters/06_training.ipynb
+    """
+    failures = []
+    for folder in sorted(checkpoints(run), reverse=True):
+        try:
+            state = load_checkpoint(folder, model, optimizer)
+        except CheckpointError as error:
+            failures.append(error)
+            continue
+        for error in failures:
+            warnings.warn(f"{error}; going on from {folder.name}", stacklevel=2)
+        return state
+    if failures:
+        raise CheckpointError(f"no checkpoint of {run} can be read, the newest because "
+                              f"{failures[0]}; to start anew, move the folder away")
+    return None
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted((run / FOLDER).glob("step_*"))
+
+
+def split_state(state: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Take the tensors out of nested dicts and lists; a name stands where each was.
+
+    `join_state` puts them back. Keys that are whole numbers are kept as such.
+    """
+    if isinstance(state, Tensor):
+        return {path: state.detach().cpu().clone().contiguous()}, {"tensor": path}
+    if isinstance(state, dict):
+        items = [(f"{type(key).__name__}:{key}", value) for key, value in state.items()]
+        parts = {key: split_state(value, f"{path}/{key}") for key, value in items}
+        return ({name: t for found, _ in parts.values() for name, t in found.items()},
+                {"dict": {key: rest for key, (_, rest) in parts.items()}})
+    if isinstance(state, list | tuple):
+        parts = [split_state(value, f"{path}/{i}") for i, value in enumerate(state)]
+        kind = "tuple" if isinstance(state, tuple) else "list"
+        return ({name: t for found, _ in parts for name, t in found.items()},
+                {kind: [rest for _, rest in parts]})
+    return {}, {"value": state}
+
+
+def join_state(tensors: dict[str, Tensor], state: Any) -> Any:
+    """Undo `split_state`."""
+    (kind, content), = state.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        keys = {key: key.split(":", 1) for key in content}
+        return {int(name) if of == "int" else name: join_state(tensors, content[key])
+                for key, (of, name) in keys.items()}
+    if kind in ("list", "tuple"):
+        values = [join_state(tensors, value) for value in content]
+        return tuple(values) if kind == "tuple" else values
+    return content
+
+
+def _flushed(path: Path) -> str:
+    """Make sure that a file is on the disk, and say what is in it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name_of_last(run: Path) -> str | None:
+    found = checkpoints(run)
+    return found[-1].name if found else None
+
+
+def _remove_old(run: Path, keep_last: int) -> None:
+    best = run / "best"
+    best_name = best.read_text(encoding="utf-8") if best.is_file() else None
+    for folder in checkpoints(run)[:-keep_last]:
+        if folder.name != best_name:
+            shutil.rmtree(folder, ignore_errors=True)

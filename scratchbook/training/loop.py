@@ -1,0 +1,303 @@
+"""The training loop: a step at a time, each a function of the seed and its number alone.
+
+That is why a run can be killed anywhere and resumed exactly: nothing hides in the state of a
+random generator or of an iterator.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
+
+from scratchbook.data.batches import IGNORED, Batch, Batches
+from scratchbook.training.checkpoint import load_newest, save_checkpoint
+from scratchbook.training.logs import Sink
+from scratchbook.training.optim import build_optimizer
+from scratchbook.training.runs import mark_best, open_log
+from scratchbook.training.schedules import learning_rate_factor
+from scratchbook.training.settings import TrainConfig
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more; the message names the step, the batch and the way back."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what a checkpoint keeps beside the tensors."""
+
+    step: int = 0
+    tokens: int = 0
+    cpu_seconds: float = 0.0  # of training steps alone, evaluation and files excluded
+    best_loss: float = math.inf
+    best_step: int = 0
+    parts: int = 1  # the micro-batches a batch is cut into; grows when memory runs out
+    bad_evaluations: int = 0  # without a better loss, in a row
+
+
+@dataclass
+class Trained:
+    """What `train` returns: the log, line by line, and why the run ended."""
+
+    progress: Progress
+    ended: str
+    log: list[dict] = field(default_factory=list)
+    folder: Path | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """The training loss of every step, in nats per token."""
+        return [entry["loss"] for entry in self.log if "loss" in entry]
+
+    @property
+    def evaluations(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of every evaluation."""
+        return [(e["step"], e["validation_loss"]) for e in self.log if "validation_loss" in e]
+
+
+def train(
+    model: nn.Module, data: Batches, config: TrainConfig, folder: str | Path | None = None,
+    sinks: tuple[Sink, ...] = (), watch: Callable[[int, nn.Module], None] | None = None,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train `model` in place and return the log; with a folder, keep checkpoints and resume.
+
+    A folder that holds a run of the same config is continued where its newest whole checkpoint
+    stands, and ends with the weights it would have had without the break. `watch(step, model)`
+    is called before the first step and after every one. `stop_after` ends the run early, as a
+    reader would by Ctrl-C, after a last checkpoint. With `patience`, the best weights are put
+    back at the end.
+
+    Raises:   Diverged for a loss that is no number, CheckpointError when the disk refuses,
+              ValueError for a folder that holds another run or is in use
+    Chapter:  chapters/06_training.ipynb
+    """
+    loop = _Loop(model, data, config, None if folder is None else Path(folder))
+    with open_log(loop.folder, model, config) as log, torch.random.fork_rng(devices=[]):
+        loop.start(log, sinks)
+        if watch is not None:
+            watch(loop.at.step, model)
+        last = min(config.max_steps, stop_after or config.max_steps)
+        with recomputing(model) if config.recompute else nullcontext():
+            while loop.at.step < last and not loop.out_of_patience:
+                loop.step()
+                if watch is not None:
+                    watch(loop.at.step, model)
+    return loop.finish()
+
+
+class _Loop:
+    """One run: the model, its optimizer, and everything that happens around a step."""
+
+    def __init__(self, model: nn.Module, data: Batches, config: TrainConfig, folder: Path | None):
+        self.model, self.data, self.config, self.folder = model, data, config, folder
+        self.device = next(model.parameters()).device
+        self.optimizer = build_optimizer(
+            model, config.optimizer, lr=config.lr, other_lr=config.other_lr, betas=config.betas,
+            weight_decay=config.weight_decay)
+        self.at = Progress(parts=config.grad_accum_steps)
+        self.forward = torch.compile(model) if config.compile else model
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.best: dict[str, Tensor] | None = None
+        self.log: list[dict] = []
+
+    def start(self, log: Callable[[dict], None], sinks: tuple[Sink, ...]) -> None:
+        self.sinks = [log, *(sink.write for sink in sinks)]
+        state = load_newest(self.folder, self.model, self.optimizer) if self.folder else None
+        if state is not None:
+            self.at = Progress(**state["progress"])
+            if state["scaler"]:
+                self.scaler.load_state_dict(state["scaler"])
+        self.log = log.keep_until(self.at.step)
+
+    @property
+    def out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return patience is not None and self.at.bad_evaluations >= patience
+
+    def step(self) -> None:
+        config, at, began = self.config, self.at, time.process_time()
+        torch.manual_seed(config.seed * 1_000_003 + at.step)  # dropout: by the step alone
+        factor = learning_rate_factor(at.step, config.max_steps, config.warmup_steps,
+                                      config.schedule, config.floor, config.decay_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        batch = Batch(*(None if t is None else t.to(self.device)
+                        for t in self.data.batch(at.step, config.batch_size)))
+        self.model.train()
+        loss, counted = self._gradients(batch)
+        entry = {"step": at.step + 1, "loss": loss, "lr": config.lr * factor}
+        entry |= self._update(batch, loss)
+        at.step, at.tokens = at.step + 1, at.tokens + counted
+        at.cpu_seconds += time.process_time() - began
+        self._write(entry | {"tokens": at.tokens, "cpu_seconds": round(at.cpu_seconds, 4)})
+        self._keep()
+
+    def _gradients(self, batch: Batch) -> tuple[float, int]:
+        """Forward and backward, in more parts when memory does not suffice."""
+        while True:
+            try:
+                self.optimizer.zero_grad()
+                return accumulate(self.forward, batch, self.at.parts, self._autocast,
+                                  self.scaler.scale)
+            except torch.OutOfMemoryError:
+                if self.at.parts >= len(batch.ids):
+                    raise
+                self.at.parts = min(2 * self.at.parts, len(batch.ids))
+
+    def _autocast(self) -> torch.autocast:
+        kind = DTYPES.get(self.config.precision)
+        return torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
+
+    def _update(self, batch: Batch, loss: float) -> dict:
+        if not math.isfinite(loss):
+            raise Diverged(self._why(batch, loss))
+        self.scaler.unscale_(self.optimizer)
+        limit = self.config.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf).item()
+        entry = {"grad_norm": norm, "clipped": limit is not None and norm > limit}
+        if self.scaler.is_enabled():
+            entry |= {"loss_scale": self.scaler.get_scale(), "skipped": not math.isfinite(norm)}
+        elif not math.isfinite(norm):
+            raise Diverged(self._why(batch, norm))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return entry
+
+    def _why(self, batch: Batch, number: float) -> str:
+        back = "nothing was saved yet"
+        if self.folder and (self.folder / "last").is_file():
+            back = f"the last good checkpoint is {(self.folder / 'last').read_text('utf-8')}"
+        return (f"step {self.at.step + 1}: the loss or its gradient is {number}, on the batch "
+                f"data.batch({self.at.step}, {len(batch.ids)}), whose first row begins with ids "
+                f"{batch.ids[0, :8].tolist()}; {back}. Lower lr={self.config.lr}, warm up longer, "
+                "or clip")
+
+    def _keep(self) -> None:
+        """Evaluate and save when it is time; the newest best is never removed."""
+        config, at = self.config, self.at
+        ending = at.step == config.max_steps
+        if at.step % config.eval_every == 0 or ending:
+            loss = evaluate(self.model, self.data, config.batch_size, self._autocast)
+            at.bad_evaluations = 0 if loss < at.best_loss else at.bad_evaluations + 1
+            if loss < at.best_loss:
+                at.best_loss, at.best_step = loss, at.step
+                if config.patience is not None:
+                    self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+            per_byte = getattr(self.data, "bytes_per_token", None)
+            entry = {"step": at.step, "validation_loss": loss}
+            entry |= {"bits_per_byte": loss / math.log(2) / per_byte} if per_byte else {}
+            self._write(entry)
+        is_best = at.best_step == at.step
+        if self.folder and (is_best or ending or at.step % config.checkpoint_every == 0):
+            self.save(is_best)
+
+    def save(self, is_best: bool = False) -> None:
+        state = {"progress": vars(self.at),
+                 "scaler": self.scaler.state_dict() if self.scaler.is_enabled() else None}
+        saved = save_checkpoint(self.folder, self.at.step, self.model, self.optimizer, state,
+                                self.config.keep_last)
+        if is_best:
+            mark_best(self.folder, saved)
+
+    def _write(self, entry: dict) -> None:
+        self.log.append(entry)
+        for write in self.sinks:
+            write(entry)
+
+    def finish(self) -> Trained:
+        ended = "finished"
+        if self.at.step < self.config.max_steps:
+            ended = "out of patience" if self.out_of_patience else "stopped"
+            if self.folder and ended == "stopped":
+                self.save()
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        self.model.eval()
+        return Trained(self.at, ended, self.log, self.folder)
+
+
+def accumulate(
+    forward: Callable, batch: Batch, parts: int = 1, autocast: Callable = nullcontext,
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> tuple[float, int]:
+    """Add up the gradients of a batch read in parts; they equal those of the whole batch.
+
+    Every part is divided by the number of targets in the *whole* batch. The mean of the parts'
+    means would weigh a token more where its part has fewer of them.
+
+    Shapes:   -> (mean loss in nats per counted target, number of them)
+    Raises:   ValueError for a batch without any target
+    Chapter:  chapters/06_training.ipynb
+    """
+    counted = int((batch.targets != IGNORED).sum())
+    if counted == 0:
+        raise ValueError(f"a batch of {len(batch.ids)} rows has no target that counts")
+    rows, total = math.ceil(len(batch.ids) / parts), 0.0
+    for start in range(0, len(batch.ids), rows):
+        part = batch.part(start, start + rows)
+        with autocast():
+            logits = _logits(forward, part)
+        loss = _summed_loss(logits, part.targets) / counted
+        scale(loss).backward()
+        total += loss.item()
+    return total, counted
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Batches, size: int, autocast: Callable = nullcontext
+             ) -> float:
+    """Mean loss over every held-out target, in nats: tokens weigh alike, whatever their batch.
+
+    Chapter:  chapters/06_training.ipynb
+    """
+    was_training, total, counted = model.training, 0.0, 0
+    model.eval()
+    device = next(model.parameters()).device
+    for batch in data.validation(size):
+        batch = Batch(*(None if t is None else t.to(device) for t in batch))
+        with autocast():
+            logits = _logits(model, batch)
+        total += _summed_loss(logits, batch.targets).item()
+        counted += int((batch.targets != IGNORED).sum())
+    model.train(was_training)
+    return total / counted
+
+
+def _logits(forward: Callable, batch: Batch) -> Tensor:
+    return forward(batch.ids) if batch.mask is None else forward(batch.ids, mask=batch.mask)
+
+
+def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum",
+                           ignore_index=IGNORED)
+
+
+@contextmanager
+def recomputing(model: nn.Module) -> Iterator[None]:
+    """Within the block, each of `model.blocks` keeps its input alone and is run again backwards.
+
+    Paper:    Chen et al. (2016), arXiv:1604.06174
+    Chapter:  chapters/06_training.ipynb
+    """
+    for block in model.blocks:
+        block.forward = partial(recompute, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in model.blocks:
+            del block.forward  # the class's own shows again

@@ -1,0 +1,67 @@
+"""What one training run is told, as one frozen table.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEDULES = ("constant", "cosine", "linear", "wsd")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train: length, batch, optimizer, schedule, precision, and what to keep.
+
+    `batch_size` rows make one step; they are read in `grad_accum_steps` parts, which changes
+    memory and nothing else. `lr` belongs to the optimizer named; under "muon" it is the rate of
+    the matrices inside the blocks, and `other_lr` that of everything else. `warmup_steps` rise
+    to the full rate; "wsd" keeps it until the last `decay_share` of the run; the rate ends at
+    `floor` times `lr`. `patience` evaluations without a better loss end the run.
+
+    Raises:   ValueError naming the field that makes no sense
+    Chapter:  chapters/06_training.ipynb
+    """
+
+    max_steps: int = 1000
+    batch_size: int = 16
+    grad_accum_steps: int = 1
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    other_lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    decay_share: float = 0.2
+    floor: float = 0.0
+    max_grad_norm: float | None = 1.0
+    precision: str = "fp32"
+    recompute: bool = False  # gradient checkpointing: less memory, a second forward pass
+    compile: bool = False
+    eval_every: int = 100
+    checkpoint_every: int = 500
+    keep_last: int = 2
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "grad_accum_steps", "eval_every",
+                     "checkpoint_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("lr", "other_lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
+        if self.grad_accum_steps > self.batch_size:
+            raise ValueError(f"batch_size={self.batch_size} rows cannot be cut into "
+                             f"grad_accum_steps={self.grad_accum_steps} parts")
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
+                                 f"{', '.join(known)}")
+        if not 0 <= self.warmup_steps < self.max_steps:
+            raise ValueError(f"warmup_steps={self.warmup_steps} is not within 0..max_steps="
+                             f"{self.max_steps}")
