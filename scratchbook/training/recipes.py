@@ -1,0 +1,144 @@
+"""A whole run in one file: which model, which text, how to train.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scratchbook.config import PRESETS, ModelConfig
+from scratchbook.data import fetch, python_manual, registry, standard_library
+from scratchbook.data.batches import Windows
+from scratchbook.tokenizers import CharTokenizer
+from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.training.runs import ByteTokenizer
+from scratchbook.training.settings import TrainConfig
+
+TEXTS = {"python_manual": python_manual, "standard_library": lambda: "\n".join(standard_library())}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to read: a text, how it becomes ids, and how long the windows are.
+
+    `text` is a file, "python_manual", "standard_library", or a name of the registry of
+    downloads. `tokenizer` is "bytes", "char" (learned from the training part), or the file of
+    a saved tokenizer. The last `validation_share` of the text is held out.
+
+    Raises:   ValueError for a share that leaves nothing to train on or to validate with
+    """
+
+    text: str = "python_manual"
+    tokenizer: str = "bytes"
+    time: int = 64
+    validation_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"validation_share={self.validation_share} is not within 0..1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that one run is told. The model's vocabulary is that of the tokenizer, filled in late.
+
+    Chapter:  chapters/06_training.ipynb
+    """
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+
+    def build_data(self) -> tuple[Windows, Tokenizer | ByteTokenizer]:
+        """Read the text, make or load the tokenizer, and cut the ids in two.
+
+        Raises:   FileNotFoundError for a text that is neither a file nor a known name
+        """
+        text = read_text(self.data.text)
+        cut = int(len(text) * (1 - self.data.validation_share))
+        parts = text[:cut], text[cut:]
+        tokenizer = _tokenizer(self.data.tokenizer, parts[0])
+        train_ids, held_out = (torch.tensor(tokenizer.encode(part)) for part in parts)
+        per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
+        return Windows(train_ids, held_out, self.data.time, self.train.seed, per_token), tokenizer
+
+    def with_vocabulary(self, vocab_size: int) -> Recipe:
+        """The same recipe for a tokenizer of this size."""
+        return replace(self, model=self.model.with_(vocab_size=vocab_size))
+
+
+def read_text(name: str) -> str:
+    """The text that a `DataConfig` names."""
+    if name in TEXTS:
+        return TEXTS[name]()
+    path = Path(name)
+    if not path.is_file():
+        if name not in registry():
+            raise FileNotFoundError(f"text {name!r} is no file and no known name: use one of "
+                                    f"{', '.join([*TEXTS, *registry()][:8])}, ...")
+        path = fetch(name)
+    return path.read_text(encoding="utf-8")
+
+
+def _tokenizer(name: str, text: str) -> Tokenizer | ByteTokenizer:
+    if name == "bytes":
+        return ByteTokenizer()
+    if name == "char":
+        return CharTokenizer().train(text)
+    return Tokenizer.load(Path(name))
+
+
+def _character_model(**changes: Any) -> ModelConfig:
+    sizes = {"vocab_size": 65, "max_seq_len": 64, "num_layers": 4, "d_model": 128, "num_heads": 4}
+    return ModelConfig(**sizes | changes)
+
+
+RECIPES: dict[str, Recipe] = {
+    "nanogpt-char-cpu": Recipe(  # as documented there for a CPU
+        _character_model(norm="layer", feedforward="gelu", positions="learned",
+                         tie_embeddings=True),
+        DataConfig("tinyshakespeare", "char"),
+        TrainConfig(max_steps=2000, batch_size=12, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1,
+                    warmup_steps=100, schedule="cosine", floor=0.1, eval_every=250)),
+}
+
+
+def load_recipe(arguments: Sequence[str], base: Recipe | None = None) -> Recipe:
+    """Read a recipe from a YAML file and from options: --config FILE, --train.lr 3e-4, ...
+
+    Options given later win; what nobody names keeps the value of `base`.
+
+    Raises:   ValueError naming the file, the option and what would be right
+    Chapter:  chapters/06_training.ipynb
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    base = base or Recipe(PRESETS["tiny-1m"], DataConfig(), TrainConfig())
+    starts = {"model": _open_fields(base.model), "data": asdict(base.data),
+              "train": asdict(base.train)}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    for name, kind in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
+        parser.add_class_arguments(kind, name, instantiate=False)
+        parser.set_defaults({f"{name}.{field}": value for field, value in starts[name].items()})
+    try:
+        found = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
+    return Recipe(ModelConfig(**vars(found.model)), DataConfig(**vars(found.data)),
+                  TrainConfig(**vars(found.train)))
+
+
+def _open_fields(config: ModelConfig) -> dict[str, Any]:
+    """Its fields; sizes that only follow from others are None, so that they follow new ones."""
+    fields = asdict(config)
+    for name in ("num_kv_heads", "head_dim", "d_ff"):
+        if replace(config, **{name: None}) == config:
+            fields[name] = None
+    return fields
