@@ -1,0 +1,17 @@
+"""How good is a model? Surprise, overlap, signals, tests that run, and what chance explains.
+
+Chapter:  chapters/06c_evaluation_and_sampling.ipynb
+"""
+
+from scratchbook.evaluation.comparing import (
+    Interval,
+    bootstrap,
+    compare_tests,
+    paired_bootstrap,
+    spearman,
+    wilson,
+)
+from scratchbook.evaluation.perplexity import Score, band, score_batches, score_text
+
+__all__ = ["Interval", "Score", "band", "bootstrap", "compare_tests", "paired_bootstrap",
+           "score_batches", "score_text", "spearman", "wilson"]
