@@ -9,6 +9,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from scratchbook.data.documents import Document
+
 # Tests hold tables of odd bytes that would fill the corpus; `pydoc_data` is the manual itself,
 # left out so that the two corpora share no text; installed packages differ between readers.
 _LEFT_OUT = {"test", "tests", "idle_test", "pydoc_data", "site-packages", "dist-packages"}
@@ -37,24 +39,36 @@ def standard_library(max_bytes: int | None = None) -> list[str]:
     """
     if max_bytes is not None and max_bytes < 0:
         raise ValueError(f"max_bytes={max_bytes} must be 0 or more, or None for everything")
-    texts, room = [], math.inf if max_bytes is None else max_bytes
-    for text in _library_files(Path(sysconfig.get_path("stdlib"))):
+    return [document.text for document in library_documents(max_bytes)]
+
+
+def library_documents(max_bytes: int | None = None) -> list[Document]:
+    """Return the same files as documents; a document's project is its top-level package.
+
+    Raises:   ValueError when max_bytes is negative
+    Chapter:  chapters/06b_data_and_curriculum.ipynb
+    """
+    if max_bytes is not None and max_bytes < 0:
+        raise ValueError(f"max_bytes={max_bytes} must be 0 or more, or None for everything")
+    documents, room = [], math.inf if max_bytes is None else max_bytes
+    for name, text in _library_files(Path(sysconfig.get_path("stdlib"))):
         size = len(text.encode())
+        text = text if size <= room else _first_lines(text, room)
+        if text:
+            documents.append(Document(name, text, name.split("/")[0].removesuffix(".py")))
         if size > room:
-            texts.append(_first_lines(text, room))
             break
-        texts.append(text)
         room -= size
-    return [text for text in texts if text]
+    return documents
 
 
-def _library_files(root: Path) -> Iterator[str]:
-    """Yield the text of each source file under root, in an order that no system changes."""
+def _library_files(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each source file under root, in an order that no system changes."""
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
     for name in sorted(paths):
         if _LEFT_OUT.isdisjoint(name.split("/")):
             try:
-                yield paths[name].read_text(encoding="utf-8")
+                yield name, paths[name].read_text(encoding="utf-8")
             except UnicodeDecodeError:  # a few old modules declare another encoding
                 continue
 

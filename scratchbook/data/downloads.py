@@ -3,13 +3,17 @@
 A file that is already in the cache folder is read and never written, so the folder may be
 read-only. A file with other bytes than the registry's is fetched again or refused.
 
+A download that breaks off is continued; a mirror, SCRATCHBOOK_MIRROR, is asked first.
+
 Adds:       a registry, a cache that SCRATCHBOOK_DATA moves, an error that says what to do
 Leaves out: unpacking and parsing: `fetch` returns a path, the chapters read it
 """
 
 import hashlib
 import os
+import shutil
 import tomllib
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,20 +100,41 @@ def _is_genuine(path: Path, dataset: Dataset) -> bool:
 
 
 def _download(dataset: Dataset, path: Path) -> None:
-    """Let pooch fetch the file beside its place, check the hash, and only then move it there."""
-    try:
-        import pooch
+    """Let pooch check the hash of what arrives beside the file's place, and only then move it."""
+    mirror = os.environ.get("SCRATCHBOOK_MIRROR", "").rstrip("/")
+    addresses = [f"{mirror}/{dataset.file}"] if mirror else []
+    for url in [*addresses, dataset.url]:
+        try:
+            import pooch
 
-        pooch.get_logger().setLevel("WARNING")  # its notes would end up in the notebooks
-        pooch.retrieve(
-            dataset.url,
-            known_hash=f"sha256:{dataset.sha256}",
-            fname=path.name,
-            path=path.parent,
-            progressbar=False,
-        )
-    except (ImportError, OSError, ValueError) as error:  # ValueError is pooch's wrong hash
-        raise DownloadError(_way_out(dataset, path, error)) from error
+            pooch.get_logger().setLevel("WARNING")  # its notes would end up in the notebooks
+            pooch.retrieve(url, known_hash=f"sha256:{dataset.sha256}", fname=path.name,
+                           path=path.parent, downloader=_Resuming(dataset.bytes, path))
+            return
+        except (ImportError, OSError, ValueError) as error:  # ValueError is pooch's wrong hash
+            if url == dataset.url:
+                raise DownloadError(_way_out(dataset, path, error)) from error
+
+
+class _Resuming:
+    """Downloads for pooch into `FILE.part`, going on where an earlier attempt broke off."""
+
+    def __init__(self, size: int, path: Path):
+        self.size, self.part = size, path.with_name(path.name + ".part")
+
+    def __call__(self, url: str, output_file: str, _pooch: object, check_only: bool = False
+                 ) -> None:
+        have = self.part.stat().st_size if self.part.exists() else 0
+        have = have if have < self.size else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            mode = "ab" if answer.status == 206 else "wb"  # 200: the server knows no ranges
+            with self.part.open(mode) as file:
+                shutil.copyfileobj(answer, file)
+        if (have := self.part.stat().st_size) < self.size:
+            raise OSError(f"the connection ended after {have:,} of {self.size:,} bytes; "
+                          "the next attempt goes on from there")
+        self.part.replace(output_file)
 
 
 def _way_out(dataset: Dataset, path: Path, error: Exception) -> str:
