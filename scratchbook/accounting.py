@@ -141,7 +141,7 @@ def _attention_parameters(config: ModelConfig) -> int:
     count, head_dim = _projection_weights(config), config.head_dim
     if config.latent_dim is not None:
         return count + config.latent_dim  # the gain of its norm
-    if config.qk_norm:
+    if config.qk_norm and config.norm != "rms_no_gain":
         count += 2 * head_dim
     if config.bias != "none":
         count += (config.num_heads + 2 * config.num_kv_heads) * head_dim

@@ -66,7 +66,7 @@ class DecoderLM(nn.Module):
             positions = torch.arange(past, past + ids.shape[1], device=ids.device)
         x = self.token_embedding(ids)  # (batch, time, d_model)
         x = x if self.positions is None else self.positions(x, positions)
-        x = self.dropout(x)
+        x = self.dropout(_as_autocast(x))
         caches = cache or [None] * len(self.blocks)
         for block, layer_cache in zip(self.blocks, caches, strict=True):
             x = block(x, mask, layer_cache, positions)
@@ -79,6 +79,15 @@ class DecoderLM(nn.Module):
         if window is not None and window < room:
             return [WindowCache(window) for _ in self.blocks]
         return [KVCache(room) for _ in self.blocks]
+
+
+def _as_autocast(x: Tensor) -> Tensor:
+    """Under bfloat16 autocast the whole stream is bfloat16, not its products alone."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x
+    wanted = torch.get_autocast_dtype(kind)
+    return x.to(wanted) if wanted == torch.bfloat16 else x
 
 
 class EncoderModel(nn.Module):
@@ -147,8 +156,13 @@ def build_attention(config: ModelConfig, causal: bool = True) -> nn.Module:
         window=config.window,
         rotary=RotaryEmbedding(config.head_dim, config.rope) if rotary else None,
         alibi=ALiBi(config.num_heads) if config.positions == "alibi" else None,
-        q_norm=RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None,
-        k_norm=RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None)
+        q_norm=_head_norm(config), k_norm=_head_norm(config))
+
+
+def _head_norm(config: ModelConfig) -> nn.Module | None:
+    if not config.qk_norm:
+        return None
+    return RMSNorm(config.head_dim, config.norm_eps, gain=config.norm != "rms_no_gain")
 
 
 def build_feedforward(config: ModelConfig) -> nn.Module:
