@@ -36,7 +36,7 @@ _CREDITS = re.compile(r"\s*(?:Produced|Prepared|Transcribed|E-?text prepared) (?
 def comments(text: str, suffix: str) -> str:
     """Return the comments of one source file, in their order, a blank line between two.
 
-    Lines of `//` or `#` that follow each other stay together, as they were written.
+    A comment of one line that stands right below another stays with it, as it was written.
 
     Raises:   ValueError for a language that is not known here
     Chapter:  chapters/06b_data_and_curriculum.ipynb
@@ -45,12 +45,12 @@ def comments(text: str, suffix: str) -> str:
         raise ValueError(f"comments of {suffix!r} files are not known; known: "
                          f"{', '.join(LANGUAGES)}")
     blocks: list[str] = []
-    last = -1
+    last = -2  # the line of the comment before, if it was of one line
     for first, end, found in LANGUAGES[suffix](text):
         if words := found.strip():
-            follows = first == last + 1 and "\n" not in words
+            follows = first == end == last + 1
             blocks.append(("\n" if follows else "\n\n") + words)
-            last = end
+            last = end if first == end else -2
     return "".join(blocks).lstrip("\n")
 
 
@@ -71,6 +71,11 @@ def _vue(text: str) -> Iterator[tuple]:
         pattern = _JAVASCRIPT if part[1] == "script" else _STYLE
         found += _matches(pattern, part[2], text.count("\n", 0, part.start(2)))
     return iter(sorted(found))
+
+
+def _smalltalk(text: str) -> Iterator[tuple]:
+    return ((first, last, found.replace('""', '"'))
+            for first, last, found in _matches(_SMALLTALK, text))
 
 
 def _python(text: str) -> Iterator[tuple]:
@@ -99,7 +104,7 @@ def _python(text: str) -> Iterator[tuple]:
 
 LANGUAGES = {
     ".py": _python, ".vue": _vue, ".go": lambda text: _matches(_GO, text),
-    ".js": lambda text: _matches(_JAVASCRIPT, text), ".st": lambda text: _matches(_SMALLTALK, text),
+    ".js": lambda text: _matches(_JAVASCRIPT, text), ".st": _smalltalk,
 }
 
 

@@ -1,7 +1,7 @@
 """Text to learn from: what every Python carries, and named downloads checked by hash.
 
 Adds:       two corpora that need no network, and `fetch` for the files of `data/registry.toml`
-Leaves out: what is done with them; see documents, dedupe, splits, token_files, packing, mixing
+Leaves out: what is done with them; see documents, dedupe, held_out, token_files, packing, mixing
 Chapter:    chapters/00_start_here.ipynb
 """
 

@@ -46,7 +46,9 @@ def run_hashes(text: str, words: int, known: dict[str, int] | None = None) -> np
     for place in range(words):  # a polynomial in an odd number, modulo 2^64
         runs *= np.uint64(0x9E3779B97F4A7C15)
         runs += hashes[place : place + len(runs)] + np.uint64(1)
-    return runs ^ (runs >> np.uint64(29))
+    runs ^= runs >> np.uint64(32)  # the last word has reached the lower half alone
+    runs *= np.uint64(0xD6E8FEB86659FD93)
+    return runs ^ (runs >> np.uint64(32))
 
 
 def shingles(text: str, words: int = 5, known: dict[str, int] | None = None) -> np.ndarray:

@@ -109,9 +109,15 @@ def load_documents(path: str | Path) -> list[Document]:
     documents = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try:
-            documents.append(Document(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            documents.append(_as_document(json.loads(line)))
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}, line {number}: {error}; each line must be an object with "
                              "name, text and project, as `scratchbook corpus collect` writes "
                              "them") from None
     return documents
+
+
+def _as_document(fields: dict) -> Document:
+    if not all(isinstance(value, str) for value in fields.values()):
+        raise ValueError("a field is no text")
+    return Document(**fields)
