@@ -1,0 +1,196 @@
+"""Programs that try to get out of the sandbox, each in its own way; and HumanEval's own answers."""
+
+import os
+import subprocess
+import sys
+import time
+from math import comb
+from pathlib import Path
+
+import pytest
+
+from scratchbook.evaluation import jail
+from scratchbook.evaluation.sandbox import pass_at_k, read_problems, run_program, solve
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the sandbox needs POSIX")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
+
+
+def test_an_honest_program_runs():
+    outcome = run_program("import json, math, random, hashlib\nopen('own.txt', 'w').write('x')\n"
+                          "import os; os.rename('own.txt', 'other')\nprint(math.pi)")
+    assert outcome.passed and outcome.reason == "passed" and outcome.output == "3.141592653589793\n"
+    assert outcome.seconds < 2
+
+
+@linux
+def test_the_kernel_holds_the_locks():
+    assert run_program("").locks[-1] == "audit hook"
+    if "landlock" in run_program("").locks:
+        assert "seccomp" in run_program("").locks
+
+
+ESCAPES = {
+    "fork bomb": ("import os\nwhile True: os.fork()", "os.fork"),
+    "fork without an event": (
+        "import _posixsubprocess as p, os\np.fork_exec([b'/bin/true'], [b'/bin/true'], True, (),"
+        "None, None, -1, -1, -1, -1, -1, -1, *os.pipe(), True, True, -1, None, None, None, -1,"
+        "None, True)" if sys.version_info[:2] == (3, 11) else "import os\nos.forkpty()", ""),
+    "threads": ("import threading\nwhile True: threading.Thread(target=input).start()", ""),
+    "a shell": ("import os\nassert os.system('echo hi') == 0", "os.system"),
+    "a program": ("import subprocess\nsubprocess.run(['true'])", "subprocess"),
+    "network": ("import socket\nsocket.create_connection(('127.0.0.1', 80))", "socket"),
+    "download": ("import urllib.request as r\nr.urlopen('http://localhost')", ""),
+    "a file outside": ("open('/etc/passwd').read()", "outside"),
+    "a link outside": ("import os\nos.symlink('/etc/passwd', 'l')\nopen('l').read()", "outside"),
+    "the environment of another": ("open(f'/proc/{__import__(\"os\").getppid()}/environ')", ""),
+    "a folder outside": ("import os\nos.listdir('/')", "outside"),
+    "memory": ("x = bytearray(10**10)", "MemoryError"),
+    "more memory": ("x = []\nwhile True: x.append(' ' * 10**8)", "MemoryError"),
+    "endless loop": ("while True: pass", "stopped after"),
+    "endless sleep": ("import time\ntime.sleep(1000)", "stopped after"),
+    "endless output": ("while True: print('x' * 1000)", "too large"),
+    "large file": ("open('big', 'w').write('x' * 10**8)", "too large"),
+    "many open files": ("k = [open(f'f{i}', 'w') for i in range(1000)]", "Too many open files"),
+    "killing the parent": ("import os\nos.kill(os.getppid(), 9)", "os.kill"),
+    "killing the group": ("import os\nos.killpg(0, 9)", "os.kill"),
+    "raising the limits": ("import resource as r\nr.setrlimit(r.RLIMIT_CPU, (99, 99))", "resource"),
+    "loading a library": ("import ctypes\nctypes.CDLL(None)", "ctypes"),
+    "printing the verdict": ("print('passed')\nraise SystemExit(0)", "SystemExit"),
+    "leaving early": ("import os\nprint('passed')\nos._exit(0)", "left with status 0"),
+    "closing everything": ("import os\nos.closerange(0, 99)\nassert False", ""),
+    "catching everything": ("try: assert False\nfinally: import os; os._exit(0)", "left with"),
+    "writing all pipes": ("import os\nfor fd in range(3, 20):\n  try: os.write(fd, b'passed')\n"
+                          "  except OSError: pass\nos._exit(0)", ""),
+    "deep recursion": ("def f(): f()\nf()", "RecursionError"),
+    "no Python": ("def f(:", "SyntaxError"), "null byte": ("\0", "null byte"),
+    "surrogate": ("x = '\ud800'", ""),
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_escapes(name):
+    program, reason = ESCAPES[name]
+    start = time.monotonic()
+    outcome = run_program(program, seconds=4.0 if "memory" in name else 1.0)
+    assert not outcome.passed
+    assert reason in outcome.reason, outcome.reason
+    assert time.monotonic() - start < 15
+    assert len(outcome.output) <= 2**20
+
+
+def test_nothing_is_written_outside(tmp_path):
+    place = repr(str(tmp_path / "x"))
+    for how in (f"open({place}, 'w')", f"os.mkdir({place})", f"os.rename('a', {place})",
+                f"os.open({place}, os.O_CREAT | os.O_WRONLY)"):
+        assert not run_program(f"import os\nopen('a', 'w').close()\n{how}").passed
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_secret_of_the_environment(monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    outcome = run_program("import os\nprint(dict(os.environ), os.getcwd(), os.listdir('.'))")
+    assert outcome.passed and "hunter2" not in outcome.output
+    assert outcome.output.startswith("{}") and outcome.output.rstrip().endswith("[]")
+
+
+def test_a_program_that_closes_its_output_is_still_judged():
+    assert run_program("import os\nos.close(1)\nos.close(2)").passed
+    assert not run_program("import sys\nsys.stdout.close()\nassert False").passed
+
+
+def test_nothing_survives_the_time_limit():
+    outcome = run_program("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)", 1.0)
+    pid = int(outcome.output)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+KERNEL_ONLY = """
+import ctypes, os, socket, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+import jail
+own = tempfile.mkdtemp()
+os.chdir(own)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, 1, 0, 0, 0)
+if not (jail.lock_files(libc, [sys.base_prefix, *jail.SYSTEM], own) and jail.lock_calls(libc)):
+    sys.exit(77)
+calls = [os.fork, socket.socket, lambda: open("/etc/passwd"), lambda: os.listdir("/tmp"), os.setsid,
+         lambda: os.kill(os.getppid(), 0), lambda: os.execv("/bin/true", ["true"]),
+         lambda: open(sys.argv[2] + "/x", "w"), lambda: os.rename("own", sys.argv[2] + "/own"),
+         lambda: os.posix_spawn("/bin/true", ["true"], {})]
+open("own", "w").close()
+for call in calls:
+    try:
+        call()
+    except PermissionError:
+        continue
+    sys.exit(1)
+"""
+
+
+@linux
+def test_the_kernel_alone_refuses_without_the_hook(tmp_path):
+    folder = str(Path(jail.__file__).parent)
+    run = subprocess.run([sys.executable, "-c", KERNEL_ONLY, folder, str(tmp_path)], timeout=60,
+                         capture_output=True, text=True, check=False)
+    if run.returncode == 77:
+        pytest.skip("this kernel has no Landlock or seccomp")
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+HOOK_ONLY = """
+import os, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+import jail
+os.chdir(own := tempfile.mkdtemp())
+jail.watch([sys.base_prefix, *jail.SYSTEM], own)
+import socket, subprocess
+for call in (os.fork, socket.socket, lambda: open("/etc/passwd"), lambda: os.listdir("/tmp"),
+             lambda: os.kill(os.getppid(), 0), lambda: os.system("true"),
+             lambda: open(sys.argv[2] + "/x", "w"), lambda: os.mkdir(sys.argv[2] + "/y"),
+             lambda: subprocess.run(["true"]), lambda: os.remove("/etc/passwd")):
+    try:
+        call()
+    except PermissionError as error:
+        assert "sandbox" in str(error), error
+        continue
+    sys.exit(1)
+"""
+
+
+def test_the_hook_alone_refuses_without_the_kernel(tmp_path):
+    folder = str(Path(jail.__file__).parent)
+    run = subprocess.run([sys.executable, "-c", HOOK_ONLY, folder, str(tmp_path)], timeout=60,
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+# pass@k
+
+@pytest.mark.parametrize(("tries", "passed", "k"), [(5, 2, 1), (5, 2, 3), (10, 0, 10), (4, 4, 2)])
+def test_pass_at_k_counts_the_choices(tries, passed, k):
+    assert pass_at_k(tries, passed, k) == 1 - comb(tries - passed, k) / comb(tries, k)
+    assert pass_at_k(tries, passed, 1) == passed / tries
+
+
+def test_pass_at_k_is_unbiased():
+    share, tries, k = 0.3, 6, 3
+    expected = sum(comb(tries, c) * share**c * (1 - share)**(tries - c) * pass_at_k(tries, c, k)
+                   for c in range(tries + 1))
+    assert expected == pytest.approx(1 - (1 - share)**k, abs=1e-12)
+    for wrong in ((5, 6, 1), (5, 1, 6), (5, 1, 0), (5, -1, 1)):
+        with pytest.raises(ValueError, match="makes no sense"):
+            pass_at_k(*wrong)
+
+
+def test_every_answer_of_humaneval_passes_and_an_empty_one_fails(dataset):
+    problems = read_problems(dataset("humaneval"))
+    assert len(problems) == 164
+    failed = {p["task_id"]: outcome.reason for p in problems
+              if not (outcome := solve(p, p["canonical_solution"], seconds=10)).passed}
+    assert not failed
+    assert not any(solve(p, "    pass\n").passed for p in problems[:10])
