@@ -143,6 +143,50 @@ def test_a_missing_page_is_a_download_error(words, server):
         data.fetch("words")
 
 
+def test_a_broken_download_is_continued(words, server, monkeypatch):
+    handler = server.RequestHandlerClass.func
+    ranges = []
+
+    def halting(self):  # the first answer breaks off; the later ones give what is asked for
+        asked = self.headers.get("Range")
+        ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start : 300 if len(ranges) == 1 else None])
+
+    monkeypatch.setattr(handler, "do_GET", halting)
+    with pytest.raises(data.DownloadError, match="after 300 of 950 bytes; the next attempt goes"):
+        data.fetch("words")
+    assert not data.available("words")
+    assert data.fetch("words").read_bytes() == CONTENT
+    assert ranges == [None, "bytes=300-"]
+    assert list(words.parent.iterdir()) == [words]
+
+
+def test_a_server_without_ranges_starts_again(words, server):
+    words.parent.mkdir(parents=True)
+    words.with_name("words.txt.part").write_bytes(b"some other beginning")
+    assert data.fetch("words").read_bytes() == CONTENT  # this server answers 200 to a range
+    assert list(words.parent.iterdir()) == [words]
+
+
+def test_a_mirror_is_asked_first_and_may_fail(words, server, monkeypatch):
+    (server.folder / "group").mkdir()
+    (server.folder / "group" / "words.txt").write_bytes(CONTENT)
+    monkeypatch.setenv("SCRATCHBOOK_MIRROR", server.url.removesuffix("words.txt"))
+    data.fetch("words")
+    assert server.asked == ["/group/words.txt"]
+    words.unlink()
+    (server.folder / "group" / "words.txt").write_bytes(b"X" + CONTENT[1:])  # altered
+    assert data.fetch("words").read_bytes() == CONTENT
+    assert server.asked[-2:] == ["/group/words.txt", "/words.txt"]
+    words.unlink()
+    monkeypatch.setenv("SCRATCHBOOK_MIRROR", "http://127.0.0.1:1")
+    assert data.fetch("words").read_bytes() == CONTENT
+
+
 def test_without_pooch_the_error_is_the_same_kind(words, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(data.DownloadError, match="ImportError|ModuleNotFoundError"):
