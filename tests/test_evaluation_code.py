@@ -142,10 +142,11 @@ def test_every_metric_tells_trained_from_untrained_and_shuffled(trained):
         score, tests = score_text(model, Bytes(), text, 128), run_tests(write)
         assert time.process_time() - start < 20, "the whole suite takes less than 20 seconds"
         prompts = [p["text"] for p in TESTS["functions"]["prompts"]]
-        written = [text + "\n" for text in write(prompts, 24)]
+        written = [text.split("\n")[0] + "\n" for text in write(prompts, 24)]
+        programs = [prompt + text for prompt, text in zip(prompts, written, strict=True)]
         found[name] = {"perplexity": -score.perplexity, "bits": -score.bits_per_byte,
                        "known words": known_words("".join(written), known),
-                       "syntax": -signals(written, known)["syntax_errors"],
+                       "syntax": -signals(programs, known)["syntax_errors"],
                        **{test: result["share"] for test, result in tests.items()}}
     for metric in found["trained"]:
         others = [found[name][metric] for name in ("untrained", "shuffled")]

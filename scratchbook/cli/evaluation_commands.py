@@ -1,0 +1,169 @@
+"""The commands eval, sample and compare: how good a run is, what it writes, which is better."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HELD_OUT = 40_000  # characters of each text, from the part that training on it leaves out
+
+
+def add_evaluation_commands(commands, add) -> None:
+    """Hang this file's commands into the command line; `add` is `scratchbook.cli`'s helper."""
+    found = add(commands, "eval", "evaluation_commands", "evaluate_run",
+                "measure a run: perplexity and bits per byte; with --all also tests and signals")
+    found.add_argument("--all", action="store_true", help="code tests, samples and a figure, too")
+    found.add_argument("--json", action="store_true", help="print the result as JSON")
+    found.add_argument("--text", action="append", default=[], metavar="FILE",
+                       help="measure on this text; repeatable (default: the last tenth of "
+                            "Python's manual and of its library)")
+    found.add_argument("--output", metavar="FILE", help="default: RUN/evaluation.json")
+    sample = add(commands, "sample", "evaluation_commands", "sample_run",
+                 "let a run write; without --prompt, one prompt from each line of the input")
+    sample.add_argument("--prompt", action="append", default=[], help="repeatable")
+    sample.add_argument("--max-new-tokens", type=int, default=100, metavar="N")
+    sample.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
+    sample.add_argument("--top-k", type=int, metavar="K")
+    sample.add_argument("--top-p", type=float, metavar="P")
+    sample.add_argument("--min-p", type=float, metavar="P")
+    sample.add_argument("--beams", type=int, metavar="N", help="search instead of drawing")
+    sample.add_argument("--seed", type=int, default=0)
+    for command in (found, sample):
+        command.add_argument("run", help="the folder of a run")
+        command.add_argument("--checkpoint", default="best", help="best (default), last or a step")
+    compare = add(commands, "compare", "evaluation_commands", "compare",
+                  "two runs or results; `baseline B` takes the recorded one, `checkpoints RUN` "
+                  "all of a run")
+    compare.add_argument("first", help="a run, a result's JSON, or: baseline, checkpoints")
+    compare.add_argument("second", help="a run or a result's JSON")
+    compare.add_argument("--output", default="before_after_comparison.png", metavar="FILE")
+
+
+def evaluate_run(options: argparse.Namespace) -> int:
+    """Write one JSON, with --all one figure, and print a summary or the JSON."""
+    result = measure(options.run, options.checkpoint, read_texts(options.text), options.all)
+    path = Path(options.output or Path(options.run) / "evaluation.json")
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    if options.all:
+        draw({Path(options.run).name: result}, path.with_suffix(".png"))
+    print(text if options.json else "\n".join(summary(result)))
+    return 0
+
+
+def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: bool = True
+            ) -> dict[str, Any]:
+    """Open a run's checkpoint and evaluate it, beside an n-gram and a `)`-only control."""
+    from scratchbook.data import standard_library
+    from scratchbook.evaluation.code_tests import NGram, only_closing
+    from scratchbook.evaluation.report import evaluate
+    from scratchbook.training import open_run
+
+    opened = open_run(run, int(which) if str(which).isdecimal() else which)
+    controls = {"n-gram": NGram("".join(standard_library(300_000))), "only )": only_closing}
+    result = evaluate(opened.model, opened.tokenizer, texts, tests, controls if tests else None)
+    return {"run": Path(run).name, "step": opened.step} | result
+
+
+def read_texts(files: list[str]) -> dict[str, str]:
+    """The given files by name, or what training on Python's own texts leaves out."""
+    from scratchbook.data import python_manual, standard_library
+
+    if files:
+        return {Path(file).name: Path(file).read_text(encoding="utf-8") for file in files}
+    own = {"prose": python_manual(), "code": "\n".join(standard_library())}
+    return {name: text[int(0.9 * len(text)) :][:HELD_OUT] for name, text in own.items()}
+
+
+def summary(result: dict[str, Any]) -> list[str]:
+    """A line for each text, test and signal."""
+    lines = [f"{result['run']}, step {result['step']}: {result['parameters']:,} parameters"]
+    for name, found in result["texts"].items():
+        bits = found["bits_per_byte"]
+        lines.append(f"  {name:14} perplexity {found['perplexity']:8.2f} per token, "
+                     + ("not the text" if bits is None else f"{bits:.3f} bits per byte"))
+    for name, test in result.get("tests", {}).items():
+        controls = ", ".join(f"{control} {100 * tests[name]['share']:.0f}"
+                             for control, tests in result["controls"].items())
+        lines.append(f"  {name:14} {100 * test['share']:3.0f} % ({100 * test['low']:.0f} to "
+                     f"{100 * test['high']:.0f}; controls: {controls})")
+    lines += [f"  {name:14} {s['value']:.2f} ({s['low']:.2f} to {s['high']:.2f})"
+              for name, s in result.get("signals", {}).items()]
+    return lines
+
+
+def draw(results: dict[str, dict[str, Any]], path: str | Path) -> None:
+    """The four panels of one or two evaluations, at 200 dots per inch."""
+    from scratchbook.companions.evaluation_figures import plot_panels
+
+    figure, _ = plot_panels(results)
+    figure.savefig(path, dpi=200, facecolor="white")
+    print(f"written: {path}", file=sys.stderr)
+
+
+def sample_run(options: argparse.Namespace) -> int:
+    """Continue each prompt."""
+    from scratchbook.generation import generate
+    from scratchbook.sampling import beam_search
+    from scratchbook.training import open_run
+
+    which = options.checkpoint
+    opened = open_run(options.run, int(which) if which.isdecimal() else which)
+    model, tokenizer = opened.model, opened.tokenizer
+    for prompt in options.prompt or map(str.rstrip, sys.stdin):
+        ids = tokenizer.encode(prompt)
+        if options.beams:
+            new = beam_search(model, ids, options.max_new_tokens, options.beams)[0][1]
+        else:
+            new = generate(model, ids, options.max_new_tokens, options.temperature, options.top_k,
+                           options.top_p, options.min_p, seed=options.seed)
+        print(tokenizer.decode([*ids, *new]), flush=True)
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Print what changed, with intervals, and draw both; or a line for each checkpoint."""
+    from scratchbook.evaluation import compare_tests
+
+    if options.first == "checkpoints":
+        return compare_checkpoints(options.second)
+    before, after = (load(name) for name in (options.first, options.second))
+    for name, change in compare_tests(before["tests"], after["tests"]).items():
+        word = "better" if change.low > 0 else "worse" if change.high < 0 else "no clear difference"
+        print(f"  {name:14} {100 * change.value:+4.0f} points ({100 * change.low:+.0f} to "
+              f"{100 * change.high:+.0f}): {word}")
+    draw({f"before: {before['run']}": before, f"after: {after['run']}": after}, options.output)
+    return 0
+
+
+def load(name: str) -> dict[str, Any]:
+    """The evaluation of a run, of a JSON file, or the recorded baseline."""
+    if name == "baseline":
+        from scratchbook.teaching import load_result
+
+        return load_result("baseline_v0").numbers
+    path = Path(name)
+    if path.is_dir():
+        return measure(path, "best", read_texts([]))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def compare_checkpoints(run: str) -> int:
+    """Evaluate every checkpoint of a run; the best has the fewest bits per byte."""
+    texts, rows = read_texts([]), []
+    steps = sorted(int(path.name.removeprefix("step_"))
+                   for path in (Path(run) / "checkpoints").glob("step_*"))
+    if not steps:
+        raise ValueError(f"{run} holds no checkpoints to compare")
+    for step in steps:
+        result = measure(run, step, texts)
+        bits = [found["bits_per_byte"] or float("inf") for found in result["texts"].values()]
+        passed = sum(test["share"] for test in result["tests"].values()) / len(result["tests"])
+        rows.append((sum(bits) / len(bits), step))
+        print(f"  step {step:6}: {rows[-1][0]:.3f} bits per byte, "
+              f"{100 * passed:.0f} % of the tests")
+    print(f"best: step {min(rows)[1]}")
+    return 0
