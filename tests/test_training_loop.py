@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ SCRIPT = """
 
 
 def _start(folder, seed):
-    code = textwrap.dedent(SCRIPT.format(tests=os.path.dirname(__file__)))
+    code = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent)))
     return subprocess.Popen([sys.executable, "-c", code, str(folder), str(seed)],
                             stderr=subprocess.PIPE)
 

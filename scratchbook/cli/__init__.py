@@ -1,4 +1,4 @@
-"""The command `scratchbook`: run chapters, see what this machine can do, make tokenizers.
+"""The command `scratchbook`: run chapters, train models, see what this machine can do.
 
 Every mistake of the user ends in one clear line and exit status 2, never in a traceback.
 """
@@ -8,6 +8,7 @@ import importlib
 import sys
 
 from scratchbook import __version__
+from scratchbook.cli.training_commands import add_training_commands
 
 GUIDE = """\
 examples
@@ -22,6 +23,8 @@ examples
   scratchbook tokenizer quality tokenizer.json      characters per token on text it has not seen
   scratchbook sizes --bandwidth 50                  what each model costs, and its speed at best
   scratchbook model show --config llama-3-8b        the parameters of one, part by part
+  scratchbook train --preset shakespeare-char-cpu --out runs/first
+  scratchbook monitor runs/first --summary          where a run stands, and what is wrong with it
 """
 
 
@@ -30,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 is success, 1 a run or check that failed, 2 a mistake in the command line, 130 Ctrl-C.
     """
-    options = parser().parse_args(arguments)
+    top = parser()
+    options, options.settings = _parse(top, arguments)
     module = importlib.import_module(f"scratchbook.cli.{options.module}")
     try:
         return getattr(module, options.action)(options)
@@ -40,6 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nscratchbook: stopped", file=sys.stderr)
         return 130
+
+
+def _parse(top: argparse.ArgumentParser, arguments: list[str] | None):
+    """The known options, and those that only a recipe knows (--train.lr 3e-4)."""
+    options, settings = top.parse_known_args(arguments)
+    if settings and not getattr(options, "takes_settings", False):
+        top.error(f"unrecognized arguments: {' '.join(settings)}")
+    return options, settings
 
 
 def explain(error: Exception) -> str:
@@ -71,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     _add_tokenizer_commands(tokenizer.add_subparsers(metavar="ACTION", required=True))
     model = commands.add_parser("model", formatter_class=_Help, help="look at one model")
     _add_model_commands(commands, model.add_subparsers(metavar="ACTION", required=True))
+    add_training_commands(commands, _add)
     return top
 
 

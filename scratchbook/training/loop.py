@@ -29,6 +29,7 @@ from scratchbook.training.runs import mark_best, open_log
 from scratchbook.training.schedules import learning_rate_factor
 from scratchbook.training.settings import TrainConfig
 
+MOST_SKIPPED = 25  # fp16 steps in a row whose gradients overflowed, before the run is given up
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -113,6 +114,7 @@ class _Loop:
         self.forward = torch.compile(model) if config.compile else model
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.best: dict[str, Tensor] | None = None
+        self.skipped = 0  # steps in a row that overflowed
         self.log: list[dict] = []
 
     def start(self, log: Callable[[dict], None], sinks: tuple[Sink, ...]) -> None:
@@ -164,7 +166,7 @@ class _Loop:
         return torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
 
     def _update(self, batch: Batch, loss: float) -> dict:
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and not self.scaler.is_enabled():
             raise Diverged(self._why(batch, loss))
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm
@@ -172,6 +174,9 @@ class _Loop:
         entry = {"grad_norm": norm, "clipped": limit is not None and norm > limit}
         if self.scaler.is_enabled():
             entry |= {"loss_scale": self.scaler.get_scale(), "skipped": not math.isfinite(norm)}
+            self.skipped = self.skipped + 1 if entry["skipped"] else 0
+            if self.skipped > MOST_SKIPPED:
+                raise Diverged(self._why(batch, loss))
         elif not math.isfinite(norm):
             raise Diverged(self._why(batch, norm))
         self.scaler.step(self.optimizer)

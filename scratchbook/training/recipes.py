@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from scratchbook.config import PRESETS, ModelConfig
 from scratchbook.data import fetch, python_manual, registry, standard_library
 from scratchbook.data.batches import Windows
+from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.runs import ByteTokenizer
@@ -54,6 +56,7 @@ class Recipe:
     model: ModelConfig
     data: DataConfig
     train: TrainConfig
+    zero_outputs: bool = False
 
     def build_data(self) -> tuple[Windows, Tokenizer | ByteTokenizer]:
         """Read the text, make or load the tokenizer, and cut the ids in two.
@@ -67,6 +70,19 @@ class Recipe:
         train_ids, held_out = (torch.tensor(tokenizer.encode(part)) for part in parts)
         per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
         return Windows(train_ids, held_out, self.data.time, self.train.seed, per_token), tokenizer
+
+    def build_model(self) -> DecoderLM:
+        """The model as the seed draws it; with `zero_outputs` every layer starts as a pass-through.
+
+        Zeroing what writes to the stream lets the first steps train the head alone.
+        """
+        torch.manual_seed(self.train.seed)
+        model = DecoderLM(self.model)
+        if self.zero_outputs:
+            for name, parameter in model.named_parameters():
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    nn.init.zeros_(parameter)
+        return model
 
     def with_vocabulary(self, vocab_size: int) -> Recipe:
         """The same recipe for a tokenizer of this size."""
@@ -124,6 +140,7 @@ def load_recipe(arguments: Sequence[str], base: Recipe | None = None) -> Recipe:
               "train": asdict(base.train)}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
+    parser.add_argument("--zero_outputs", type=bool, default=base.zero_outputs)
     for name, kind in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
         parser.add_class_arguments(kind, name, instantiate=False)
         parser.set_defaults({f"{name}.{field}": value for field, value in starts[name].items()})
@@ -132,7 +149,7 @@ def load_recipe(arguments: Sequence[str], base: Recipe | None = None) -> Recipe:
     except ArgumentError as error:
         raise ValueError(str(error)) from None
     return Recipe(ModelConfig(**vars(found.model)), DataConfig(**vars(found.data)),
-                  TrainConfig(**vars(found.train)))
+                  TrainConfig(**vars(found.train)), found.zero_outputs)
 
 
 def _open_fields(config: ModelConfig) -> dict[str, Any]:

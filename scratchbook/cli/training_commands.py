@@ -1,0 +1,138 @@
+"""The commands train, sweep, monitor, status and plot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_training_commands(commands, add) -> None:
+    """Hang this file's commands into the command line; `add` is `scratchbook.cli`'s helper."""
+    train = add(commands, "train", "training_commands", "train",
+                "train a model; every setting can be given: --train.lr 3e-4 --model.d_model 64")
+    _add_recipe(train)
+    train.add_argument("--out", required=True, metavar="RUN",
+                       help="the folder of the run; a run that stopped there goes on")
+    train.add_argument("--sink", action="append", default=[], choices=("tensorboard", "wandb"),
+                       help="log there too; repeatable")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    sweep = add(commands, "sweep", "training_commands", "sweep",
+                "try settings: the YAML file has `space`, and may have `trials`, `sampler`, "
+                "`halving`, `recipe`")
+    sweep.add_argument("file", help="such as space: {train.lr: {low: 1e-4, high: 1e-1, log: true}}")
+    _add_recipe(sweep)
+    monitor = add(commands, "monitor", "training_commands", "monitor", "follow a run's log")
+    monitor.add_argument("run")
+    monitor.add_argument("--once", action="store_true", help="show what is there and stop")
+    monitor.add_argument("--summary", action="store_true", help="where it stands, what is wrong")
+    status = add(commands, "status", "training_commands", "status", "list the runs of a folder")
+    status.add_argument("folder", nargs="?", default=".")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    plot = add(commands, "plot", "training_commands", "plot", "draw a run's losses")
+    plot.add_argument("run")
+    plot.add_argument("--output", metavar="FILE", help="PNG, SVG or PDF (default: RUN/losses.png)")
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preset", metavar="NAME", help="start from a known recipe, such as "
+                         "shakespeare-char-cpu")
+    command.add_argument("--config", metavar="FILE", help="YAML with model, data and train")
+    command.set_defaults(takes_settings=True)
+
+
+def _recipe(options: argparse.Namespace):
+    from scratchbook.training.recipes import RECIPES, load_recipe
+
+    if options.preset is not None and options.preset not in RECIPES:
+        raise ValueError(f"preset {options.preset!r} is unknown; known are {', '.join(RECIPES)}")
+    file = ["--config", options.config] if options.config else []
+    return load_recipe(file + options.settings, RECIPES.get(options.preset))
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train as told and say where the run lies and what it came to."""
+    from scratchbook.training import ProgressBar, TensorBoardSink, WandbSink
+    from scratchbook.training import train as run_training
+
+    recipe = _recipe(options)
+    data, tokenizer = recipe.build_data()
+    recipe = recipe.with_vocabulary(tokenizer.vocab_size)
+    folder = Path(options.out)
+    sinks = [] if options.quiet else [ProgressBar(recipe.train.max_steps)]
+    if "tensorboard" in options.sink:
+        sinks.append(TensorBoardSink(folder / "tensorboard"))
+    if "wandb" in options.sink:
+        sinks.append(WandbSink("scratchbook", folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    if hasattr(tokenizer, "save"):
+        tokenizer.save(folder / "tokenizer.json")
+    try:
+        done = run_training(recipe.build_model(), data, recipe.train, folder, tuple(sinks))
+    finally:
+        for sink in sinks:
+            sink.close()
+    print(f"{done.ended} at step {done.progress.step}: best validation loss "
+          f"{done.progress.best_loss:.4f} at step {done.progress.best_step}, "
+          f"{done.progress.cpu_seconds:.0f} CPU s; the run lies in {folder}")
+    return 0
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Run a sweep and print its trials, best first."""
+    import yaml
+
+    from scratchbook.training.sweeps import recipe_objective
+    from scratchbook.training.sweeps import sweep as run_sweep
+
+    plan = yaml.safe_load(Path(options.file).read_text(encoding="utf-8"))
+    if not isinstance(plan, dict) or not isinstance(plan.get("space"), dict):
+        raise ValueError(f"{options.file} has no `space`: name settings and their values, such as "
+                         "space: {train.lr: [0.001, 0.003]}")
+    known = {"space", "trials", "sampler", "halving", "seed"}
+    if extra := set(plan) - known:
+        raise ValueError(f"{options.file}: unknown {', '.join(sorted(extra))}; known are "
+                         f"{', '.join(sorted(known))}")
+    for values, loss in run_sweep(recipe_objective(_recipe(options)), **plan):
+        print(f"{loss:.4f}  " + ", ".join(f"{name} = {value:g}" if isinstance(value, float)
+                                          else f"{name} = {value}"
+                                          for name, value in values.items()))
+    return 0
+
+
+def monitor(options: argparse.Namespace) -> int:
+    """Print a run's log as it grows, or its summary."""
+    from scratchbook.training import monitoring
+
+    lines = (monitoring.summary(options.run) if options.summary
+             else monitoring.follow(options.run, options.once))
+    for line in lines:
+        print(line, flush=True)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print one line for each run at or below a folder."""
+    from scratchbook.training import monitoring
+
+    found = [monitoring.status(run) for run in monitoring.find_runs(options.folder)]
+    if options.json:
+        print(json.dumps(found, indent=1))
+    elif not found:
+        print(f"no run at or below {options.folder}")
+    else:
+        for run in found:
+            best = "-" if run["best_loss"] is None else f"{run['best_loss']:.4f}"
+            left = f", {run['seconds_left']:.0f} s left" if run["state"] == "running" else ""
+            print(f"{run['run']}: {run['state']}, step {run['step']} of {run['max_steps']}, "
+                  f"best validation loss {best}{left}")
+    return 0
+
+
+def plot(options: argparse.Namespace) -> int:
+    """Draw a run's losses into a file."""
+    from scratchbook.training import monitoring
+
+    output = options.output or Path(options.run) / "losses.png"
+    print(f"written: {monitoring.plot(options.run, output)}")
+    return 0

@@ -1,0 +1,153 @@
+"""What a run's log says about its health: the usual illnesses by their symptoms.
+
+Chapter:  chapters/06_training.ipynb
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One illness: its name, the numbers that show it, and what helps."""
+
+    name: str
+    evidence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}. {self.remedy}."
+
+
+def diagnose(log: Sequence[dict[str, Any]], vocab_size: int | None = None) -> list[Finding]:
+    """Name what is wrong with a run; an empty list when nothing shows.
+
+    `log` is what `train` returns or `read_log` reads. `vocab_size` lets it judge the first loss,
+    which should lie near ln(vocab_size).
+
+    Raises:   ValueError when the log holds no training step
+    Chapter:  chapters/06_training.ipynb
+    """
+    steps = [entry for entry in log if "loss" in entry]
+    if not steps:
+        raise ValueError("the log holds no training step yet")
+    losses = [entry["loss"] for entry in steps]
+    checks = (_overflow(steps), _initialisation(losses, vocab_size), _leak(log, losses, vocab_size),
+              _rate(steps, losses), _stuck(steps, losses, vocab_size),
+              _spikes(losses), _overfitting(log))
+    return [finding for finding in checks if finding is not None]
+
+
+def spikes(losses: Sequence[float], window: int = 20, sigmas: float = 6.0) -> list[int]:
+    """Steps, counted from 1, whose loss stands far above those just before.
+
+    "Far" is `sigmas` times the spread of the last `window` losses about their median.
+    """
+    found = []
+    for step in range(window, len(losses)):
+        before = losses[step - window : step]
+        middle = statistics.median(before)
+        spread = 1.4826 * statistics.median(abs(loss - middle) for loss in before)
+        if losses[step] > middle + sigmas * max(spread, 0.01 * middle):
+            found.append(step + 1)
+    return found
+
+
+def roughness(losses: Sequence[float]) -> float:
+    """How much a curve trembles: the typical change from step to step, over the whole fall."""
+    changes = [abs(b - a) for a, b in zip(losses, losses[1:], strict=False)]
+    fall = max(losses) - min(losses)
+    return statistics.fmean(changes) / fall if changes and fall else 0.0
+
+
+def _start(losses: Sequence[float]) -> float:
+    return statistics.fmean(losses[:3])
+
+
+def _end(losses: Sequence[float]) -> float:
+    return statistics.fmean(losses[-max(1, len(losses) // 10):])
+
+
+def _overflow(steps: list[dict]) -> Finding | None:
+    skipped = sum(entry.get("skipped", False) for entry in steps)
+    if skipped <= max(2, len(steps) // 20):
+        return None
+    return Finding("fp16 overflow", f"{skipped} of {len(steps)} steps were skipped, the loss scale "
+                   f"ended at {steps[-1]['loss_scale']:g}",
+                   'Train with precision="bf16", whose range is that of float32')
+
+
+def _initialisation(losses: list[float], vocab_size: int | None) -> Finding | None:
+    if vocab_size is None or losses[0] < 1.5 * math.log(vocab_size):
+        return None
+    return Finding("bad initialisation", f"the first loss is {losses[0]:.2f}; guessing evenly "
+                   f"among {vocab_size} tokens costs {math.log(vocab_size):.2f}",
+                   "Draw smaller weights, above all those of lm_head and of the output projections")
+
+
+def _leak(log: Sequence[dict], losses: list[float], vocab_size: int | None) -> Finding | None:
+    """Almost nothing, on held-out text too: no text is that easy to foretell."""
+    held_out = [entry["validation_loss"] for entry in log if "validation_loss" in entry]
+    end = max(_end(losses), held_out[-1] if held_out else 0.0)
+    if vocab_size is None or end > 0.05 * math.log(vocab_size):
+        return None
+    return Finding("too good to be true", f"the loss ends at {end:.3f} nats",
+                   "See whether a position can look at its own target (assert_no_future_leak), and "
+                   "whether most targets are padding: those must be -100")
+
+
+def _rate(steps: list[dict], losses: list[float]) -> Finding | None:
+    """It rose at once, or ends far above its best: the steps are too long."""
+    best, end = min(losses), _end(losses)
+    rates = [entry["lr"] for entry in steps]
+    early = losses[: max(5, len(losses) // 10)]
+    rose = max(early) > 1.1 * losses[0]
+    if rose and rates[0] > 0.5 * max(rates) and end < 0.98 * _start(losses):
+        return Finding("no warm-up", f"the loss rose from {losses[0]:.2f} to {max(early):.2f} in "
+                       f"the first {len(early)} steps, then fell to {end:.2f}",
+                       "Let the learning rate rise over the first hundred steps")
+    if rose or end > max(1.15 * best, best + 0.3):
+        return Finding("learning rate too high", f"the loss began at {losses[0]:.2f}, reached "
+                       f"{max(losses):.2f} and ends at {end:.2f}, with lr up to {max(rates):g}",
+                       "Divide lr by 3, and clip gradients")
+    return None
+
+
+def _stuck(steps: list[dict], losses: list[float], vocab_size: int | None) -> Finding | None:
+    if len(losses) < 50:
+        return None
+    half, end = _end(losses[: len(losses) // 2]), _end(losses)
+    noise = statistics.stdev(losses[-max(5, len(losses) // 10):])
+    if half - end > max(0.01 * half, noise / 2):
+        return None
+    if vocab_size is not None and end < 0.6 * math.log(vocab_size):
+        return None  # a run that has learned and is done
+    lr = max(entry["lr"] for entry in steps)
+    return Finding("loss not decreasing", f"it was {half:.2f} half-way and is {end:.2f}, with lr "
+                   f"{lr:g}", "See that targets are the ids shifted by one, then try 3 times the "
+                   "lr and a third of it")
+
+
+def _spikes(losses: list[float]) -> Finding | None:
+    found = spikes(losses)
+    if not found:
+        return None
+    return Finding("spikes", f"the loss jumps at step {', '.join(map(str, found[:5]))}",
+                   "Look at those batches; clip gradients at 1.0; lower the second beta to 0.95")
+
+
+def _overfitting(log: Sequence[dict]) -> Finding | None:
+    seen = [(e["step"], e["validation_loss"]) for e in log if "validation_loss" in e]
+    if len(seen) < 3:
+        return None
+    step, best = min(seen, key=lambda pair: pair[1])
+    if seen[-1][1] < 1.02 * best or sum(s > step for s, _ in seen) < 2:
+        return None
+    return Finding("overfitting", f"the validation loss was {best:.3f} at step {step} and is "
+                   f"{seen[-1][1]:.3f} now",
+                   "Stop there (patience), add dropout, or read more text")
