@@ -83,17 +83,24 @@ class MinHash:
 
     def signature(self, hashes: np.ndarray) -> np.ndarray:
         """Shapes:   hashes (shingles,) uint32 -> (size,) uint32"""
-        x = hashes ^ (hashes >> np.uint32(16))
-        x = x * np.uint32(0x85EBCA6B)
-        x ^= x >> np.uint32(13)
-        x *= np.uint32(0xC2B2AE35)
-        x ^= x >> np.uint32(16)
-        smallest = np.full(self.size, _LARGEST)
+        x, smallest = mixed(hashes), np.full(self.size, _LARGEST)
         for start in range(0, len(x), 1024):  # a block that fits into the processor's cache
             moved = self.a * x[start : start + 1024]
             moved += self.b  # (size, 1024)
             np.minimum(smallest, moved.min(axis=1), out=smallest)
         return smallest
+
+
+def mixed(hashes: np.ndarray) -> np.ndarray:
+    """Each 32-bit number at another place, reversibly, so that neighbours become strangers.
+
+    Shapes:   hashes (shingles,) uint32 -> the same
+    """
+    x = hashes ^ (hashes >> np.uint32(16))
+    x *= np.uint32(0x85EBCA6B)
+    x ^= x >> np.uint32(13)
+    x *= np.uint32(0xC2B2AE35)
+    return x ^ (x >> np.uint32(16))
 
 
 def rows_per_band(threshold: float, size: int) -> int:

@@ -1,0 +1,162 @@
+"""Wrong answers to the exercises of chapter 06b, and what the check must say to each."""
+
+from __future__ import annotations
+
+import re
+
+WORD = 2**32
+
+
+# 06b.1
+def smallest(numbers, a, b):
+    return [min((u * x + v) % WORD for x in numbers) for u, v in zip(a, b, strict=True)]
+
+
+def counts_agreements(first, second, a, b):
+    return sum(x == y for x, y in zip(smallest(first, a, b), smallest(second, a, b), strict=True))
+
+
+def counts_the_sets(first, second, a, b):
+    return len(first & second) / len(first | second)
+
+
+def compares_the_largest(first, second, a, b):
+    def largest(numbers):
+        return [max((u * x + v) % WORD for x in numbers) for u, v in zip(a, b, strict=True)]
+
+    pairs = zip(largest(first), largest(second), strict=True)
+    return sum(x == y for x, y in pairs) / len(a)
+
+
+def forgets_the_modulus(first, second, a, b):
+    return sum(min(u * x + v for x in first) == min(u * x + v for x in second)
+               for u, v in zip(a, b, strict=True)) / len(a)
+
+
+def throws_the_smallest_together(first, second, a, b):
+    mine, theirs = set(smallest(first, a, b)), set(smallest(second, a, b))
+    return len(mine & theirs) / len(mine | theirs)
+
+
+def divides_by_512(first, second, a, b):
+    return counts_agreements(first, second, a, b) / 512
+
+
+def gives_the_agreements(first, second, a, b):
+    return [x == y for x, y in zip(smallest(first, a, b), smallest(second, a, b), strict=True)]
+
+
+# 06b.2
+def only_the_ratio(code, books, unit, share):
+    return share / (1 - share)
+
+
+def share_of_the_old_total(code, books, unit, share):
+    return share * (code[unit] + books[unit]) / code[unit]
+
+
+def after_the_first(code, books, unit, share):
+    return share / (1 - share) * books[unit] / code[unit] - 1
+
+
+def turned_round(code, books, unit, share):
+    return (1 - share) / share * code[unit] / books[unit]
+
+
+def share_of_the_books(code, books, unit, share):
+    return share * books[unit] / code[unit]
+
+
+def always_lines(code, books, unit, share):
+    return share / (1 - share) * books["lines"] / code["lines"]
+
+
+# 06b.3
+def runs(text, words):
+    found = re.findall(r"\w+", text.lower())
+    return {tuple(found[i : i + words]) for i in range(len(found) - words + 1)}
+
+
+def as_it_is_written(training, validation, words):
+    def raw(text):
+        found = text.split()
+        return {tuple(found[i : i + words]) for i in range(len(found) - words + 1)}
+
+    seen = set().union(*map(raw, training))
+    return [n for n, text in enumerate(validation) if raw(text) & seen]
+
+
+def sets_of_words(training, validation, words):
+    def bag(text):
+        return set(re.findall(r"\w+", text.lower()))
+
+    return [n for n, text in enumerate(validation)
+            if any(len(bag(text) & bag(other)) >= words for other in training)]
+
+
+def runs_across_documents(training, validation, words):
+    seen = runs(" ".join(training), words)
+    return [n for n, text in enumerate(validation) if runs(text, words) & seen]
+
+
+def every_fifth_word(training, validation, words):
+    def blocks(text):
+        found = re.findall(r"\w+", text.lower())
+        return {tuple(found[i : i + words]) for i in range(0, len(found) - words + 1, words)}
+
+    seen = set().union(*map(blocks, training))
+    return [n for n, text in enumerate(validation) if blocks(text) & seen]
+
+
+def one_run_too_few(training, validation, words):
+    def cut(text):
+        found = re.findall(r"\w+", text.lower())
+        return {tuple(found[i : i + words]) for i in range(len(found) - words)}
+
+    seen = set().union(*map(cut, training))
+    hits = [n for n, text in enumerate(validation) if cut(text) & seen]
+    return hits if len(validation) == 1 else [n for n in hits if n]
+
+
+def short_slices_count(training, validation, words):
+    def loose(text):
+        found = re.findall(r"\w+", text.lower())
+        return {tuple(found[i : i + words]) for i in range(len(found))}
+
+    seen = set().union(*map(loose, training))
+    return [n for n, text in enumerate(validation) if loose(text) & seen]
+
+
+def gives_texts(training, validation, words):
+    seen = set().union(*(runs(text, words) for text in training))
+    return [text for text in validation if runs(text, words) & seen]
+
+
+WRONG = {
+    "minhash_estimate": [
+        (counts_agreements, "divide by the number of shuffles"),
+        (counts_the_sets, "this is the similarity itself, counted"),
+        (compares_the_largest, "the largest were compared"),
+        (forgets_the_modulus, "without the modulus nothing is shuffled"),
+        (throws_the_smallest_together, "compared shuffle by shuffle"),
+        (divides_by_512, "by the number of shuffles that were given, not by 512"),
+        (gives_the_agreements, "count in how many places the two agree"),
+    ],
+    "repeats_for_share": [
+        (only_the_ratio, "code is smaller than the books"),
+        (share_of_the_old_total, "the corpus grows with every repetition"),
+        (after_the_first, "count the first too"),
+        (turned_round, "how often the books would be repeated"),
+        (share_of_the_books, "the ratio to the books is 0.75 / 0.25"),
+        (always_lines, "the lines were counted again: use the bytes"),
+    ],
+    "leaked_documents": [
+        (as_it_is_written, "compare words in small letters"),
+        (sets_of_words, "these are sets of words"),
+        (runs_across_documents, "it begins in one and ends in another"),
+        (every_fifth_word, "not only at every fifth"),
+        (one_run_too_few, "how many runs has a text of exactly `words` words"),
+        (short_slices_count, "a text of two words has no run of five"),
+        (gives_texts, "these are texts: give their places"),
+    ],
+}
