@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from scratchbook import doctor
-from scratchbook.doctor import Machine, Package
+from scratchbook.publishing import doctor
+from scratchbook.publishing.doctor import Machine, Package
 
 GOOD = Machine(
     python="3.12.1", system="Linux x86_64", packages=[Package("torch", "2.4", "2.13.0+cpu")],

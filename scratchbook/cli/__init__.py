@@ -8,6 +8,8 @@ import importlib
 import sys
 
 from scratchbook import __version__
+from scratchbook.cli.corpus_commands import add_corpus_commands
+from scratchbook.cli.evaluation_commands import add_evaluation_commands
 from scratchbook.cli.training_commands import add_training_commands
 
 GUIDE = """\
@@ -25,6 +27,9 @@ examples
   scratchbook model show --config llama-3-8b        the parameters of one, part by part
   scratchbook train --preset shakespeare-char-cpu --out runs/first
   scratchbook monitor runs/first --summary          where a run stands, and what is wrong with it
+  scratchbook sample runs/first --prompt "To be"    let it write
+  scratchbook eval runs/first --all                 how good it is, on the same tests as others
+  scratchbook corpus collect --root . --include '*.md'
 """
 
 
@@ -84,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", formatter_class=_Help, help="look at one model")
     _add_model_commands(commands, model.add_subparsers(metavar="ACTION", required=True))
     add_training_commands(commands, _add)
+    add_corpus_commands(commands)
+    add_evaluation_commands(commands, _add)
     return top
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from scratchbook import doctor as machine_doctor
+from scratchbook.publishing import doctor as machine_doctor
 from scratchbook.publishing import runs
 from scratchbook.publishing.chapters import Chapter, all_chapters, chapters_dir, find_chapter
 from scratchbook.publishing.execute import Receipt, run_notebook

@@ -122,6 +122,13 @@ RECIPES: dict[str, Recipe] = {
         DataConfig("tinyshakespeare", "char"),
         TrainConfig(max_steps=2000, batch_size=12, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1,
                     warmup_steps=100, schedule="cosine", floor=0.1, eval_every=250)),
+    "shakespeare-char-cpu": Recipe(
+        _character_model(norm="rms_no_gain", feedforward="relu2", qk_norm=True),
+        DataConfig("tinyshakespeare", "char"),
+        TrainConfig(max_steps=2000, batch_size=16, optimizer="muon", lr=0.02, other_lr=0.005,
+                    weight_decay=0.0, schedule="linear", max_grad_norm=None, precision="bf16",
+                    eval_every=250),
+        zero_outputs=True),
 }
 
 

@@ -1,0 +1,94 @@
+"""The races of chapter 06: recipes against each other, and one recipe without each ingredient.
+
+Every run has a folder of its own below `RUNS`, so that a race that was stopped goes on where it
+stood, and one that is finished is only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from scratchbook.runtime import repository_root
+from scratchbook.training import read_log, train
+from scratchbook.training.recipes import RECIPES, Recipe
+from scratchbook.training.runs import read_config
+
+RUNS = (repository_root() or Path.cwd()) / "build" / "runs" / "06"
+OURS, THEIRS = RECIPES["shakespeare-char-cpu"], RECIPES["nanogpt-char-cpu"]
+
+
+def with_steps(recipe: Recipe, max_steps: int, eval_every: int | None = None) -> Recipe:
+    """The same recipe over another length; the schedule stretches with it."""
+    every = eval_every or max(1, max_steps // 8)
+    warmup = min(recipe.train.warmup_steps, max_steps // 10)
+    return replace(recipe, train=replace(recipe.train, max_steps=max_steps, eval_every=every,
+                                         checkpoint_every=max_steps, warmup_steps=warmup))
+
+
+def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None,
+            zero_outputs: bool | None = None) -> Recipe:
+    """The same recipe with some fields changed."""
+    zero = recipe.zero_outputs if zero_outputs is None else zero_outputs
+    return replace(recipe, model=recipe.model.with_(**model or {}), zero_outputs=zero,
+                   train=replace(recipe.train, **train or {}))
+
+
+WITHOUT = {  # each ingredient put back to what the older recipe has
+    "Muon for matrices": {"train": {"optimizer": "adamw", "lr": 0.005}},
+    "QK-norm": {"model": {"qk_norm": False}},
+    "RoPE": {"model": {"positions": "learned"}},
+    "weightless RMSNorm": {"model": {"norm": "layer"}},
+    "ReLU²": {"model": {"feedforward": "gelu"}},
+    "outputs that start at zero": {"zero_outputs": False},
+    "linear decay": {"train": {"schedule": "constant"}},
+    "bfloat16": {"train": {"precision": "fp32"}},
+}
+
+
+def run(name: str, recipe: Recipe, seed: int, runs: Path = RUNS) -> list[dict]:
+    """The log of one run: trained now, gone on with, or read when it is finished.
+
+    Raises:   ValueError when the folder holds a finished run of another recipe
+    """
+    recipe = replace(recipe, train=replace(recipe.train, seed=seed))
+    folder = runs / f"{name.replace(' ', '_')}-{seed}"
+    data, tokenizer = recipe.build_data()
+    recipe = recipe.with_vocabulary(tokenizer.vocab_size)
+    done = train(recipe.build_model(), data, recipe.train, folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return done.log
+
+
+def curve(log: list[dict]) -> list[tuple[float, float]]:
+    """(CPU seconds of training, validation loss) of every evaluation."""
+    seconds = {entry["step"]: entry["cpu_seconds"] for entry in log if "cpu_seconds" in entry}
+    return [(seconds[e["step"]], e["validation_loss"]) for e in log if "validation_loss" in e]
+
+
+def race(name: str, recipe: Recipe, seeds: range, runs: Path = RUNS) -> dict:
+    """A recipe over several seeds: its curves, last losses, seconds and tokens per second."""
+    logs = [run(name, recipe, seed, runs) for seed in seeds]
+    last = [[entry for entry in log if "cpu_seconds" in entry][-1] for log in logs]
+    return {"curves": [curve(log) for log in logs], "losses": [curve(log)[-1][1] for log in logs],
+            "seconds": [entry["cpu_seconds"] for entry in last],
+            "tokens_per_second": [entry["tokens"] / entry["cpu_seconds"] for entry in last],
+            "train_losses": [sum(e["loss"] for e in log if "loss" in e and
+                                 e["step"] > entry["step"] - 50) / 50
+                             for log, entry in zip(logs, last, strict=True)]}
+
+
+def ablations(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
+    """The recipe as it is, and without each ingredient, at equal steps."""
+    rows = {"everything": race(f"everything-{steps}", with_steps(OURS, steps, steps), seeds, runs)}
+    for name, change in WITHOUT.items():
+        recipe = with_steps(changed(OURS, **change), steps, steps)
+        rows[name] = race(f"without-{name}-{steps}", recipe, seeds, runs)
+    return rows
+
+
+def newest_run(runs: Path = RUNS) -> Path | None:
+    """The folder of a finished run of the recipe, if there is one."""
+    found = [path for path in sorted(runs.glob("ours-*")) if read_log(path)
+             and read_config(path)["train"]["max_steps"] == read_log(path)[-1]["step"]]
+    return found[0] if found else None
