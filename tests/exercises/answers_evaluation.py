@@ -1,0 +1,219 @@
+"""Wrong answers to chapter 06c's exercises, each with a part of the message it must get."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+# 06c.1
+def losses(batches, **how):
+    return [F.cross_entropy(logits.transpose(1, 2), targets, **how) for logits, targets in batches]
+
+
+def counted(batches):
+    return sum((targets != -100).sum().item() for _, targets in batches)
+
+
+def total(batches):
+    return sum(loss.item() for loss in losses(batches, reduction="sum"))
+
+
+def sums_up(batches):
+    return total(batches)
+
+
+def averages_averages(batches):
+    return sum(loss.item() for loss in losses(batches)) / len(batches)
+
+
+def counts_hidden_places(batches):
+    return total(batches) / sum(targets.numel() for _, targets in batches)
+
+
+def takes_hidden_for_zero(batches):
+    shown = [(logits, targets.clamp_min(0)) for logits, targets in batches]
+    return total(shown) / counted(shown)
+
+
+def in_bits(batches):
+    return total(batches) / counted(batches) / math.log(2)
+
+
+def as_perplexity(batches):
+    return math.exp(total(batches) / counted(batches))
+
+
+def as_tensor(batches):
+    return sum(losses(batches, reduction="sum")) / counted(batches)
+
+
+# 06c.2
+def cut(probs, p, keep_border=True, descending=True, divide=True, back=True, order=True):
+    ordered, places = probs.sort(descending=descending) if order else (
+        probs, torch.arange(len(probs)))
+    after = ordered.cumsum(0)
+    kept = ordered * ((after - ordered < p - 1e-6) if keep_border else (after <= p))
+    result = torch.zeros_like(probs)
+    result[places] = kept
+    result = result if back else kept
+    return result / result.sum() if divide else result
+
+
+def forgets_to_divide(probs, p):
+    return cut(probs, p, divide=False)
+
+
+def drops_the_border(probs, p):
+    return cut(probs, p, keep_border=False)
+
+
+def stays_sorted(probs, p):
+    return cut(probs, p, back=False)
+
+
+def does_not_sort(probs, p):
+    return cut(probs, p, order=False)
+
+
+def least_likely_first(probs, p):
+    return cut(probs, p, descending=False)
+
+
+def one_too_many(probs, p):
+    ordered, places = probs.sort(descending=True)
+    count = min(int((ordered.cumsum(0) < p - 1e-6).sum()) + (2 if len(probs) > 10 else 1),
+                len(probs))
+    result = torch.zeros_like(probs)
+    result[places[:count]] = ordered[:count]
+    return result / result.sum()
+
+
+def drops_the_border_of_few(probs, p):
+    return cut(probs, p, keep_border=len(probs) != 3)
+
+
+# 06c.3
+def redraw(values, draws, generator):
+    values = torch.as_tensor(values).double()
+    chosen = torch.randint(len(values), (draws, len(values)), generator=generator)
+    return values[chosen].mean(1)
+
+
+def quantiles(means, low=0.025, high=0.975):
+    return [means.quantile(q).item() for q in (low, high)]
+
+
+def difference(before, after):
+    return torch.tensor(after).double() - torch.tensor(before).double()
+
+
+def the_other_way(before, after, draws, generator):
+    d = -difference(before, after)
+    return d.mean().item(), *quantiles(redraw(d, draws, generator))
+
+
+def only_after(before, after, draws, generator):
+    return sum(after) / len(after), *quantiles(redraw(after, draws, generator))
+
+
+def unpaired(before, after, draws, generator):
+    means = redraw(after, draws, generator) - redraw(before, draws, generator)
+    return difference(before, after).mean().item(), *quantiles(means)
+
+
+def single_prompts(before, after, draws, generator):
+    d = difference(before, after)
+    d[:3] = torch.tensor([-1.0, -1.0, 2.0])
+    return difference(before, after).mean().item(), -1.0, 1.0
+
+
+def without_replacement(before, after, draws, generator):
+    d = difference(before, after)
+    means = torch.stack([d[torch.randperm(len(d), generator=generator)].mean() for _ in range(50)])
+    return d.mean().item(), *([round(q, 6) for q in quantiles(means)])
+
+
+def wrong_quantiles(before, after, draws, generator):
+    d = difference(before, after)
+    return d.mean().item(), *quantiles(redraw(d, draws, generator), 0.25, 0.75)
+
+
+def exchanged(before, after, draws, generator):
+    d = difference(before, after)
+    return d.mean().item(), *quantiles(redraw(d, draws, generator))[::-1]
+
+
+def own_generator(before, after, draws, generator):
+    d = difference(before, after)
+    return d.mean().item(), *quantiles(redraw(d, draws, None))
+
+
+# 06c.4
+def too_short(vocabulary):
+    return "# " + " ".join(vocabulary[:20])
+
+
+def letters(vocabulary):
+    return "# " + " ".join(a + b + c for a in "xyzqj" for b in "kvwpf" for c in "bcdg")
+
+
+def loops(vocabulary):
+    return "# " + " ".join(vocabulary[:12] * 12)
+
+
+def few_words(vocabulary):
+    return "# " + " ".join(vocabulary[(i * i) % 7] for i in range(200)) + " table"
+
+
+def bare_words(vocabulary):
+    return " ".join(vocabulary)
+
+
+def first_line_only(vocabulary):
+    return "# " + " ".join(vocabulary[:60]) + "\n" + " ".join(vocabulary[60:])
+
+
+def open_quote(vocabulary):
+    return '"""' + " ".join(vocabulary)
+
+
+WRONG = {
+    "token_loss": [
+        (sums_up, "that is the sum"),
+        (averages_averages, "a mean of means: the last batch has 2 of 98"),
+        (counts_hidden_places, "the number of tokens does not"),
+        (takes_hidden_for_zero, "taken for token 0"),
+        (in_bits, "those are bits"),
+        (as_perplexity, "that is the perplexity"),
+        (as_tensor, "keeps the whole graph alive"),
+    ],
+    "nucleus": [
+        (forgets_to_divide, "let the kept ones sum to one"),
+        (drops_the_border, "crosses the border"),
+        (stays_sorted, "at its token's place"),
+        (does_not_sort, "not sorted before"),
+        (least_likely_first, "the wrong way round"),
+        (one_too_many, "fewer would do"),
+        (drops_the_border_of_few, "0 / 0 is not a number"),
+    ],
+    "paired_interval": [
+        (the_other_way, "after minus before"),
+        (only_after, "the share after"),
+        (unpaired, "redraw the same prompts for both"),
+        (single_prompts, "quantiles of single prompts"),
+        (without_replacement, "with replacement"),
+        (wrong_quantiles, "too narrow"),
+        (exchanged, "low and high are exchanged"),
+        (own_generator, "the generator that is given"),
+    ],
+    "fool": [
+        (too_short, "characters"),
+        (letters, "take the words from the vocabulary"),
+        (loops, "one piece three times"),
+        (few_words, "but beside others"),
+        (bare_words, "where does Python accept any text"),
+        (first_line_only, "each line needs its own #"),
+        (open_quote, "a quote is not closed"),
+    ],
+}
