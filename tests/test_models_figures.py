@@ -35,3 +35,12 @@ def test_the_first_gap_beyond_the_tolerance_is_named_nan_too() -> None:
     assert "wrong: at most 5e-01, first beyond the tolerance at b." in alt
     _, alt = figures.plot_gaps({"broken": {"a": float("nan"), "b": 0.5}}, 1e-4)
     assert "first beyond the tolerance at a." in alt
+
+
+def test_steps_are_told_beside_the_time_that_reading_takes() -> None:
+    rows = [{"type": kind, "batch": 1, "who": who, "milliseconds": time}
+            for kind, times in (("float32", (30, 42, 41, 35)), ("bfloat16", (15, 48, 39, 22)))
+            for who, time in zip(("reading", "transformers", "plain", "fast"), times, strict=True)]
+    figure, alt = figures.plot_steps(rows)
+    assert "float32, 1 at a time: transformers 42, plain 41, fast 35, reading 30" in alt
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [42, 41, 35, 48, 39, 22]

@@ -91,3 +91,27 @@ def plot_gaps(runs: Mapping[str, Mapping[str, float]], tolerance: float) -> tupl
     ax.legend()
     return figure, (f"Gap to the reference over {len(names)} modules, tolerance {tolerance:g}. "
                     + ". ".join(said) + ".")
+
+
+def plot_steps(rows: Sequence[Mapping]) -> tuple[Figure, str]:
+    """What a step costs each program, by type and batch; dotted: reading the weights alone."""
+    import matplotlib.pyplot as plt
+
+    groups = list(dict.fromkeys((row["type"], row["batch"]) for row in rows))
+    programs = [who for who in dict.fromkeys(row["who"] for row in rows) if who != "reading"]
+    at = {(row["type"], row["batch"], row["who"]): row["milliseconds"] for row in rows}
+    figure, ax = plt.subplots(figsize=(7.2, 0.75 * len(groups) + 0.8))
+    said = []
+    for place, group in enumerate(groups):
+        for number, (who, colour) in enumerate(zip(programs, palette(), strict=False)):
+            time, y = at[*group, who], place + 0.25 * (number - 1)
+            ax.barh(y, time, 0.22, color=colour, label=who if place == 0 else None)
+            ax.text(time, y, f" {time:.0f}", va="center", fontsize=8)
+        ax.vlines(at[*group, "reading"], place - 0.45, place + 0.45, color=INK, ls=":")
+        said.append(f"{group[0]}, {group[1]} at a time: " + ", ".join(
+            f"{who} {at[*group, who]:.0f}" for who in [*programs, "reading"]))
+    ax.set(yticks=range(len(groups)), xlabel="CPU milliseconds per step",
+           yticklabels=[f"{kind}\nbatch {batch}" for kind, batch in groups])
+    ax.invert_yaxis()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(programs))
+    return figure, "CPU milliseconds per step. " + "; ".join(said) + "."
