@@ -63,9 +63,25 @@ def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: boo
     from scratchbook.training import open_run
 
     opened = open_run(run, int(which) if str(which).isdecimal() else which)
+    for name, reason in unreadable(opened.tokenizer, texts).items():
+        print(f"left out {name}: {reason}", file=sys.stderr)
+        texts = {other: text for other, text in texts.items() if other != name}
+    if not texts:
+        raise ValueError("this tokenizer can encode none of the texts: give one with --text FILE")
     controls = {"n-gram": NGram("".join(standard_library(300_000))), "only )": only_closing}
     result = evaluate(opened.model, opened.tokenizer, texts, tests, controls if tests else None)
     return {"run": Path(run).name, "step": opened.step} | result
+
+
+def unreadable(tokenizer: object, texts: dict[str, str]) -> dict[str, str]:
+    """The texts that a tokenizer refuses, such as characters it never saw, and why."""
+    refused = {}
+    for name, text in texts.items():
+        try:
+            tokenizer.encode(text)
+        except ValueError as error:
+            refused[name] = str(error).partition(":")[0]
+    return refused
 
 
 def read_texts(files: list[str]) -> dict[str, str]:
@@ -113,7 +129,7 @@ def sample_run(options: argparse.Namespace) -> int:
     which = options.checkpoint
     opened = open_run(options.run, int(which) if which.isdecimal() else which)
     model, tokenizer = opened.model, opened.tokenizer
-    for prompt in options.prompt or map(str.rstrip, sys.stdin):
+    for prompt in options.prompt or (line.rstrip("\n") for line in sys.stdin):
         ids = tokenizer.encode(prompt)
         if options.beams:
             new = beam_search(model, ids, options.max_new_tokens, options.beams)[0][1]

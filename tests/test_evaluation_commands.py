@@ -1,0 +1,155 @@
+"""The commands eval, sample and compare on a run that was trained for a moment."""
+
+import io
+import json
+
+import pytest
+import torch
+
+from scratchbook.cli import main
+from scratchbook.config import ModelConfig
+from scratchbook.data import standard_library
+from scratchbook.data.batches import Windows
+from scratchbook.model import DecoderLM
+from scratchbook.tokenizers import CharTokenizer
+from scratchbook.training import TrainConfig, train
+
+TEXT = "".join(standard_library(60_000))
+
+
+def make_run(folder, steps=40, tokenizer=None, seed=0):
+    ids = torch.tensor(list(TEXT.encode()) if tokenizer is None else tokenizer.encode(TEXT[:9000]))
+    torch.manual_seed(seed)
+    model = DecoderLM(ModelConfig(256 if tokenizer is None else tokenizer.vocab_size,
+                                  max_seq_len=128, num_layers=1, d_model=48, num_heads=2))
+    train(model, Windows(ids, ids[:2000], 64, seed), TrainConfig(
+        max_steps=steps, batch_size=8, lr=3e-3, checkpoint_every=steps // 2, eval_every=steps // 2,
+        keep_last=5, seed=seed), folder)
+    if tokenizer is not None:
+        tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "first")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "small.py"
+    path.write_text(TEXT[:3000], encoding="utf-8")
+    return str(path)
+
+
+def test_eval_prints_two_texts_and_writes_one_json(run, capsys):
+    assert main(["eval", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "first, step 40" in printed
+    result = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(result["texts"]) == {"prose", "code"} and "tests" not in result
+    for found in result["texts"].values():
+        assert 0 < found["bits_per_byte"] < 8
+        assert found["low"] < found["perplexity"] < found["high"]
+        assert f"{found['bits_per_byte']:.3f} bits per byte" in printed
+
+
+def test_eval_all_writes_one_json_and_one_figure(run, texts, tmp_path, capsys):
+    output = tmp_path / "result.json"
+    assert main(["eval", str(run), "--all", "--json", "--text", texts, "--output", str(output),
+                 "--checkpoint", "20"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads(output.read_text(encoding="utf-8"))
+    assert result["step"] == 20
+    assert {"run", "step", "parameters", "vocab_size", "texts", "tests", "controls", "samples",
+            "signals", "cpu_seconds"} <= set(result)
+    assert {"brackets", "keywords", "indentation", "functions", "repeats", "sequences",
+            "words"} == set(result["tests"]) == set(result["controls"]["n-gram"])
+    assert result["controls"]["only )"]["brackets"]["share"] == pytest.approx(1 / 3)
+    assert result["cpu_seconds"] < 20
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result.json", "result.png"]
+    assert (tmp_path / "result.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_compare_two_results(run, texts, tmp_path, capsys):
+    paths = []
+    for step in ("20", "40"):
+        paths.append(str(tmp_path / f"{step}.json"))
+        main(["eval", str(run), "--all", "--text", texts, "--output", paths[-1],
+              "--checkpoint", step])
+    capsys.readouterr()
+    picture = tmp_path / "both.png"
+    assert main(["compare", *paths, "--output", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert "brackets" in printed and "points" in printed
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        assert image.info["dpi"] == pytest.approx((200, 200), abs=1)
+    changed = json.loads((tmp_path / "20.json").read_text(encoding="utf-8"))
+    changed["tests"]["brackets"]["prompts"] = "others"
+    (tmp_path / "20.json").write_text(json.dumps(changed), encoding="utf-8")
+    assert main(["compare", *paths, "--output", str(picture)]) == 2
+    assert "not the same test" in capsys.readouterr().err
+
+
+def test_compare_checkpoints_finds_the_planted_best(run, tmp_path, capsys):
+    import shutil
+
+    planted = tmp_path / "planted"
+    shutil.copytree(run, planted)
+    folder = planted / "checkpoints"
+    # the weights of the trained step 40 under the name of step 10, those of step 20 elsewhere
+    shutil.copytree(folder / "step_000040", folder / "step_000010")
+    shutil.rmtree(folder / "step_000040")
+    assert main(["compare", "checkpoints", str(planted)]) == 0
+    printed = capsys.readouterr().out
+    assert "best: step 10" in printed and "step     20" in printed
+
+
+def test_sample(run, capsys, monkeypatch):
+    assert main(["sample", str(run), "--prompt", "def f(", "--max-new-tokens", "9",
+                 "--temperature", "0"]) == 0
+    greedy = capsys.readouterr().out
+    assert greedy.startswith("def f(")
+    main(["sample", str(run), "--prompt", "def f(", "--max-new-tokens", "9", "--beams", "1"])
+    assert capsys.readouterr().out == greedy
+    drawn = []
+    for seed in ("1", "1", "2"):
+        main(["sample", str(run), "--prompt", "import ", "--seed", seed, "--top-k", "40",
+              "--top-p", "0.95", "--min-p", "0.01", "--temperature", "1.2"])
+        drawn.append(capsys.readouterr().out)
+    assert drawn[0] == drawn[1] != drawn[2]
+    monkeypatch.setattr("sys.stdin", io.StringIO("class \nimport \n"))
+    assert main(["sample", str(run), "--max-new-tokens", "3"]) == 0
+    assert capsys.readouterr().out.count("class ") == 1
+
+
+def test_mistakes_end_in_one_line(run, tmp_path, capsys):
+    for arguments, message in (
+            (["eval", str(tmp_path)], "not the folder of a run"),
+            (["eval", str(run), "--checkpoint", "33"], "no checkpoint step_000033"),
+            (["sample", str(run), "--prompt", ""], "a prompt is empty"),
+            (["sample", str(run), "--prompt", "a", "--max-new-tokens", "999"], "do not fit"),
+            (["sample", str(run), "--prompt", "a", "--temperature", "-1"], "negative"),
+            (["eval", str(run), "--text", str(tmp_path / "none")], "no such file"),
+            (["compare", str(tmp_path / "none.json"), str(run)], "no such file"),
+            (["compare", "checkpoints", str(tmp_path)], "no checkpoints")):
+        assert main(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error, error
+
+
+def test_a_tokenizer_that_cannot_read_a_text_leaves_it_out(tmp_path, capsys):
+    tokenizer = CharTokenizer().train("".join(sorted(set(TEXT[:9000]))))
+    folder = make_run(tmp_path / "chars", 2, tokenizer)
+    strange = tmp_path / "strange.txt"
+    strange.write_text("日本語 " * 40, encoding="utf-8")
+    plain = tmp_path / "plain.txt"
+    plain.write_text(TEXT[:500], encoding="utf-8")
+    assert main(["eval", str(folder), "--text", str(strange), "--text", str(plain)]) == 0
+    captured = capsys.readouterr()
+    assert "left out strange.txt" in captured.err and "plain.txt" in captured.out
+    assert main(["eval", str(folder), "--text", str(strange)]) == 2
+    assert "--text FILE" in capsys.readouterr().err
