@@ -142,7 +142,7 @@ def test_mistakes_end_in_one_line(run, tmp_path, capsys):
 
 
 def test_a_tokenizer_that_cannot_read_a_text_leaves_it_out(tmp_path, capsys):
-    tokenizer = CharTokenizer().train("".join(sorted(set(TEXT[:9000]))))
+    tokenizer = CharTokenizer(unknown="error").train("".join(sorted(set(TEXT[:9000]))))
     folder = make_run(tmp_path / "chars", 2, tokenizer)
     strange = tmp_path / "strange.txt"
     strange.write_text("日本語 " * 40, encoding="utf-8")
