@@ -25,7 +25,8 @@ def spacing(text: str) -> bool:
 
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
-    return not looks_space_broken(text) and max(map(len, WORD.findall(text)), default=0) <= 30
+    longest = max(map(len, WORD.findall(text)), default=0)
+    return longest <= LONGEST_WORD and not looks_space_broken(text)
 
 
 def loop_share(text: str, times: int = 3) -> float:
