@@ -179,6 +179,8 @@ def softmax_backward(answer: Callable) -> Iterator[Property]:
          "lowers all the other weights of its row"),
         (close(got, w * (upstream - (w * upstream).sum(0, keepdim=True))),
          "the sum runs over the queries (dim=0): each row is a softmax of its own, dim=-1"),
+        (close(got, w * (upstream - (w * upstream).sum())),
+         "one average for the whole table: each row has its own, sum(dim=-1, keepdim=True)"),
         (close(got, w * (upstream - upstream.mean(-1, keepdim=True)))
          or close(got, w * (upstream - upstream.sum(-1, keepdim=True))),
          "subtract the average weighted by w, not the plain one"),
@@ -204,11 +206,17 @@ def _planted_layers() -> list[tuple[str, Callable[[Tensor], Tensor], tuple[int, 
     def centred(x: Tensor) -> Tensor:
         return attend(x - x.mean(0), x, x, causal_mask(6))
 
+    def two_peeks(x: Tensor) -> Tensor:
+        later = torch.zeros_like(x)
+        later[1], later[2] = x[5], x[3]
+        return x.cumsum(0) + later
+
     return [
         ("causal attention has no leak", lambda x: attend(x, x, x, causal_mask(6)), None),
         ("a running sum has no leak", lambda x: x.cumsum(0), None),
         ("attention without a mask leaks at once", lambda x: attend(x, x, x), (0, 1)),
         ("a single peek, from 3 to 5", looks_two_ahead_from_three, (3, 5)),
+        ("two peeks: from 1 to 5 and from 2 to 3", two_peeks, (1, 5)),
         ("a mean over all time, inside of the query", centred, (1, 2)),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import inf, isclose, log, prod
+from math import exp, inf, isclose, log, prod
 
 from scratchbook.teaching.checking import Property, exercise, expect
 
@@ -59,6 +59,15 @@ def bigram_perplexity(answer: Callable) -> Iterator[Property]:
          "each letter of the alphabet got one more: divide by the count plus the alphabet's size"),
         (_same(got, prod(_guesses(*sample[:2], 3, start=0.01)) ** (-1 / 2)),
          "here each count starts at one, not at 0.01"),
+        (_same(got, exp(bits)), "the bits are powers of two: raise 2 to them, not e"),
+        (_same(got, 1 / want), "upside down: surprise is log2(1 / p), or -log2(p)"),
+        (_same(got, (3 / prod(guesses)) ** (1 / 3)),
+         "the first letter was guessed too, from nothing: only a after n and b after a are guessed"),
+        (_same(got, (25 / 6) ** 0.5),
+         "the pairs are turned round: which letter is known, and which is guessed?"),
+        (_same(got, (14**2 / 3) ** 0.5),
+         "this is how often the pair comes among all pairs; the letter before is known, so divide "
+         "by the pairs that begin with it"),
         (True, f"got {got:.6g}"))
     uniform = _number(answer, "a", "abcd" * 3, "abcd")
     yield expect("with nothing seen, every letter is as likely: the alphabet's size",
@@ -93,6 +102,7 @@ def predict_seconds(answer: Callable) -> Iterator[Property]:
                           "twice back"),
         (close(want / batch_size), "each step reads batch_size windows, not one"),
         (close(want / time), "a window holds `time` letters, and every weight works on each"),
+        (close(want * time), "every weight works once on each letter: `time` is in there twice"),
         (close(want / steps), "this is one step; the training has many"),
         (close(want * rate), "these are operations: divide by how many a second brings"),
         (close(1 / want), "upside down: operations divided by operations a second"),
@@ -130,6 +140,8 @@ def to_bits_per_byte(answer: Callable) -> Iterator[Property]:
          "you counted characters; ö and ß fill two bytes each: len(text.encode())"),
         (_same(got, loss / log(2)), "this is per guess; the text is what both models share"),
         (_same(got, loss / log(2) / size), "the loss is an average: times the number of guesses"),
+        (_same(got, loss * guesses / len(text)),
+         "two slips: nats are not bits yet (divide by ln 2), and characters are not bytes"),
         (_same(got, want * size), "this is the whole text's bits: divide by its bytes"),
         (True, f"got {got:.6g}"))
     yield expect("a model that knows nothing of bytes pays 8 bits for each",

@@ -201,6 +201,7 @@ def encode_with_ranks(answer: Callable) -> Iterator[Property]:
     yield expect("aaa: of two equal pairs the left one is merged", list(got) == [262, 97],
                  (list(got) == [97, 262], "you took the last of two equal ranks, not the first"),
                  (list(got) == [262, 262], "the middle a was used twice"),
+                 (list(got) == [97, 97, 97], "nothing was merged: a + a is a token, so join them"),
                  (True, f"got {got}"))
     got, other = list(answer(b"lower", _RANKS)), list(answer(b"tion", _RANKS))
     yield expect(
@@ -317,6 +318,9 @@ def best_pieces(answer: Callable) -> Iterator[Property]:
         "unhappy is cut where the probability is highest", got == ["un", "happy"],
         (got == _longest_pieces("unhappy", _PIECES),
          "you took the longest piece each time: unh fits, but what is left of it costs more"),
+        (got == ["un", "ha", "p", "p", "y"],
+         "you took the likeliest piece each time: ha is likelier than happy, but p, p and y are\n"
+         "still to be paid"),
         (all(len(piece) == 1 for piece in got),
          "the least likely cut, or a minimum over log-probabilities: they are negative, and larger "
          "is\nbetter"),

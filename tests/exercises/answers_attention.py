@@ -107,6 +107,10 @@ def diagonal_only(weights, upstream):
     return weights * (1 - weights) * upstream
 
 
+def one_average_for_all(weights, upstream):
+    return weights * (upstream - (weights * upstream).sum())
+
+
 def sum_over_queries(weights, upstream):
     return weights * (upstream - (weights * upstream).sum(0, keepdim=True))
 
@@ -148,6 +152,11 @@ def next_step_only(layer, x):
 def last_comes_first(layer, x):
     pairs = [(t, s) for s in range(len(x)) for t in range(s) if _moved(layer, x, s)[t]]
     return max(pairs, default=None)
+
+
+def inputs_in_order(layer, x):
+    pairs = [(t, s) for s in range(len(x)) for t in range(s) if _moved(layer, x, s)[t]]
+    return pairs[0] if pairs else None
 
 
 def a_list_of_all(layer, x):
@@ -205,6 +214,7 @@ WRONG = {
     "softmax_backward": [
         (own_share_only, "the share it takes from the others is missing"),
         (diagonal_only, "also lowers all the other weights"),
+        (one_average_for_all, "one average for the whole table"),
         (sum_over_queries, "each row is a softmax of its own, dim=-1"),
         (plain_average, "weighted by w, not the plain one"),
         (not_weighted, "still has to be multiplied by its weight"),
@@ -214,6 +224,7 @@ WRONG = {
         (any_influence, "is no leak: looking at itself"),
         (turned_round, "the pair is turned round"),
         (next_step_only, "missed (3, 5)"),
+        (inputs_in_order, "go through the outputs in order"),
         (last_comes_first, "does leak, but"),
         (a_list_of_all, "give a pair (output, input) or None"),
         (keeps_the_damage, "start from the same x each time"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from math import log, log2
+from math import exp, log, log2
 
 
 # 00.1
@@ -53,6 +53,33 @@ def a_hundredth(train, test, alphabet):
     return 2 ** (sum(bits) / len(bits))
 
 
+def e_to_the_bits(train, test, alphabet):
+    bits = _bits(train, test, alphabet)
+    return exp(sum(bits) / len(bits))
+
+
+def probability_for_surprise(train, test, alphabet):
+    bits = _bits(train, test, alphabet)
+    return 2 ** (-sum(bits) / len(bits))
+
+
+def first_letter_guessed(train, test, alphabet):
+    bits = [log2(len(alphabet)), *_bits(train, test, alphabet)]
+    return 2 ** (sum(bits) / len(bits))
+
+
+def pairs_turned_round(train, test, alphabet):
+    pairs, firsts = Counter(pairwise(train)), Counter(train[:-1])
+    bits = [log2((firsts[a] + len(alphabet)) / (pairs[b, a] + 1)) for a, b in pairwise(test)]
+    return 2 ** (sum(bits) / len(bits))
+
+
+def share_of_all_pairs(train, test, alphabet):
+    pairs, size = Counter(pairwise(train)), len(train) - 1 + len(alphabet) ** 2
+    bits = [log2(size / (pairs[pair] + 1)) for pair in pairwise(test)]
+    return 2 ** (sum(bits) / len(bits))
+
+
 def alphabet_of_the_training_text(train, test, alphabet):
     bits = _bits(train, test, set(train))
     return 2 ** (sum(bits) / len(bits))
@@ -69,6 +96,10 @@ def one_operation(num_params, steps, batch_size, time, flops_per_second):
 
 def no_batch(num_params, steps, batch_size, time, flops_per_second):
     return 6 * num_params * steps * time / flops_per_second
+
+
+def time_twice(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * steps * batch_size * time**2 / flops_per_second
 
 
 def no_time(num_params, steps, batch_size, time, flops_per_second):
@@ -104,6 +135,10 @@ def characters(loss, num_guesses, text):
     return loss * num_guesses / log(2) / len(text)
 
 
+def nats_and_characters(loss, num_guesses, text):
+    return loss * num_guesses / len(text)
+
+
 def per_guess(loss, num_guesses, text):
     return loss / log(2)
 
@@ -126,12 +161,18 @@ WRONG = {
         (last_letter_counted, "has no follower"),
         (one_for_all_letters, "plus the alphabet's size"),
         (a_hundredth, "not at 0.01"),
+        (e_to_the_bits, "raise 2 to them, not e"),
+        (probability_for_surprise, "upside down"),
+        (first_letter_guessed, "the first letter was guessed too"),
+        (pairs_turned_round, "which letter is known"),
+        (share_of_all_pairs, "divide by the pairs that begin with it"),
         (alphabet_of_the_training_text, "not of the letters seen"),
     ],
     "predict_seconds": [
         (forward_only, "the way back costs twice as much"),
         (one_operation, "a weight is more than one operation"),
         (no_batch, "batch_size windows, not one"),
+        (time_twice, "in there twice"),
         (no_time, "a window holds `time` letters"),
         (one_step, "this is one step"),
         (operations, "divide by how many a second brings"),
@@ -142,6 +183,7 @@ WRONG = {
         (still_nats, "divide by ln 2 for bits"),
         (times_ln2, "1 / ln 2 bits, more than one"),
         (characters, "you counted characters"),
+        (nats_and_characters, "two slips"),
         (per_guess, "this is per guess"),
         (one_guess, "times the number of guesses"),
         (total_bits, "divide by its bytes"),

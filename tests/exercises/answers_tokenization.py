@@ -169,6 +169,10 @@ def leftmost_pair(chunk, ranks):
     return [ranks[piece] for piece in pieces]
 
 
+def no_merge(chunk, ranks):
+    return [ranks[bytes([byte])] for byte in chunk]
+
+
 def one_merge_only(chunk, ranks):
     return [ranks[piece] for piece in _by_rank(chunk, ranks, rounds=1)]
 
@@ -236,6 +240,17 @@ def greedy(text, logprobs):
     return pieces
 
 
+def likeliest_piece(text, logprobs):
+    pieces = []
+    while text:
+        fits = [piece for piece in logprobs if text.startswith(piece)]
+        if not fits:
+            raise ValueError(text)
+        pieces.append(max(fits, key=logprobs.get))
+        text = text[len(pieces[-1]):]
+    return pieces
+
+
 def backwards(text, logprobs):
     return _viterbi(text, logprobs)
 
@@ -281,6 +296,7 @@ WRONG = {
     "encode_with_ranks": [
         (longest_match, "That is WordPiece"),
         (leftmost_pair, "leftmost known pair"),
+        (no_merge, "nothing was merged"),
         (one_merge_only, "you stopped after one merge"),
         (pieces_not_ids, "return ids, not bytes"),
         (last_of_the_lowest, "not the first"),
@@ -294,6 +310,7 @@ WRONG = {
         (strict, "errors='replace'"),
     ],
     "best_pieces": [
+        (likeliest_piece, "you took the likeliest piece"),
         (greedy, "you took the longest piece each time"),
         (backwards, "reverse the list"),
         (smallest, "larger is"),
