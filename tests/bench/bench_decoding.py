@@ -66,9 +66,9 @@ def contestants(theirs: nn.Module, ours: DecoderLM, ids: Tensor) -> dict[str, Ca
     mask, prompts = torch.ones_like(ids), ids.tolist()
 
     def transformers_generate(count: int) -> list[list[int]]:
-        return theirs.generate(ids, attention_mask=mask, max_new_tokens=count,
-                               min_new_tokens=count, do_sample=False, pad_token_id=0
-                               )[:, ids.shape[1]:].tolist()
+        written = theirs.generate(ids, attention_mask=mask, max_new_tokens=count,
+                                  do_sample=False, eos_token_id=None, pad_token_id=0)
+        return written[:, ids.shape[1]:].tolist()
 
     def plain(count: int) -> list[list[int]]:
         return generate(ours, prompts, count, temperature=0)
