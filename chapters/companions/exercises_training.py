@@ -32,7 +32,7 @@ def _close(got: object, want: Tensor | float, bound: float = 1e-6) -> bool:
     """Nearly equal; anything that is no number of the right shape is not."""
     if isinstance(got, float | int) and not isinstance(got, bool):
         got = torch.tensor(float(got))
-    want = torch.as_tensor(want)
+    want = want if isinstance(want, Tensor) else torch.tensor(float(want))
     return (isinstance(got, Tensor) and got.shape == want.shape
             and torch.allclose(got.detach().to(want.dtype), want, rtol=bound, atol=bound))
 

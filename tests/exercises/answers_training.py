@@ -217,11 +217,15 @@ def line(*args):
     return schedule(*args, fall=lambda done: 1 - done)
 
 
-def rises_by_the_step(step, max_steps, warmup_steps, floor):
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    return 1.0 if step == warmup_steps == 0 else schedule(
-        max(step, 1) if warmup_steps else step - 1, max_steps, warmup_steps, floor)
+def a_step_late(step, max_steps, warmup_steps, floor):
+    if warmup_steps:
+        return schedule(step, max_steps, warmup_steps, floor)
+    return schedule(max(step - 1, 0), max_steps, 0, floor)
+
+
+def divides_by_the_warm_up(step, max_steps, warmup_steps, floor):
+    rise = (step + 1) / (warmup_steps + 1) * warmup_steps / warmup_steps
+    return min(rise, schedule(max(step, warmup_steps), max_steps, warmup_steps, floor))
 
 
 # 06.4
@@ -358,7 +362,7 @@ WRONG = {
         (falls_from_the_start, "the cosine began at step 0"), (quarter, "a quarter of a period"),
         (whole_period, "a whole period"), (floor_on_top, "the floor was added on top"),
         (no_floor, "the floor takes no part"), (line, "this is a straight line"),
-        (rises_by_the_step, "at step 2 it is"),
+        (a_step_late, "at step 1 it is 1.0"), (divides_by_the_warm_up, "ZeroDivisionError"),
     ],
     "resume_exactly": [
         (without("model"), "the weights were lost"),
