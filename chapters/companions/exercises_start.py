@@ -62,7 +62,7 @@ def bigram_perplexity(answer: Callable) -> Iterator[Property]:
         (_same(got, exp(bits)), "the bits are powers of two: raise 2 to them, not e"),
         (_same(got, 1 / want), "upside down: surprise is log2(1 / p), or -log2(p)"),
         (_same(got, (3 / prod(guesses)) ** (1 / 3)),
-         "the first letter was guessed too, from nothing: only a after n and b after a are guessed"),
+         "the first letter was guessed too; there are two guesses, a after n and b after a"),
         (_same(got, (25 / 6) ** 0.5),
          "the pairs are turned round: which letter is known, and which is guessed?"),
         (_same(got, (14**2 / 3) ** 0.5),

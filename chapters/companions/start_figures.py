@@ -187,4 +187,4 @@ def verdicts(players: Sequence[Mapping], rivals: Sequence[Mapping], noise: float
             else:
                 words.append(f"{'beats' if gain > 0 else 'loses to'} {name} by {abs(gain):.2f}")
         print(f"{player['player']}: {'; '.join(words)}")
-    print(f"(no clear difference: within {noise:.3f}, twice the spread between seeds)")
+    print(f"(a gap of up to {noise:.3f}, twice the spread between seeds, would count as none)")
