@@ -7,7 +7,8 @@ Chapter:  chapters/05b_models_and_weights.ipynb
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
 
 NORMS = ("rms", "rms_no_gain", "layer", "none")
 LAYOUTS = ("pre", "post", "parallel", "sandwich")
@@ -21,6 +22,17 @@ SCALINGS = ("none", "linear", "ntk", "yarn", "llama3")
 def _choose(field: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(known)}")
+
+
+def _check_types(table: object) -> None:
+    """Refuse "64" or 64.0 for a whole number: a config.json may hold anything."""
+    for field in fields(table):
+        kind, value = field.type.removesuffix(" | None"), getattr(table, field.name)
+        if value is None and kind != field.type:
+            continue
+        fits = type(value).__name__ == kind or (kind == "float" and type(value) is int)
+        if not fits or (kind == "float" and not math.isfinite(value)):
+            raise ValueError(f"{field.name}={value!r} is no {kind}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,10 @@ class RopeSettings:
     high_freq_factor: float = 4.0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _choose("scaling", self.scaling, SCALINGS)
+        if self.original_max_seq_len is not None and self.original_max_seq_len < 1:
+            raise ValueError(f"original_max_seq_len={self.original_max_seq_len} must be positive")
         if self.base <= 1 or self.factor < 1:
             raise ValueError(f"base={self.base} must exceed 1 and factor={self.factor} be >= 1")
 
@@ -85,6 +100,7 @@ class ModelConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _choose("norm", self.norm, NORMS)
         _choose("layout", self.layout, LAYOUTS)
         _choose("positions", self.positions, POSITIONS)
@@ -119,8 +135,13 @@ class ModelConfig:
                              f"num_kv_heads={self.num_kv_heads}")
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"rotary positions turn pairs: head_dim={self.head_dim} must be even")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} is not within 0..1")
+        if not 0 <= self.dropout < 1 or self.norm_eps < 0:
+            raise ValueError(f"dropout={self.dropout} is not within 0..1, or norm_eps="
+                             f"{self.norm_eps} is negative")
+        if self.latent_dim is not None and (
+                self.window is not None or self.qk_norm or self.positions == "alibi"):
+            raise ValueError(f"latent_dim={self.latent_dim}: latent attention knows neither "
+                             "window nor qk_norm nor positions='alibi'")
 
     def with_(self, **changes: object) -> ModelConfig:
         """A copy with some fields changed; sizes that follow from others stay as they are."""
@@ -141,6 +162,13 @@ def _plain(vocab_size: int, num_layers: int, d_model: int, num_heads: int, **cha
                        num_heads=num_heads, norm="rms_no_gain", **changes)
 
 
+ENCODERS: dict[str, ModelConfig] = {  # for EncoderModel: they read, and write nothing
+    "minilm": ModelConfig(
+        vocab_size=30_522, max_seq_len=512, num_layers=6, d_model=384, num_heads=12,
+        feedforward="gelu", norm="layer", norm_eps=1e-12, layout="post", positions="learned",
+        bias="all", dropout=0.1),
+}
+
 PRESETS: dict[str, ModelConfig] = {
     "tiny-1m": _plain(256, 5, 128, 4, d_ff=336, tie_embeddings=True),
     "tiny-2m": _plain(1024, 4, 192, 6, tie_embeddings=True),
@@ -158,8 +186,4 @@ PRESETS: dict[str, ModelConfig] = {
     "llama-3-8b": ModelConfig(
         vocab_size=128_256, max_seq_len=8192, num_layers=32, d_model=4096, num_heads=32,
         num_kv_heads=8, d_ff=14_336, rope=RopeSettings(base=500_000.0)),
-    "minilm": ModelConfig(  # an encoder: for EncoderModel
-        vocab_size=30_522, max_seq_len=512, num_layers=6, d_model=384, num_heads=12,
-        feedforward="gelu", norm="layer", norm_eps=1e-12, layout="post", positions="learned",
-        bias="all", dropout=0.1),
-}
+} | ENCODERS

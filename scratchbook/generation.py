@@ -5,7 +5,9 @@ Chapter:  chapters/05b_models_and_weights.ipynb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
+from operator import index
 
 import torch
 from torch import Tensor
@@ -67,12 +69,16 @@ def choose(
     """Pick a token for each row; temperature 0 takes the likeliest.
 
     Shapes:   logits (batch, vocab) -> (batch,)
-    Raises:   ValueError for a negative temperature or a filter out of its range
+    Raises:   ValueError for a temperature that is negative or endless, a filter out of its
+              range, or scores with nothing to choose: NaN, infinite, or all hidden
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
-    if temperature < 0:
-        raise ValueError(f"temperature={temperature} must not be negative")
-    if temperature == 0:
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature={temperature} must be a number from 0 up, not negative")
+    if not logits.amax(dim=-1).isfinite().all():  # the largest of a row with NaN is NaN
+        raise ValueError("a row of scores is NaN, infinite or all -inf: nothing can be chosen; "
+                         "look where the model first gives NaN")
+    if temperature < 1e-30:  # dividing by less than this overflows
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature
     for keep, value in ((keep_top_k, top_k), (keep_top_p, top_p), (keep_min_p, min_p)):
@@ -99,7 +105,7 @@ def stream(
               not fit into the model's max_seq_len, or an option out of its range
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
-    prompts = _as_lists(prompt_ids)
+    prompts, _ = _as_lists(prompt_ids)
     _check(model, prompts, max_new_tokens)
     device = model.token_embedding.weight.device
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
@@ -135,12 +141,10 @@ def generate(
     Raises:   ValueError as `stream` does
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
-    single = not isinstance(prompt_ids, Tensor) and not any(
-        isinstance(p, Sequence | Tensor) for p in prompt_ids)
-    single = single or (isinstance(prompt_ids, Tensor) and prompt_ids.dim() == 1)
-    steps = list(stream(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, min_p,
+    prompts, single = _as_lists(prompt_ids)
+    steps = list(stream(model, prompts, max_new_tokens, temperature, top_k, top_p, min_p,
                         stop_ids, seed, cache))
-    rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in _as_lists(prompt_ids)]
+    rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
     texts = [_up_to_stop(row, stop_ids) for row in rows]
     return texts[0] if single else texts
 
@@ -157,12 +161,19 @@ def _next_logits(model: DecoderLM, ids: Tensor, lengths: Tensor, caches: list | 
     return model(ids[:, past:], cache=caches, mask=mask, positions=positions)[:, -1]
 
 
-def _as_lists(prompt_ids: Sequence | Tensor) -> list[list[int]]:
-    if isinstance(prompt_ids, Tensor):
-        prompt_ids = prompt_ids.tolist()
-    if prompt_ids and not isinstance(prompt_ids[0], Sequence | Tensor):
-        return [list(prompt_ids)]
-    return [list(map(int, prompt)) for prompt in prompt_ids]
+def _as_lists(prompt_ids: Sequence | Tensor) -> tuple[list[list[int]], bool]:
+    """Every prompt as a list of ids, and whether it was one prompt and no list of them."""
+    given = prompt_ids.tolist() if hasattr(prompt_ids, "tolist") else prompt_ids
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise ValueError(f"a prompt is a list of token ids, not {given!r:.40}: encode the text")
+    rows = [row.tolist() if hasattr(row, "tolist") else row for row in given]
+    single = not any(isinstance(row, Sequence) for row in rows)
+    rows = [rows] if single else rows
+    try:
+        return [list(map(index, row)) for row in rows], single
+    except TypeError:
+        raise ValueError(f"ids must be whole numbers, one list for each prompt, not {given!r:.80}"
+                         ) from None
 
 
 def _check(model: DecoderLM, prompts: list[list[int]], max_new_tokens: int) -> None:

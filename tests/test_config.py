@@ -35,7 +35,15 @@ def test_numbers_stand_where_none_was_given():
     ({"num_kv_heads": 3}, "num_heads=8 is not divisible by num_kv_heads=3"),
     ({"head_dim": 9}, "head_dim=9 must be even"), ({"num_layers": 0}, "num_layers=0"),
     ({"vocab_size": 0}, "vocab_size=0"), ({"window": 0}, "window=0"), ({"dropout": 1}, "dropout=1"),
-    ({"num_heads": 0}, "num_heads=0"),
+    ({"num_heads": 0}, "num_heads=0"), ({"vocab_size": "99"}, "vocab_size='99' is no int"),
+    ({"d_model": 64.0}, "d_model=64.0 is no int"), ({"num_layers": True}, "num_layers=True"),
+    ({"num_layers": None}, "num_layers=None"), ({"window": 3.5}, "window=3.5"),
+    ({"dropout": float("nan")}, "dropout=nan"), ({"norm_eps": -1}, "norm_eps=-1"),
+    ({"rope": {"base": 3}}, "rope={'base': 3} is no RopeSettings"),
+    ({"tie_embeddings": "no"}, "tie_embeddings='no' is no bool"),
+    ({"latent_dim": 8, "window": 4}, "latent_dim=8: latent attention knows neither window"),
+    ({"latent_dim": 8, "qk_norm": True}, "latent_dim=8"),
+    ({"latent_dim": 8, "positions": "alibi"}, "latent_dim=8"),
 ])
 def test_what_cannot_be_built_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -44,7 +52,9 @@ def test_what_cannot_be_built_is_named(changes, message):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"scaling": "dynamic"}, "scaling='dynamic'"), ({"factor": 0.5}, "factor=0.5"),
-    ({"base": 1.0}, "base=1.0"),
+    ({"base": 1.0}, "base=1.0"), ({"base": float("nan")}, "base=nan"),
+    ({"factor": float("inf")}, "factor=inf"), ({"base": "1e4"}, "base='1e4' is no float"),
+    ({"original_max_seq_len": 0}, "original_max_seq_len=0"),
 ])
 def test_rope_settings_that_make_no_sense_are_named(changes, message):
     with pytest.raises(ValueError, match=message):

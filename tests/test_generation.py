@@ -1,10 +1,11 @@
 """Generation: cached equals uncached for every architecture, filters by hand, clear errors."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from scratchbook.config import PRESETS, ModelConfig, RopeSettings
+from scratchbook.config import ENCODERS, PRESETS, ModelConfig, RopeSettings
 from scratchbook.generation import choose, generate, keep_min_p, keep_top_k, keep_top_p, stream
 from scratchbook.model import DecoderLM
 
@@ -66,7 +67,7 @@ def test_a_batch_writes_what_each_prompt_writes_alone(name, cache):
     assert together == [generate(model, p, 20, temperature=0) for p in PROMPTS]
 
 
-@pytest.mark.parametrize("preset", [n for n, c in PRESETS.items() if n != "minilm"])
+@pytest.mark.parametrize("preset", [n for n in PRESETS if n not in ENCODERS])
 def test_every_preset_in_small_is_cached_exactly(preset):
     config = PRESETS[preset]
     heads, kv_heads = (4, 4 * config.num_kv_heads // config.num_heads)
@@ -135,8 +136,46 @@ def test_temperature_sharpens_and_zero_takes_the_largest():
     (([1] * 90, 7), {}, "90 and 7 new tokens do not fit into max_seq_len=96"),
     (([1], -1), {}, "max_new_tokens=-1"), (([1], 5), {"temperature": -1}, "temperature=-1"),
     (([1], 5), {"top_k": 0}, "top_k=0"), (([1], 5), {"top_p": 0.0}, "top_p=0.0"),
+    (("text", 5), {}, "not 'text': encode the text"), (([1, 2.5], 5), {}, "whole numbers"),
+    ((3, 5), {}, "a list of token ids, not 3"), (([[[1]]], 5), {}, "whole numbers"),
+    (([1], 5), {"temperature": float("nan")}, "temperature=nan"),
+    (([1], 5), {"temperature": float("inf")}, "temperature=inf"),
     (([1], 5), {"top_p": 1.5}, "top_p=1.5"), (([1], 5), {"min_p": -0.1}, "min_p=-0.1"),
 ])
 def test_errors_carry_the_values(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         generate(build(), *arguments, **options)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("row", [[0.0, float("nan")], [0.0, float("inf")], [-float("inf")] * 2])
+def test_scores_with_nothing_to_choose_are_refused(temperature, row):
+    with pytest.raises(ValueError, match="nothing can be chosen"):
+        choose(torch.tensor([[0.0, 1.0], row]), temperature)
+
+
+def test_a_tiny_temperature_is_greedy_and_hidden_scores_are_never_drawn():
+    logits = torch.tensor([[1.0, 5.0, -torch.inf]])
+    assert all(choose(logits, t).item() == 1 for t in (1e-320, 1e-40, 1e-6))
+    assert choose(logits.expand(5000, 3)).max() == 1
+
+
+def test_top_p_keeps_no_more_of_what_ties_than_it_needs():
+    assert keep_top_p(torch.zeros(4), 0.5).isfinite().sum() == 2
+    assert keep_top_p(torch.zeros(4), 0.6).isfinite().sum() == 3
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, np.array])
+def test_one_prompt_may_be_a_list_a_tensor_or_an_array(kind):
+    model = build()
+    want = generate(model, PROMPTS[2], 6, temperature=0)
+    assert generate(model, kind(PROMPTS[2]), 6, temperature=0) == want
+    assert generate(model, [kind(PROMPTS[2])], 6, temperature=0) == [want]
+
+
+def test_a_prompt_may_fill_the_context_and_a_window_may_be_one():
+    assert len(generate(build(), [1] * 95, 1, temperature=0)) == 1
+    assert generate(build(), [1] * 96, 0) == []
+    model = build(window=1)
+    alone = [generate(model, p, 60, temperature=0, cache=False) for p in PROMPTS]
+    assert generate(model, PROMPTS, 60, temperature=0) == alone

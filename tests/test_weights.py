@@ -52,6 +52,21 @@ def test_shards_give_the_same_model(folder):
         load_pretrained(parts)
 
 
+@pytest.mark.parametrize("index", [
+    {}, {"weight_map": {}}, {"weight_map": ["a"]}, {"weight_map": {"a": 3, "b": "x"}},
+    {"weight_map": {"a": "../model.safetensors"}}, {"weight_map": {"a": "/model.safetensors"}},
+    {"weight_map": {"a": "."}}, {"weight_map": {"a": ".."}},
+])
+def test_an_index_names_files_beside_it_and_no_others(folder, index):
+    path = folder()
+    inner = path / "inner"  # the file that "../" names is there and good
+    inner.mkdir()
+    (inner / "config.json").write_bytes((path / "config.json").read_bytes())
+    (inner / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(ValueError, match="weight_map must name"):
+        load_pretrained(inner)
+
+
 @pytest.mark.parametrize(("name", "change", "fragments"), [
     ("gpt2", lambda t: t.pop("transformer.h.1.attn.c_attn.weight"),
      ["model.safetensors", "'transformer.h.1.attn.c_attn.weight' is missing", "(32, 32)"]),
@@ -64,6 +79,8 @@ def test_shards_give_the_same_model(folder):
      ["'model.layers.3.mlp.up_proj.weight' has no place", "another one"]),
     ("qwen3", lambda t: t.pop("model.layers.0.self_attn.q_norm.weight"),
      ["q_norm.weight' is missing", "(16,)"]),
+    ("gpt2", lambda t: t.update({"transformer.ln_f.bias": torch.zeros(32, dtype=torch.int8)}),
+     ["'transformer.ln_f.bias' holds torch.int8", "quantised"]),
 ])
 def test_tensors_that_do_not_fit_are_named(folder, name, change, fragments):
     path = folder(name)
@@ -83,12 +100,28 @@ def test_tensors_that_do_not_fit_are_named(folder, name, change, fragments):
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type='dynamic'"),
     ("llama", {"layer_types": ["full_attention", "sliding_attention"]}, "mixes"),
     ("llama", {"num_key_value_heads": 3}, "num_kv_heads=3"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1,
+               "layer_types": None}, "max_window_layers=1"),
+    ("llama", {"num_hidden_layers": 10**9}, "asks for 1000000000 layers"),
+    ("llama", {"hidden_size": "32"}, "d_model='32' is no int"),
+    ("llama", {"rope_parameters": [1]}, "llama model is malformed"),
+    ("llama", {"layer_types": 3}, "llama model is malformed"),
+    ("llama", {"model_type": ["llama"]}, r"model_type=\['llama'\]"),
 ])
 def test_what_would_load_and_answer_wrongly_is_refused(folder, name, changes, message):
     path = folder(name)
     reconfigure(path, **changes)
     with pytest.raises(ValueError, match=message):
         load_pretrained(path)
+
+
+def test_qwen_has_no_window_unless_it_asks_for_one(folder):
+    path = folder("qwen2")
+    reconfigure(path, sliding_window=8, use_sliding_window=None, layer_types=None)
+    entries = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    del entries["use_sliding_window"]
+    (path / "config.json").write_text(json.dumps(entries), encoding="utf-8")
+    assert load_pretrained(path).config.window is None
 
 
 def test_a_missing_entry_of_the_config_is_named(folder):

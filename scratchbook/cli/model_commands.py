@@ -9,9 +9,8 @@ import json
 
 from scratchbook import accounting
 from scratchbook.cli.chapter_commands import as_table
-from scratchbook.config import PRESETS, ModelConfig
+from scratchbook.config import ENCODERS, PRESETS, ModelConfig
 
-ENCODERS = ("minilm",)  # they write nothing, so nothing here is about them
 ALIASES = {"llama3-8b": "llama-3-8b"}
 
 

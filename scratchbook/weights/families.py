@@ -87,13 +87,15 @@ def read_config(entries: Mapping) -> tuple[Family, ModelConfig]:
               something this package does not do
     """
     kind = entries.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"model_type={kind!r} is not one of those that can be read: "
                          f"{', '.join(sorted(FAMILIES))}")
     try:
         return FAMILIES[kind], FAMILIES[kind].read(entries)
     except KeyError as missing:
         raise ValueError(f"config.json of a {kind} model lacks {missing}") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"config.json of a {kind} model is malformed: {error}") from None
 
 
 def _gpt2_config(entries: Mapping) -> ModelConfig:
@@ -154,8 +156,12 @@ def _window(entries: Mapping) -> int | None:
     if len(kinds) > 1:
         raise ValueError(f"layer_types mixes {', '.join(sorted(kinds))}; only models whose layers "
                          "are all alike can be read")
-    if not entries.get("use_sliding_window", True) or kinds == {"full_attention"}:
+    usual = not entries.get("model_type", "").startswith("qwen")  # Qwen's windows are off
+    if not entries.get("use_sliding_window", usual) or kinds == {"full_attention"}:
         return None
+    if not kinds and entries.get("max_window_layers"):
+        raise ValueError(f"max_window_layers={entries['max_window_layers']}: the first layers "
+                         "have no window; only models whose layers are all alike can be read")
     return entries.get("sliding_window")
 
 

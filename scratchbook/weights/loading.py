@@ -44,13 +44,16 @@ def load_pretrained(
         folder = _from_hub(str(name_or_path), revision)
     entries = _read_json(folder / "config.json")
     if entries.get("model_type") == OURS:
-        family, config, is_encoder = None, _own_config(entries), entries["encoder"]
+        family, config, is_encoder = None, _own_config(entries), entries.get("encoder") is True
     else:
         family, config = read_config(entries)
         is_encoder = family.encoder
-    with torch.device("meta"):
-        model = EncoderModel(config) if is_encoder else DecoderLM(config)
     with _open_tensors(folder) as tensors:
+        if config.num_layers > len(tensors.places):  # a billion layers would take forever to build
+            raise ValueError(f"config.json asks for {config.num_layers} layers, the files hold "
+                             f"{len(tensors.places)} tensors in all")
+        with torch.device("meta"):
+            model = EncoderModel(config) if is_encoder else DecoderLM(config)
         _fill(model, tensors, family, dtype)
     return model.eval()
 
@@ -105,7 +108,14 @@ def _open_tensors(folder: Path) -> Iterator[_Tensors]:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
+        places = _read_json(index).get("weight_map")
+        names = list(places.values()) if isinstance(places, dict) else []
+        # a name from a stranger's file stays inside the folder
+        if not names or not all(isinstance(n, str) and n.endswith(".safetensors")
+                                and Path(n).name == n for n in names):
+            raise ValueError(f"{index}: weight_map must name, for each tensor, a safetensors file "
+                             "beside it")
+        files = [folder / name for name in sorted(set(names))]
         if missing := [path.name for path in files if not path.is_file()]:
             raise FileNotFoundError(f"{index} names {', '.join(missing)}, not there: fetch it")
         return files
@@ -136,6 +146,9 @@ def _fill(model: DecoderLM | EncoderModel, tensors: _Tensors, family: Family | N
                              f"shape {tuple(parameter.shape)} for {ours!r}")
         used.add(theirs)
         tensor = tensors.read(theirs)
+        if not tensor.is_floating_point():
+            raise ValueError(f"{tensors.where(theirs)}: tensor {theirs!r} holds {tensor.dtype}; "
+                             "quantised weights cannot be read")
         tensor = tensor.T if turned and tensor.dim() == 2 else tensor
         want = (parts * parameter.shape[0], *parameter.shape[1:])
         if tuple(tensor.shape) != want:

@@ -22,15 +22,17 @@ def random_config(seed: int) -> ModelConfig:
     """Any config: every choice that a config has, sizes up to a large model's."""
     pick = random.Random(seed)
     kv_heads, group = pick.randint(1, 8), pick.randint(1, 8)
+    latent = pick.choice([None, None, pick.randint(1, 600)])
     return ModelConfig(
         vocab_size=pick.randint(1, 200_000), max_seq_len=pick.randint(1, 9000),
         num_layers=pick.randint(1, 90), d_model=pick.randint(1, 64) * kv_heads * group,
         num_heads=kv_heads * group, num_kv_heads=kv_heads, head_dim=2 * pick.randint(1, 64),
         d_ff=pick.randint(1, 20_000), feedforward=pick.choice(FEEDFORWARDS),
-        norm=pick.choice(NORMS), layout=pick.choice(LAYOUTS), positions=pick.choice(POSITIONS),
-        window=pick.choice([None, None, pick.randint(1, 5000)]),
-        latent_dim=pick.choice([None, None, pick.randint(1, 600)]), bias=pick.choice(BIASES),
-        qk_norm=pick.random() < 0.5, tie_embeddings=pick.random() < 0.5)
+        norm=pick.choice(NORMS), layout=pick.choice(LAYOUTS), bias=pick.choice(BIASES),
+        positions=pick.choice([p for p in POSITIONS if latent is None or p != "alibi"]),
+        window=pick.choice([None, None, pick.randint(1, 5000)]) if latent is None else None,
+        latent_dim=latent, qk_norm=latent is None and pick.random() < 0.5,
+        tie_embeddings=pick.random() < 0.5)
 
 
 def make_case(config: ModelConfig, time: int) -> dict:

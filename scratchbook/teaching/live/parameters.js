@@ -20,7 +20,7 @@
   function attentionParameters(c) {
     const count = projectionWeights(c);
     if (c.latent_dim !== null) return count + c.latent_dim;
-    return count + (c.qk_norm ? 2 * c.head_dim : 0) +
+    return count + (c.qk_norm && c.norm !== "rms_no_gain" ? 2 * c.head_dim : 0) +
       (c.bias === "none" ? 0 : (c.num_heads + 2 * c.num_kv_heads) * c.head_dim) +
       (c.bias === "all" ? c.d_model : 0);
   }
