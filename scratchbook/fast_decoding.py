@@ -28,7 +28,7 @@ from scratchbook.norms import LayerNorm
 
 MOST_ROWS = 8  # with more of them arithmetic is the limit, and torch's product the faster one
 LANES = 16  # numbers that are multiplied side by side
-Products = dict[torch.dtype, Callable[..., None]]
+LARGE = 1 << 20  # bytes from which a matrix is worth moving to large pages
 
 
 class FastLinear(nn.Linear):
@@ -41,7 +41,7 @@ class FastLinear(nn.Linear):
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
 
-    def __init__(self, linear: nn.Linear, products: Products):
+    def __init__(self, linear: nn.Linear, products: dict[torch.dtype, Callable[..., None]]):
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None,
                          device="meta")
         self.weight, self.bias, self._products = linear.weight, linear.bias, products
@@ -65,20 +65,20 @@ def fast_decoding(model: nn.Module) -> Iterator[str | None]:
     """Within the block `model` decodes faster on one CPU thread, with the same results.
 
     Every `nn.Linear` becomes a `FastLinear` on the same parameters, every `LayerNorm` torch's
-    own, which is one operation instead of nine; at the end all are put back. Where that
-    cannot be (no C++ compiler, several threads) nothing changes: the block gets the reason as
-    a text, and otherwise None.
+    own, which is one operation instead of nine; at the end all are put back (large matrices
+    stay in the large pages of memory that they were moved to). Where that cannot be (no C++
+    compiler, several threads) nothing changes: the block gets the reason as a text, and
+    otherwise None.
 
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
     places = [(parent, name, child) for parent in model.modules()
               for name, child in parent.named_children() if _fits(child)]
-    products, reason = _products_or_reason(any(type(c) is nn.Linear for _, _, c in places))
+    reason = _reason_against(any(type(child) is nn.Linear for _, _, child in places))
     places = [] if reason else places
     try:
         for parent, name, child in places:
-            fast = (_fused(child) if type(child) is LayerNorm else FastLinear(child, products))
-            setattr(parent, name, fast)
+            setattr(parent, name, _faster(child))
         yield reason
     finally:
         for parent, name, child in places:
@@ -93,34 +93,40 @@ def _fits(module: nn.Module) -> bool:
             and module.weight.is_contiguous())
 
 
-def _fused(norm: LayerNorm) -> nn.LayerNorm:
-    fused = nn.LayerNorm(norm.d_model, norm.eps, device="meta")
-    fused.weight, fused.bias = norm.weight, norm.bias
-    return fused
+def _faster(module: nn.Linear | LayerNorm) -> nn.Module:
+    if isinstance(module, LayerNorm):
+        fused = nn.LayerNorm(module.d_model, module.eps, device="meta")
+        fused.weight, fused.bias = module.weight, module.bias
+        return fused
+    library, weight = _library(), module.weight
+    if weight.nbytes >= LARGE:
+        library.use_large_pages(weight.data_ptr(), weight.nbytes)
+    return FastLinear(module, {torch.float32: library.multiply_float32,
+                               torch.bfloat16: library.multiply_bfloat16})
 
 
-def _products_or_reason(any_linear: bool) -> tuple[Products, str | None]:
+def _reason_against(any_linear: bool) -> str | None:
     threads = torch.get_num_threads()
     if not any_linear:
-        return {}, "no linear layer holds float32 or bfloat16 on the CPU"
+        return "no linear layer holds float32 or bfloat16 on the CPU"
     if threads > 1:
-        return {}, f"torch has {threads} threads: torch.set_num_threads(1) first"
+        return f"torch has {threads} threads: torch.set_num_threads(1) first"
     try:
-        return _products(), None
+        _library()
     except RuntimeError as error:
-        return {}, str(error)
+        return str(error)
+    return None
 
 
 @lru_cache(maxsize=1)
-def _products() -> Products:
-    """The compiled product for each type of weights."""
+def _library() -> ctypes.CDLL:
     library = compile_library(Path(__file__).with_name("fast_product.cpp"))
-    products = {torch.float32: library.multiply_float32,
-                torch.bfloat16: library.multiply_bfloat16}
-    for product in products.values():
+    for product in (library.multiply_float32, library.multiply_bfloat16):
         product.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 4, *[ctypes.c_long] * 2]
         product.restype = None
-    return products
+    library.use_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_long]
+    library.use_large_pages.restype = None
+    return library
 
 
 def compile_library(source: Path) -> ctypes.CDLL:

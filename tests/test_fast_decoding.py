@@ -66,6 +66,18 @@ def test_bfloat16_is_summed_in_float32_and_rounded_once():
 
 
 @needs_compiler
+@torch.no_grad()
+def test_a_matrix_on_large_pages_keeps_its_numbers():
+    model = nn.Sequential(nn.Linear(1024, 2049))
+    before, x = model[0].weight.clone(), torch.randn(1, 1024)
+    assert before.nbytes > fast.LARGE
+    with fast_decoding(model):
+        torch.testing.assert_close(model(x), nn.functional.linear(x, before, model[0].bias),
+                                   rtol=1e-5, atol=1e-6)
+    assert torch.equal(model[0].weight, before)
+
+
+@needs_compiler
 def test_vectors_that_do_not_lie_side_by_side():
     model = nn.Sequential(nn.Linear(32, 8))
     x = torch.randn(32, 4).T  # its rows are columns of another
@@ -143,7 +155,7 @@ def test_a_width_that_no_lane_divides_is_left_alone():
 
 def test_without_a_compiler_nothing_changes_and_the_reason_says_so(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    fast._products.cache_clear()
+    fast._library.cache_clear()
     model = gpt()
     with fast_decoding(model) as reason:
         assert "no C++ compiler" in reason and "CXX" in reason

@@ -12,6 +12,7 @@ within a round, and their median counts. Before a time counts, the tokens are co
 from __future__ import annotations
 
 import argparse
+import copy
 import ctypes
 import statistics
 import tempfile
@@ -64,6 +65,7 @@ def readers() -> list[Callable[[Tensor], Any]]:
 
 def contestants(theirs: nn.Module, ours: DecoderLM, ids: Tensor) -> dict[str, Callable]:
     mask, prompts = torch.ones_like(ids), ids.tolist()
+    untouched = copy.deepcopy(ours)  # fast_decoding moves the weights to large pages
 
     def transformers_generate(count: int) -> list[list[int]]:
         written = theirs.generate(ids, attention_mask=mask, max_new_tokens=count,
@@ -71,12 +73,12 @@ def contestants(theirs: nn.Module, ours: DecoderLM, ids: Tensor) -> dict[str, Ca
         return written[:, ids.shape[1]:].tolist()
 
     def plain(count: int) -> list[list[int]]:
-        return generate(ours, prompts, count, temperature=0)
+        return generate(untouched, prompts, count, temperature=0)
 
     def fast(count: int) -> list[list[int]]:
         with fast_decoding(ours) as reason:
             assert reason is None, reason
-            return plain(count)
+            return generate(ours, prompts, count, temperature=0)
 
     return {"transformers": transformers_generate, "plain": plain, "fast": fast}
 
