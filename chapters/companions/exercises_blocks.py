@@ -52,6 +52,7 @@ def swiglu(answer: Callable) -> Iterator[Property]:
          "the bend is on the wrong one: silu belongs to the gate, `up` passes as it is"),
         (_close(got, (opened.sigmoid() * wide) @ down.T),
          "sigmoid makes it GLU; in SwiGLU the gate is silu, x times its sigmoid"),
+        (_close(got, (F.gelu(opened) * wide) @ down.T), "gelu makes it GEGLU; SwiGLU has silu"),
         (_close(got, (F.silu(opened) + wide) @ down.T),
          "the gate multiplies what passes, it is not added"),
         (_close(got, F.silu(opened * wide) @ down.T),
@@ -163,14 +164,22 @@ def balance_loss(answer: Callable) -> Iterator[Property]:
          "it is 1 here as well: the load must take part, not the probabilities alone, which "
          "always sum to one"),
         (True, f"got {value}"))
+    value = _number(answer(even, torch.zeros(8, 1, dtype=torch.long)))
+    yield expect("1 when all go to one expert but the router is even",
+                 value is not None and abs(value - 1) < 1e-5,
+                 (value is not None and abs(value - 4) < 1e-5,
+                  "the experts that nobody chose are missing from the load: minlength"),
+                 (True, f"got {value}"))
     probs = draw(8, 4).softmax(-1).requires_grad_()
     chosen = probs.topk(2, dim=-1).indices
-    load = F.one_hot(chosen, 4).float().mean((0, 1))
+    load, first = F.one_hot(chosen, 4).float().mean((0, 1)), F.one_hot(chosen[:, 0], 4).float()
     want, got = 4 * (load * probs.mean(0)).sum(), answer(probs, chosen)
     yield expect(
         "with two choices per token, each counts for half", _close(got, want.detach()),
         (_close(got, 2 * want.detach()), "divide the counts by all choices, not by the tokens, "
                                          "or more choices look like less balance"),
+        (_close(got, 4 * (first.mean(0) * probs.mean(0)).sum().detach()),
+         "only the first choice of each token was counted: flatten `chosen`"),
         (_close(got, 4 * load.square().sum()), "the load was squared: it needs the mean "
                                                "probability as its partner"),
         (True, f"expected {want.item():.4f}, got {_number(got)}"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from itertools import permutations
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,8 @@ def _parts_are_right(got: list, weight: Tensor, bias: Tensor, x: Tensor) -> Iter
         (same([w.T for w in want]), "each part stands as in the file, (in, out): turn it"),
         (same([weight[:, part::3].T for part in range(3)]),
          "every third column: the parts are blocks, all queries first"),
-        (same([want[0], want[2], want[1]]), "the order is query, key, value"),
+        (any(same([want[i] for i in order]) for order in permutations(range(3))),
+         "the order is query, key, value"),
         (same(list(weight.reshape(3, 6, 6))) or same([w.T for w in weight.reshape(3, 6, 6)]),
          "a view into (3, d, d) cuts along the rows of the file: cut the columns"))
     biases = [b for _, b in got]

@@ -14,6 +14,10 @@ def plain_glu(x, gate, up, down):
     return ((x @ gate.T).sigmoid() * (x @ up.T)) @ down.T
 
 
+def geglu(x, gate, up, down):
+    return (F.gelu(x @ gate.T) * (x @ up.T)) @ down.T
+
+
 def adds_the_gate(x, gate, up, down):
     return (F.silu(x @ gate.T) + x @ up.T) @ down.T
 
@@ -130,12 +134,22 @@ def per_expert(probs, chosen):
     return (load_of(probs, chosen) * probs.mean(0)).tolist()
 
 
+def forgets_the_idle(probs, chosen):
+    load = torch.bincount(chosen.flatten()) / chosen.numel()
+    return probs.shape[-1] * (load * probs.mean(dim=0)).sum()
+
+
+def first_choice(probs, chosen):
+    load = torch.bincount(chosen[:, 0], minlength=probs.shape[-1]) / len(chosen)
+    return probs.shape[-1] * (load * probs.mean(dim=0)).sum()
+
+
 WRONG = {
     "swiglu": [
         (bends_the_wrong_one, "silu belongs to the gate"), (plain_glu, "sigmoid makes it GLU"),
         (adds_the_gate, "it is not added"), (bends_the_product, "bend the gate first"),
-        (leaves_out_up, "`up` takes no part"), (stays_wide, "`down` narrows it again"),
-        (does_not_transpose, "it runs without an error"),
+        (geglu, "gelu makes it GEGLU"), (leaves_out_up, "`up` takes no part"),
+        (stays_wide, "`down` narrows it again"), (does_not_transpose, "it runs without an error"),
     ],
     "count_block": [
         (every_head_its_own, "there are num_kv_heads"), (two_matrices, "three matrices"),
@@ -154,5 +168,6 @@ WRONG = {
         (probabilities_alone, "always sum to one"), (by_tokens, "divide the counts by all choices"),
         (squares_the_load, "the load was squared"), (detaches, "counting has no gradient"),
         (per_expert, "expected one number, got list"),
+        (forgets_the_idle, "the experts that nobody chose"), (first_choice, "only the first"),
     ],
 }

@@ -70,6 +70,10 @@ def values_before_keys(weight, bias):
     return pairs_of([q, v, k], bias.chunk(3))
 
 
+def backwards(weight, bias):
+    return pairs_of([w.T for w in weight.chunk(3, dim=1)][::-1], bias.chunk(3)[::-1])
+
+
 def whole_bias(weight, bias):
     return pairs_of(weight.T.chunk(3), [bias] * 3)
 
@@ -146,6 +150,7 @@ WRONG = {
         (cuts_the_rows, "you cut the rows"),
         (views, "a view into (3, d, d)"),
         (values_before_keys, "the order is query, key, value"),
+        (backwards, "the order is query, key, value"),
         (whole_bias, "the bias is still in one piece"),
         (one_bias_for_all, "all three got the bias of the queries"),
         (weights_alone, "got Tensor"),
