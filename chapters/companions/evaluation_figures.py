@@ -95,7 +95,7 @@ def plot_tests(results: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Se
 
 
 def plot_tradeoff(points: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
-    """Known words against different pairs of words, one point for each way to choose."""
+    """Known words against different words, one point for each way to choose."""
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(6.8, 3.8))
@@ -107,10 +107,10 @@ def plot_tradeoff(points: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
         for point in mine:
             ax.annotate(point["label"], (point["distinct"], point["known words"]), fontsize=8,
                         xytext=(5, 4), textcoords="offset points")
-    ax.set(xlabel="different pairs of words, share of all", ylabel="known words, share")
+    ax.set(xlabel="different words, share of all", ylabel="known words, share")
     ax.margins(0.12)
     ax.legend()
-    return figure, "Known words against different pairs. " + "; ".join(
+    return figure, "Known words against different words. " + "; ".join(
         f"{p['kind']} {p['label']}: {p['known words']:.2f} and {p['distinct']:.2f}"
         for p in points) + "."
 
