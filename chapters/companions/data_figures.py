@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from scratchbook.teaching.figures import INK, figure_svg, palette
+from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,10 +86,8 @@ def plot_row(segments: Tensor, mask: Tensor, plain: Tensor) -> tuple[Figure, str
     own = (segments.clamp_min(-1) + 1) % 7 + 1  # a colour for each document
     names = {"with document masks": mask, "causal mask alone": plain}
     for ax, (name, seen) in zip(axes, names.items(), strict=True):
-        ax.pcolormesh(seen * own[None, :], cmap=colours, vmin=0, vmax=7, edgecolors="face",
-                      linewidth=0.2)
-        ax.set(title=name, xlabel="looked at", aspect="equal", xticks=[], yticks=[])
-        ax.invert_yaxis()
+        ax.imshow(seen * own[None, :], cmap=colours, vmin=0, vmax=7, interpolation="nearest")
+        ax.set(title=name, xlabel="looked at", xticks=[], yticks=[])
     axes[0].set_ylabel("asks")
     counts = {name: int(seen.sum()) for name, seen in names.items()}
     documents = int(segments.max()) + 1
@@ -153,3 +152,32 @@ def plot_contexts(found: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[F
     ax.set_xlim(left=0)
     ax.legend(title="context")
     return figure, "Growing and fixed contexts at equal tokens. " + "; ".join(told) + "."
+
+
+def spread(values: Sequence[float]) -> str:
+    """A mean with the half-width of its 95 % interval, as text."""
+    mean, half = mean_and_spread(values)
+    return f"{mean:.2f} ± {half:.2f}"
+
+
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    leak, orders, masks = numbers["leak"], numbers["orders"], numbers["masks"]
+    better = [name for name, bits in orders.items()
+              if name != "random" and verdict(bits, orders["random"]) == "lower"]
+    worse = [name for name, bits in orders.items()
+             if name != "random" and verdict(bits, orders["random"]) == "higher"]
+    grown, fixed = ([bits for _, bits in numbers["contexts"][plan]]
+                    for plan in ("32 → 64 → 128", "128"))
+    return [
+        f"With near copies of the test set in training: {spread(leak['leaky, held out'])} bits "
+        f"per byte instead of {spread(leak['clean, held out'])} "
+        f"({verdict(leak['leaky, held out'], leak['clean, held out'])}); on new texts "
+        f"{spread(leak['leaky, new'])} and {spread(leak['clean, new'])} "
+        f"({verdict(leak['leaky, new'], leak['clean, new'])}).",
+        f"Against random order, better: {', '.join(better) or 'none'}; worse: "
+        f"{', '.join(worse) or 'none'}.",
+        f"Growing contexts: {spread(grown)} bits, a fixed 128 {spread(fixed)} "
+        f"({verdict(grown, fixed)}).",
+        f"Packed without masks {spread(masks['False'])} bits, with them {spread(masks['True'])} "
+        f"({verdict(masks['False'], masks['True'])})."]
