@@ -76,7 +76,7 @@
     .sb-film .sb-cols > div { flex: 1 1 260px; min-width: 0; }
     .sb-film .sb-map { max-width: 380px; }
     .sb-film text { fill: var(--sb-muted); font: 12px system-ui, sans-serif; }
-    .sb-film .sb-tokens text { font: 11px ui-monospace, monospace; }
+    .sb-film .sb-tokens text { font-family: ui-monospace, monospace; font-size: inherit; }
     .sb-film pre { margin: 6px 0; padding: 6px 8px; min-height: 8.6em; background: var(--sb-soft);
       color: var(--sb-ink); white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 6px; }
     .sb-film label { display: inline-flex; flex: 1 1 220px; gap: 8px; align-items: center; min-height: 32px; }
@@ -221,8 +221,9 @@
     const svg = el("svg", { viewBox: "0 0 344 322", role: "img" });
     const cells = names.map((_, i) => names.slice(0, i + 1).map((_, j) => el("rect", {
       x: edge + j * size, y: edge + i * size, width: size, height: size, fill: "var(--sb-1)" })));
-    const labels = el("g", { class: "sb-tokens", "aria-hidden": "true" });
-    const every = Math.max(1, Math.ceil(time / 24)); // so that names do not touch
+    const every = Math.ceil(time / 36); // so that names do not touch
+    const labels = el("g", { class: "sb-tokens", "aria-hidden": "true",
+      style: `font-size:${Math.min(11, size * every)}px` });
     names.forEach((name, i) => {
       if (i % every) return;
       const middle = edge + (i + 0.5) * size;
