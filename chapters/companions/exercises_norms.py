@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from scratchbook.companions.norms_figures import chain_sizes
-from scratchbook.companions.small_training import train
 from torch import Tensor, nn
 
+from scratchbook.companions.norms_figures import chain_sizes
+from scratchbook.companions.small_training import train
 from scratchbook.norms import layer_norm, rms_norm
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
@@ -46,10 +46,15 @@ def layer_norm_backward(answer: Callable) -> Iterator[Property]:
                  (close(got, no_mean), "the part through the mean is missing: subtract the mean of "
                                        "the upstream gradient"),
                  (True, f"a row sums to {got.sum(-1).abs().max().item():.3f}"))
+    wide = x.std(-1, keepdim=True)
+    one_less = (upstream - upstream.mean(-1, keepdim=True)
+                - centred * (upstream * centred).mean(-1, keepdim=True) / wide**2) / wide
     yield expect("stretching the centred vector changes nothing either",
                  bool((got * centred).sum(-1).abs().max() < 1e-3),
                  (close(got, no_size), "the part through the deviation is missing: subtract the "
                                        "share of the upstream gradient that lies along the result"),
+                 (close(got, one_less), "torch's std divides by one less than the number of "
+                                        "entries; LayerNorm does not: std(correction=0)"),
                  (True, "the gradient has a part along the centred vector"))
     yield expect("equal to torch's autograd", close(got, want),
                  (close(got * std, want) or close(got / std, want),
@@ -96,14 +101,15 @@ def which_placement(answer: Callable) -> Iterator[Property]:
                        ("residual", "explosive growth is residual")):
         said = []
         for seed in range(4):
-            gain = (0.8, 1.0, 1.3, 1.6)[seed]
+            gain = (0.8, 1.0, 1.6, 200.0)[seed]  # so that no height tells the three apart
             matrices = gain * draw(24, 48, 48, seed=seed, name="which") / 48**0.5
             said.append(answer(chain_sizes(draw(48, seed=seed, name="start"), matrices, name)))
         yield expect(
             what, said == [name] * 4,
             (name == "pre" and "residual" in said, "steady growth that slows down is pre: each "
              "layer adds something of size one, so the size follows the root of the depth. Compare "
-             "the growth of the second half with that of the first"),
+             "the growth of the second half with that of the first: how high it ends is a matter "
+             "of the gain"),
             (name == "residual" and "pre" in said, "without a norm each layer multiplies, so the "
              "ratio from layer to layer stays the same however deep"),
             (name == "post" and "pre" in said, "a flat line: look at the last against the second"),
@@ -201,7 +207,8 @@ def bounded_scores(answer: Callable) -> Iterator[Property]:
     want = rms_norm(q, eps=0.0) @ rms_norm(k, eps=0.0).T / 4
     yield expect("none exceeds the root of the head size, and all are right",
                  close(got, want, atol=1e-3),
-                 (close(got, unit, atol=1e-3), "vectors of length one: scores of at most 1 make "
-                  "softmax almost even. RMS one means length sqrt(16)"),
+                 (any(close(got, unit / root, atol=1e-3) for root in (1, 4)),
+                  "vectors of length one: scores of at most 1 make softmax almost even. RMS one "
+                  "means length sqrt(16)"),
                  (close(got, 4 * want, atol=1e-3), "not divided by the root of the head size"),
                  (True, f"largest difference {(got - want).abs().max().item():.3g}"))

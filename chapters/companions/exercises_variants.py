@@ -99,6 +99,9 @@ def online_step(answer: Callable) -> Iterator[Property]:
     yield expect("one block equals softmax", same(one, want, 1e-5),
                  (not one.isfinite().all(), "not a number: at the start the largest is -inf; "
                                             "exp(old - new) is then 0, exp(new - old) inf"),
+                 (same(one * (scores - scores.max()).exp().sum(), want, 1e-4),
+                  "divided inside the step: blocks still to come add to the sum, so the division "
+                  "waits until after the last"),
                  (True, f"expected {want.tolist()}, got {one.tolist()}"))
     blocks = _in_blocks(answer, scores, values, 4)
     state = answer(torch.tensor(2.0), torch.tensor(1.0), torch.ones(1), torch.tensor([5.0]),
@@ -120,6 +123,7 @@ def online_step(answer: Callable) -> Iterator[Property]:
         (True, f"expected {shrink:.4f}, got {state[2].tolist()}"))
     falling = _in_blocks(answer, scores.flip(0), values.flip(0), 4)
     yield expect("the order of blocks does not matter", same(falling, want, 1e-5),
+                 (not same(one, want, 1e-5), "mend the single block first"),
                  (True, "a later block with smaller scores must not lower the maximum: take the "
                         "larger of the old and the block's"))
     sizes = [_in_blocks(answer, scores, values, size) for size in (1, 5, 7)]
@@ -128,6 +132,7 @@ def online_step(answer: Callable) -> Iterator[Property]:
     large = _in_blocks(answer, 1000 * scores, values, 4)
     yield expect("scores in the thousands do not overflow",
                  same(large, (1000 * scores).softmax(0) @ values, 1e-5),
+                 (large.isfinite().all(), "no overflow, but another result: mend the cases above"),
                  (True, "exp of a large number is inf: subtract the largest before exp"))
 
 

@@ -34,6 +34,13 @@ def not_divided(x, upstream):
     return upstream - upstream.mean(-1, keepdim=True) - along
 
 
+def one_less(x, upstream):
+    std = x.std(-1, keepdim=True)
+    y = (x - x.mean(-1, keepdim=True)) / std
+    along = y * (upstream * y).mean(-1, keepdim=True)
+    return (upstream - upstream.mean(-1, keepdim=True) - along) / std
+
+
 # 04.2
 def stays_in_half(x):
     return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
@@ -64,6 +71,12 @@ def any_growth_is_pre(sizes):
 
 def always_pre(sizes):
     return "pre"
+
+
+def by_height(sizes):
+    if max(sizes) < 1.1 * sizes[1]:
+        return "post"
+    return "residual" if sizes[-1] > 50 else "pre"
 
 
 # 04.4
@@ -130,6 +143,10 @@ def length_one(q, k):
     return torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).T
 
 
+def length_one_and_scaled(q, k):
+    return length_one(q, k) / q.shape[-1] ** 0.5
+
+
 def not_scaled(q, k):
     q, k = (x / x.square().mean(-1, keepdim=True).sqrt() for x in (q, k))
     return q @ k.T
@@ -139,7 +156,7 @@ WRONG = {
     "layer_norm_backward": [
         (constants, "taken as constants"), (without_the_mean, "the part through the mean"),
         (without_the_deviation, "the part through the deviation"),
-        (not_divided, "off by the deviation"),
+        (not_divided, "off by the deviation"), (one_less, "std(correction=0)"),
     ],
     "rms_norm_half": [
         (stays_in_half, "65,504"), (stays_in_float32, "stayed in float32"),
@@ -148,6 +165,7 @@ WRONG = {
     "which_placement": [
         (any_growth_is_explosive, "the root of the depth"),
         (any_growth_is_pre, "stays the same however deep"), (always_pre, "a flat line"),
+        (by_height, "of the gain"),
     ],
     "save_the_run": [
         (PlainList, "use nn.ModuleList"), (half_of_the_parts, "some parts were left out"),
@@ -157,6 +175,7 @@ WRONG = {
     ],
     "bounded_scores": [
         (plain_scores, "nothing was normed"), (only_queries, "only one of the two"),
-        (length_one, "length one"), (not_scaled, "not divided by the root"),
+        (length_one, "length one"), (length_one_and_scaled, "length one"),
+        (not_scaled, "not divided by the root"),
     ],
 }

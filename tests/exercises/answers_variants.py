@@ -94,6 +94,11 @@ def last_block_wins(largest, total, mixed, scores, values):
     return new, total * shrink + weights.sum(), mixed * shrink + weights @ values
 
 
+def divides_each_time(*given):
+    new, total, mixed = _step(*given)
+    return new, total, mixed / total
+
+
 # 02b.4
 def unscaled(q, up_k):
     return q @ up_k.unflatten(0, (len(q), -1))
@@ -127,6 +132,7 @@ WRONG = {
         (shrinks_the_sum_only, "only the sum was shrunk"), (grows, "it grew"),
         (grows_from_nothing, "not a number"),
         (takes_no_maximum, "no maximum was taken out"),
+        (divides_each_time, "waits until after the last"),
         (last_block_wins, "must not lower the maximum"),
     ],
     "absorb": [
