@@ -387,8 +387,7 @@ _CONFUSED = {
     ("healthy", "rate too high"): "a step may raise the loss a little in any run: compare the "
                                   "largest loss with the first",
     ("rate too high", "overfitting"): "the training loss rises as well: look at that first",
-    ("rate too high", "not learning"): "it ends no lower than it began, but on the way it was far "
-                                       "above: that is not standing still",
+    ("rate too high", "not learning"): "its loss rose far on the way: that is not standing still",
     ("rate too high", "healthy"): "its loss rose far above the first one",
     ("not learning", "healthy"): "a loss that ends where it began has learned nothing",
     ("not learning", "overfitting"): "the training loss does not fall: nothing is known by heart",
