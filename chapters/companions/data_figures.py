@@ -68,7 +68,7 @@ def plot_bands(curves: Mapping[str, Sequence[float]], similarity: Sequence[float
     x, y = zip(*measured, strict=True)
     ax.plot(x, y, "o", color=INK, ms=4, label="measured, " + next(iter(curves)))
     ax.set(xlabel="similarity of the two texts", ylabel="chance to be compared")
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(0.44, 0.04))
     first = next(iter(curves.values()))
     half = similarity[int(np.argmin(np.abs(np.array(first) - 0.5)))]
     return figure, (f"Chance that two texts meet in a band. {next(iter(curves))}: one half at a "
@@ -149,7 +149,7 @@ def plot_contexts(found: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[F
         ax.plot(seconds.mean(), bits.mean(), "x", ms=11, color=colour)
         told.append(f"{name}: {bits.mean():.3f} bits per byte in {seconds.mean():.1f} seconds")
     ax.set(xlabel="CPU seconds of training", ylabel="bits per byte, context 128")
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.1 * max(s for runs in found.values() for s, _ in runs))
     ax.legend(title="context")
     return figure, "Growing and fixed contexts at equal tokens. " + "; ".join(told) + "."
 
