@@ -117,6 +117,8 @@ def test_alternative_texts_carry_the_numbers():
     assert "all: 6 of 9 filled, the last row 3" in alt
     _, alt = figures.plot_quality({"a": [1.0, 2.0, 3.0]}, {"a": 2048}, 10)
     assert "a 2.000 ± 2.484 with 2 KiB" in alt
+    _, alt = figures.plot_windows({"put on": {2: [3.0, 5.0], 96: [1.0, 1.0]}})
+    assert "put on, 2: 4.000" in alt and "put on, 96: 1.000" in alt
     _, alt = figures.plot_gap({"x": [1e-7, 1e-7, 0.5]}, 3)
     assert "x: at most 1e-07 before position 2, at most 5e-01 in all" in alt
     data = json.loads(json.dumps(figures.live_data()))

@@ -220,14 +220,30 @@ def plot_quality(quality: Mapping[str, Sequence[float]], sizes: Mapping[str, int
     return figure, "Bits per byte against cache size. " + "; ".join(parts) + "."
 
 
+def plot_windows(found: Mapping[str, Mapping[int, Sequence[float]]]) -> tuple[Figure, str]:
+    """Bits per byte against the window's size: mean and range over seeds."""
+    import matplotlib.pyplot as plt
+
+    (figure, ax), parts = plt.subplots(), []
+    for colour, marker, (name, by_size) in zip(palette(), "osD^", found.items(), strict=False):
+        means = [sum(values) / len(values) for values in by_size.values()]
+        ax.fill_between(list(by_size), [min(v) for v in by_size.values()],
+                        [max(v) for v in by_size.values()], color=colour, alpha=0.15, lw=0)
+        ax.plot(list(by_size), means, marker=marker, color=colour, label=name)
+        parts += [f"{name}, {n}: {mean:.3f}" for n, mean in zip(by_size, means, strict=True)]
+    ax.set(xscale="log", xlabel="window, in tokens", ylabel="bits per byte")
+    ax.legend()
+    return figure, "Bits per byte against the window. " + "; ".join(parts) + "."
+
+
 def plot_gap(gaps: Mapping[str, Sequence[float]], window: int) -> tuple[Figure, str]:
     """How far cached results are from recomputed ones, position by position."""
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
     parts = []
-    for colour, (name, found) in zip(palette(), gaps.items(), strict=False):
-        ax.plot(range(len(found)), [max(gap, 1e-8) for gap in found], color=colour, label=name)
+    for width, colour, (name, found) in zip((4, 1.2), palette(), gaps.items(), strict=False):
+        ax.plot([max(gap, 1e-8) for gap in found], color=colour, lw=width, label=name)
         parts.append(f"{name}: at most {max(found[:window - 1]):.0e} before position "
                      f"{window - 1}, at most {max(found):.0e} in all")
     ax.axvline(window - 1, color=INK, lw=0.8, ls=":")
