@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "mistral": {"num_kv_heads": 2, "window": 7},
     "mini": {"feedforward": "gelu", "norm": "rms_no_gain"},
     "parallel, alibi": {"layout": "parallel", "positions": "alibi", "feedforward": "geglu"},
+    "grouped, alibi": {"num_kv_heads": 2, "positions": "alibi"},
     "sandwich, sinusoidal": {"layout": "sandwich", "positions": "sinusoidal"},
     "latent": {"latent_dim": 12},
     "no positions": {"positions": "none"},
