@@ -60,7 +60,7 @@ def test_a_rate_that_is_too_high():
 def test_no_warm_up_where_warming_up_would_have_helped(layout):
     options = {"lr": 0.1, "max_grad_norm": None, "schedule": "linear",
                "sizes": SIZES.with_(norm="layer", layout=layout)}
-    assert names(run(warmup_steps=0, **options)) == ["no warm-up"]
+    assert "no warm-up" in names(run(warmup_steps=0, **options))
     assert names(run(warmup_steps=30, **options)) == []
 
 

@@ -9,8 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from scratchbook.config import PRESETS, ModelConfig
+from scratchbook.data import python_manual, standard_library
+from scratchbook.data.batches import Windows
+from scratchbook.model import DecoderLM
 from scratchbook.runtime import repository_root
-from scratchbook.training import read_log, train
+from scratchbook.tokenizers import BPETokenizer, CharTokenizer
+from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.training import TrainConfig, read_log, train
 from scratchbook.training.recipes import RECIPES, Recipe
 from scratchbook.training.runs import read_config
 
@@ -33,6 +41,9 @@ def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None
     return replace(recipe, model=recipe.model.with_(**model or {}), zero_outputs=zero,
                    train=replace(recipe.train, **train or {}))
 
+
+LONG = changed(with_steps(OURS, 9000), model={"dropout": 0.1}, train={"weight_decay": 0.1})
+LONG_SEEDS = range(1)
 
 WITHOUT = {  # each ingredient put back to what the older recipe has
     "Muon for matrices": {"train": {"optimizer": "adamw", "lr": 0.005}},
@@ -92,3 +103,46 @@ def newest_run(runs: Path = RUNS) -> Path | None:
     found = [path for path in sorted(runs.glob("ours-*")) if read_log(path)
              and read_config(path)["train"]["max_steps"] == read_log(path)[-1]["step"]]
     return found[0] if found else None
+
+
+def early_notes(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
+    """The character model of our early notes, and its four next steps, in bits per byte.
+
+    All are judged on the same held-out end of Python's manual, where bytes can be compared
+    across tokenizers. "no causal mask" is the model as the notes had it.
+    """
+    text = python_manual()[:600_000]
+    cut = len(text) * 9 // 10
+    code = "\n".join(standard_library(max_bytes=1_000_000))
+    base = PRESETS["char-513k"].with_(max_seq_len=128)
+    bpe = BPETokenizer(pattern="gpt2").train(text[:cut], vocab_size=1024)
+    plans = {
+        "as noted, causal": {}, "no causal mask": {"causal": False},
+        "1 · byte pairs": {"tokenizer": bpe},
+        "2 · dropout 0.1": {"model": base.with_(dropout=0.1)},
+        "3 · 4 layers, 256 wide": {"model": base.with_(num_layers=4, d_model=256, head_dim=32,
+                                                       d_ff=1024)},
+        "4 · manual and code": {"text": text[:cut] + code}}
+    found = {}
+    for name, plan in plans.items():
+        found[name] = [_noted(f"notes-{name}", seed, steps, runs, plan.get("text", text[:cut]),
+                              text[cut:], plan.get("model", base), plan.get("tokenizer"),
+                              plan.get("causal", True)) for seed in seeds]
+    return {name: {"bits_per_byte": [log[-1]["bits_per_byte"] for log in logs],
+                   "seconds": [log[-2]["cpu_seconds"] for log in logs]}
+            for name, logs in found.items()}
+
+
+def _noted(name: str, seed: int, steps: int, runs: Path, text: str, held_out: str,
+           sizes: ModelConfig, tokenizer: Tokenizer | None, causal: bool) -> list[dict]:
+    tokenizer = tokenizer or CharTokenizer().train(text)
+    ids = [torch.tensor(tokenizer.encode(part)) for part in (text, held_out)]
+    per_token = len(held_out.encode("utf-8")) / len(ids[1])
+    torch.manual_seed(seed)
+    model = DecoderLM(sizes.with_(vocab_size=tokenizer.vocab_size))
+    for block in model.blocks:
+        block.attention.causal = causal
+    config = TrainConfig(max_steps=steps, batch_size=16, lr=1e-3, warmup_steps=steps // 20,
+                         eval_every=steps, checkpoint_every=steps, precision="bf16", seed=seed)
+    folder = runs / f"{name.replace(' ', '_').replace('·', '')}-{seed}"
+    return train(model, Windows(*ids, 128, seed, per_token), config, folder).log

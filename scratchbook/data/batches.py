@@ -92,4 +92,5 @@ def _shifted(ids: Tensor | np.ndarray, places: Tensor) -> Batch:
         rows = ids[places]
     else:  # a memory-mapped file: only what is asked for is read
         rows = torch.from_numpy(ids[places.numpy()].astype(np.int64))
-    return Batch(rows[:, :-1].long(), rows[:, 1:].long())
+    rows = rows.long()
+    return Batch(rows[:, :-1].clone(), rows[:, 1:].clone())  # no shared memory: callers may edit

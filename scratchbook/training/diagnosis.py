@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -43,26 +44,33 @@ def diagnose(log: Sequence[dict[str, Any]], vocab_size: int | None = None) -> li
     return [finding for finding in checks if finding is not None]
 
 
-def spikes(losses: Sequence[float], window: int = 20, sigmas: float = 6.0) -> list[int]:
+def spikes(losses: Sequence[float], window: int = 20, times: float = 8.0) -> list[int]:
     """Steps, counted from 1, whose loss stands far above those just before.
 
-    "Far" is `sigmas` times the spread of the last `window` losses about their median.
+    "Far" is `times` the typical change from step to step within the last `window` losses.
     """
     found = []
     for step in range(window, len(losses)):
         before = losses[step - window : step]
-        middle = statistics.median(before)
-        spread = 1.4826 * statistics.median(abs(loss - middle) for loss in before)
-        if losses[step] > middle + sigmas * max(spread, 0.01 * middle):
+        level = statistics.median(before[-5:])
+        typical = statistics.median(abs(b - a) for a, b in pairwise(before))
+        if losses[step] > level + times * max(typical, 0.01 * level):
             found.append(step + 1)
     return found
 
 
 def roughness(losses: Sequence[float]) -> float:
     """How much a curve trembles: the typical change from step to step, over the whole fall."""
-    changes = [abs(b - a) for a, b in zip(losses, losses[1:], strict=False)]
+    changes = [abs(b - a) for a, b in pairwise(losses)]
     fall = max(losses) - min(losses)
     return statistics.fmean(changes) / fall if changes and fall else 0.0
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """Means over a twentieth of the run, so that one lucky batch is no trend."""
+    width = max(1, len(losses) // 20)
+    return [statistics.fmean(losses[max(0, i - width) : i + width + 1])
+            for i in range(len(losses))]
 
 
 def _start(losses: Sequence[float]) -> float:
@@ -103,7 +111,7 @@ def _leak(log: Sequence[dict], losses: list[float], vocab_size: int | None) -> F
 
 def _rate(steps: list[dict], losses: list[float]) -> Finding | None:
     """It rose at once, or ends far above its best: the steps are too long."""
-    best, end = min(losses), _end(losses)
+    best, end = min(smooth(losses)), _end(losses)
     rates = [entry["lr"] for entry in steps]
     early = losses[: max(5, len(losses) // 10)]
     rose = max(early) > 1.1 * losses[0]
@@ -121,16 +129,15 @@ def _rate(steps: list[dict], losses: list[float]) -> Finding | None:
 def _stuck(steps: list[dict], losses: list[float], vocab_size: int | None) -> Finding | None:
     if len(losses) < 50:
         return None
-    half, end = _end(losses[: len(losses) // 2]), _end(losses)
-    noise = statistics.stdev(losses[-max(5, len(losses) // 10):])
-    if half - end > max(0.01 * half, noise / 2):
+    quarter, end = smooth(losses)[len(losses) // 4], _end(losses)
+    if quarter - end > 0.03 * quarter:
         return None
-    if vocab_size is not None and end < 0.6 * math.log(vocab_size):
+    if vocab_size is not None and end < 0.5 * math.log(vocab_size):
         return None  # a run that has learned and is done
     lr = max(entry["lr"] for entry in steps)
-    return Finding("loss not decreasing", f"it was {half:.2f} half-way and is {end:.2f}, with lr "
-                   f"{lr:g}", "See that targets are the ids shifted by one, then try 3 times the "
-                   "lr and a third of it")
+    return Finding("loss not decreasing", f"it was {quarter:.2f} after a quarter and is {end:.2f}"
+                   f", with lr up to {lr:g}", "See that targets are the ids shifted by one, then "
+                   "try 3 times the lr and a third of it")
 
 
 def _spikes(losses: list[float]) -> Finding | None:
@@ -143,8 +150,9 @@ def _spikes(losses: list[float]) -> Finding | None:
 
 def _overfitting(log: Sequence[dict]) -> Finding | None:
     seen = [(e["step"], e["validation_loss"]) for e in log if "validation_loss" in e]
-    if len(seen) < 3:
-        return None
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    if len(seen) < 3 or _end(losses) > 1.1 * min(smooth(losses)):
+        return None  # a run that loses what it had learned is ill in another way
     step, best = min(seen, key=lambda pair: pair[1])
     if seen[-1][1] < 1.02 * best or sum(s > step for s, _ in seen) < 2:
         return None

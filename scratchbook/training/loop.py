@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
+from scratchbook.runtime import keep_freed_memory
 from scratchbook.training.checkpoint import load_newest, save_checkpoint
 from scratchbook.training.logs import Sink
 from scratchbook.training.optim import build_optimizer
@@ -87,6 +88,7 @@ def train(
               ValueError for a folder that holds another run or is in use
     Chapter:  chapters/06_training.ipynb
     """
+    keep_freed_memory()
     loop = _Loop(model, data, config, None if folder is None else Path(folder))
     with open_log(loop.folder, model, config) as log, torch.random.fork_rng(devices=[]):
         loop.start(log, sinks)

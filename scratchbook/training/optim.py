@@ -89,15 +89,17 @@ def orthogonalised(matrices: Tensor, steps: int = 5, dtype: torch.dtype = torch.
 
     Shapes:   matrices (..., rows, columns) -> same
     """
-    x = matrices.to(dtype)
+    x = matrices.to(dtype).reshape(-1, *matrices.shape[-2:])  # (count, rows, columns)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x  # the square below is then the smaller one
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
-        square = x @ x.mT  # (..., rows, rows)
-        x = a * x + (b * square + c * square @ square) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        square = x @ x.mT  # (count, rows, rows)
+        # x <- a x + (b square + c square²) x, each sum together with its product
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, factor, x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype).reshape(matrices.shape)
 
 
 @torch.no_grad()
