@@ -69,7 +69,7 @@ def test_planted_pairs_are_the_ones_that_datasketch_finds(parity):
            error=different, cases=cases)
 
 
-def test_estimates_are_as_good_as_theirs(parity):
+def test_estimates_are_as_good_as_theirs():
     """Root mean square error of 128 numbers, ours and theirs, over planted pairs."""
     texts = planted(9)
     errors: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -85,5 +85,4 @@ def test_estimates_are_as_good_as_theirs(parity):
                 pair[-1].update_batch(hashes.tolist())
             errors["theirs"].append(pair[0].jaccard(pair[1]) - true)
     ours, others = (np.sqrt(np.mean(np.square(e))) for e in errors.values())
-    parity("Similarity estimates, error beyond theirs", against=AGAINST,
-           error=max(0.0, ours / others - 1), cases=400, bound=0.15)
+    assert ours < 1.15 * others
