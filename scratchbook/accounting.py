@@ -60,7 +60,7 @@ def forward_flops(config: ModelConfig, time: int) -> dict[str, int]:
 def flops_per_token(config: ModelConfig, past: int = 0) -> int:
     """Operations to write one token when the keys and values of `past` others are cached."""
     one = forward_flops(config, 1)
-    seen = past if config.window is None else min(past, config.window - 1)
+    seen = _seen(config, past)
     return sum(one.values()) + seen * one["scores"]
 
 
@@ -100,7 +100,7 @@ def tokens_per_second(config: ModelConfig, bandwidth: float, dtype: str = "bf16"
     parts = count_parameters(config)
     looked_up = parts["positions"] + (0 if config.tie_embeddings else parts["token_embedding"])
     read = (sum(parts.values()) - looked_up) * _bytes(dtype)
-    seen = past if config.window is None else min(past, config.window)
+    seen = _seen(config, past)
     return bandwidth / (read + seen * kv_bytes_per_token(config, dtype))
 
 
@@ -113,6 +113,11 @@ def _bytes(dtype: str) -> float:
     if dtype not in BYTES:
         raise ValueError(f"dtype={dtype!r} is unknown; choose one of {', '.join(BYTES)}")
     return BYTES[dtype]
+
+
+def _seen(config: ModelConfig, past: int) -> int:
+    """How many of the `past` tokens the next one sees: a window holds itself and those before."""
+    return past if config.window is None else min(past, config.window - 1)
 
 
 def _matrices(config: ModelConfig) -> int:
