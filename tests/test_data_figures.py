@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from scratchbook.companions import data_experiments as plan
 from scratchbook.companions import data_figures as figures
 from scratchbook.companions.curricula import (
     GrowingContext,
@@ -15,6 +16,7 @@ from scratchbook.companions.curricula import (
     paraphrase,
 )
 from scratchbook.data.batches import Windows
+from scratchbook.data.documents import Document
 from scratchbook.data.packing import document_mask
 
 # figures
@@ -27,8 +29,10 @@ def closed(found):
 
 
 def test_the_pipeline_names_every_stage():
-    alt = closed(figures.plot_pipeline([("all", 1200, 3.0), ("less", 7, 0.125)]))
-    assert "all: 1,200 documents, 3.00 MB; less: 7 documents, 0.12 MB." in alt
+    two = [Document("a", "x" * 500_000, "p"), Document("b", "ü" * 250_000, "p")]
+    alt = closed(figures.plot_pipeline({"all": two, "less": two[:1]}, 0.25))
+    assert ("all: 2 documents, 1.00 MB; less: 1 documents, 0.50 MB; tokens on disk: of those for "
+            "training, 0.25 MB.") in alt
 
 
 def test_estimates_are_counted_inside_their_band():
@@ -146,3 +150,48 @@ def test_difficulty_is_bits_under_the_counts_of_pairs():
     assert found[0] < 0.1 and found[2] == 0
     # after 3 come four others, each once; after each of these comes 3
     assert found[1] == pytest.approx(4 * 2 / 7)
+
+
+# the materials of the experiments
+
+
+def test_planted_copies_lose_a_word_each_time():
+    texts = [text.split() for text in plan.planted_copies(5, seed=1)]
+    assert texts[0] == texts[1]
+    assert [sum(a != b for a, b in zip(texts[0], t, strict=True)) for t in texts[1:]] == [
+        0, 1, 2, 3, 4]
+    assert plan.planted_copies(3, 1) == plan.planted_copies(3, 1)
+
+
+def test_bands_meet_as_often_as_predicted():
+    got, wanted = plan.share_that_meets(0.4, 4, seed=3), 1 - (1 - 0.4**4) ** 32
+    assert abs(got - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / 300)  # 1 in 16,000
+    assert plan.share_that_meets(1.0, 4, seed=0, trials=9) == 1
+
+
+def test_a_twin_is_near_and_not_equal():
+    text = " ".join(f"word{n}" for n in range(120))
+    changed = sum(a != b for a, b in zip(text.split(), plan.twin(text, 1).split(), strict=True))
+    assert 1 <= changed <= 3
+    heaps = plan.heaps([str(n) for n in range(200)], seed=2)
+    assert [len(heap) for heap in heaps.values()] == [15, 15, 15, 45]
+    assert len(set().union(*heaps.values())) == 90
+
+
+def test_orders_read_the_same_bytes():
+    texts = [f"{n} " * (5 + n % 40) for n in range(400)]
+    found = plan.orders(texts, 64 * 8 * 4, seed=1)
+    ids = [sorted(torch.cat(list(found[name].ids.split(1))).tolist())
+           for name in ("random", "short to long", "easy to hard")]
+    assert ids[0] == ids[1] == ids[2]
+    for data in found.values():
+        assert data.batch(3, 8).ids.shape == (8, 64)
+
+
+def test_the_small_tree_is_written_and_leaks_are_shares(tmp_path):
+    folder = plan.write_tree(plan.SMALL_TREE)
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == set(plan.SMALL_TREE)
+    same = [Document(str(n), " ".join(map(str, range(30))), str(n)) for n in range(10)]
+    assert plan.leaked_share(same, "name", 0) == 1.0
+    (only,) = plan.paragraphs_of([Document("a", "x " * 20 + "\n\ny", "p")])
+    assert only.name == "a:0"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from scratchbook.data.documents import Document
 from scratchbook.teaching.figures import INK, figure_svg, palette
 from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_pipeline(stages: Sequence[tuple[str, int, float]]) -> tuple[Figure, str]:
-    """How many documents and bytes are left after each step: (name, documents, MB)."""
+def plot_pipeline(stages: Mapping[str, Sequence[Document]], tokens: float
+                  ) -> tuple[Figure, str]:
+    """Documents and megabytes left after each step, and the megabytes of the tokens at the end."""
+    rows = [(name, f"{len(found):,} documents", sum(len(d.text.encode()) for d in found) / 1e6)
+            for name, found in stages.items()]
+    return _plot_stages([*rows, ("tokens on disk", "of those for training", tokens)])
+
+
+def _plot_stages(stages: Sequence[tuple[str, str, float]]) -> tuple[Figure, str]:
     import matplotlib.pyplot as plt
 
     names, counts, sizes = zip(*stages, strict=True)
@@ -27,12 +35,12 @@ def plot_pipeline(stages: Sequence[tuple[str, int, float]]) -> tuple[Figure, str
     places = range(len(stages))
     ax.barh(places, sizes, color=palette()[0])
     for place, count, size in zip(places, counts, sizes, strict=True):
-        ax.text(size, place, f" {size:.2f} MB, {count:,} documents", va="center", fontsize=9)
+        ax.text(size, place, f" {size:.2f} MB, {count}", va="center", fontsize=9)
     ax.set(xlabel="megabytes", xlim=(0, 1.6 * max(sizes)))
     ax.set_yticks(places, names)
     ax.invert_yaxis()
     return figure, "What is left of the corpus after each step. " + "; ".join(
-        f"{name}: {count:,} documents, {size:.2f} MB" for name, count, size in stages) + "."
+        f"{name}: {count}, {size:.2f} MB" for name, count, size in stages) + "."
 
 
 def plot_estimates(true: Sequence[float], guessed: Sequence[float], size: int
