@@ -126,3 +126,16 @@ def test_mistakes_are_explained(tree, words, message, monkeypatch):
     monkeypatch.chdir(tree)
     with pytest.raises(ValueError, match=message):
         run(*[word.replace("ROOT", "root") for word in words])
+
+
+def test_a_mistake_ends_in_one_line_and_status_two(tree, capsys):
+    from scratchbook.cli import main
+
+    assert main(["corpus", "collect", "--root", str(tree / "nowhere")]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("scratchbook: ") and printed.count("\n") == 1
+    assert main(["corpus", "collect", "--root", str(tree / "root"), "--output",
+                 str(tree / "c.jsonl")]) == 0
+    (tree / "c.jsonl").write_text("not json\n", encoding="utf-8")
+    assert main(["corpus", "dedupe", str(tree / "c.jsonl")]) == 2
+    assert "line 1: " in capsys.readouterr().err

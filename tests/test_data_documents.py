@@ -1,13 +1,15 @@
 """Documents out of folders, whatever lies in them, and texts without their frames."""
 
+import os
+
 import pytest
+
 from scratchbook.companions.cleaning import (
     clean,
     comments,
     strip_front_matter,
     strip_gutenberg,
 )
-
 from scratchbook.data import available, fetch, library_documents, standard_library
 from scratchbook.data.documents import (
     Document,
@@ -81,6 +83,12 @@ def test_links_are_not_followed(tree, tmp_path_factory):
         (tree / "broken.md").symlink_to(tree / "nowhere")
     except OSError as error:
         pytest.skip(f"this system makes no links: {error}")
+    assert len(collect(tree, ["*.md"]).documents) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tree):
+    os.mkfifo(tree / "endless.md")
     assert len(collect(tree, ["*.md"]).documents) == 3
 
 

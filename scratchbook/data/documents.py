@@ -71,7 +71,8 @@ def _files(root: Path, include: Sequence[str]) -> Iterator[Path]:
         folders[:] = sorted(f for f in folders if f[0] != "." and f not in LEFT_OUT)
         for name in sorted(names):
             path = Path(folder, name)
-            if any(fnmatch(name, pattern) for pattern in include) and not path.is_symlink():
+            wanted = any(fnmatch(name, pattern) for pattern in include)
+            if wanted and path.is_file() and not path.is_symlink():  # a pipe would never end
                 yield path
 
 
