@@ -44,3 +44,9 @@ def test_steps_are_told_beside_the_time_that_reading_takes() -> None:
     figure, alt = figures.plot_steps(rows)
     assert "float32, 1 at a time: transformers 42, plain 41, fast 35, reading 30" in alt
     assert [bar.get_width() for bar in figure.axes[0].patches] == [42, 41, 35, 48, 39, 22]
+
+
+def test_a_missed_target_is_called_missed() -> None:
+    row = {"type": "float32", "batch": 1, "ratio": 1.2, "target": 1.5, "at_the_limit": 1.4}
+    plain, fast = row | {"who": "plain", "met": True}, row | {"who": "fast", "met": False}
+    assert [told["verdict"] for told in figures.targets([plain, fast])] == ["missed"]

@@ -115,3 +115,11 @@ def plot_steps(rows: Sequence[Mapping]) -> tuple[Figure, str]:
     ax.invert_yaxis()
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(programs))
     return figure, "CPU milliseconds per step. " + "; ".join(said) + "."
+
+
+def targets(ratios: Sequence[Mapping]) -> list[dict[str, object]]:
+    """For each type and batch how many times as fast as transformers, and whether that will do."""
+    return [{"type": row["type"], "batch": row["batch"], "wanted": row["target"],
+             "fast_decoding": row["ratio"], "reading alone": row["at_the_limit"],
+             "verdict": "met" if row["met"] else "missed"}
+            for row in ratios if row["who"] == "fast"]
