@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from scratchbook.companions.data_sources import issues, stream_texts
 
 ITEMS = [{"number": n, "title": f"Title {n}", "body": None if n % 3 == 0 else f"Body {n}\n",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from scratchbook.companions.live_weights import (
     PAGE_WEIGHTS,
     load_page_weights,
@@ -20,7 +21,6 @@ from scratchbook.companions.live_weights import (
     read_page_weights,
     write_page_weights,
 )
-
 from tests import notebook_tools
 
 SCRIPT = Path(__file__).parent / "js" / "tiny_model.test.mjs"

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from scratchbook.companions.small_training import bits_per_byte, byte_ids, train, windows
 from torch import nn
+
+from scratchbook.companions.small_training import bits_per_byte, byte_ids, train, windows
 
 
 class Bigram(nn.Module):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from scratchbook.companions.token_figures import Sweep, dearest, price
 
 from scratchbook.companions import token_figures
+from scratchbook.companions.token_figures import Sweep, dearest, price
 
 
 def run(size: int, bits: float, seed: int, budget: float = 1e9) -> dict:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from scratchbook.runtime import write_atomically
 
 INCLUDE = ("*.md", "*.txt", "*.py", "*.go", "*.js", "*.vue", "*.st")
-LEFT_OUT = {"node_modules", "__pycache__", "site-packages", "dist-packages", "venv"}
+LEFT_OUT = {"node_modules", "__pycache__", "site-packages", "dist-packages", "venv", "build",
+            "_build"}
 _DECLARED = re.compile(rb"(?:coding|charset|character set encoding)[:=] *([-\w]+)", re.I)
 
 

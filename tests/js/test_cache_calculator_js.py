@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scratchbook.companions.variants_figures import KINDS, cache_bytes, live_data
 
 from scratchbook.cache import WindowCache
+from scratchbook.companions.variants_figures import KINDS, cache_bytes, live_data
 
 SCRIPT = Path(__file__).with_name("cache_calculator.test.mjs")
 

@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scratchbook.companions.blocks_figures import live_data
 
 from scratchbook import accounting
+from scratchbook.companions.blocks_figures import live_data
 from scratchbook.config import BIASES, FEEDFORWARDS, LAYOUTS, NORMS, POSITIONS, PRESETS, ModelConfig
 
 SCRIPT = Path(__file__).with_name("parameters.test.mjs")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from scratchbook.companions.norms_figures import chain_sizes, stability_data
 
 SCRIPT = Path(__file__).with_name("stability.test.mjs")
