@@ -15,7 +15,8 @@ STEPS = [
     ["runtime", "config"], ["smalltalk"], ["tokenizers"],
     ["norms", "positions", "feedforward", "cache", "attention"],
     ["blocks", "accounting"], ["model"],
-    ["weights", "generation"], ["sampling", "fast_decoding"], ["data"], ["evaluation", "interpret"], ["training"],
+    ["weights", "generation"], ["sampling", "fast_decoding"],
+    ["data"], ["evaluation", "interpret"], ["training"],
     ["compression"], ["finetuning"], ["preference"], ["retrieval"], ["serving"],
     ["companions"], ["teaching"], ["publishing"], ["cli"], ["__main__"],
 ]
