@@ -82,6 +82,8 @@ def test_compare_two_results(run, texts, tmp_path, capsys):
     assert main(["compare", *paths, "--output", str(picture)]) == 0
     printed = capsys.readouterr().out
     assert "brackets" in printed and "points" in printed
+    assert main(["compare", "baseline", paths[1], "--output", str(picture)]) == 0
+    assert "indentation" in capsys.readouterr().out  # against the recorded v0
     pytest.importorskip("PIL")
     from PIL import Image
 
