@@ -1,6 +1,6 @@
 """Texts from elsewhere: the issues of a repository, and data sets too large to download.
 
-Both give `Document`s or strings one at a time, so that a corpus may stop when it has enough.
+Both give documents or strings one at a time, so that a corpus may stop when it has enough.
 
 Chapter:  chapters/06b_data_and_curriculum.ipynb
 """
