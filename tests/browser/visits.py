@@ -89,7 +89,6 @@ class Visit:
     axe: dict[str, list[str]] = field(default_factory=dict)
     formulas: tuple[int, int, int] = (0, 0, 0)
     headers: list[str] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
 
 
 def find_chromium() -> str | None:
@@ -150,8 +149,6 @@ class Visitor:
         notes.formulas = tuple(page.evaluate(FORMULAS))
         notes.headers = page.evaluate(HEADERS)
         notes.nameless = page.evaluate(NAMELESS) + page.evaluate(UNLABELLED_FIGURES)
-        notes.figures = page.eval_on_selector_all("[data-live]",
-                                                  "all => all.map(e => e.dataset.live)")
         page.set_viewport_size({"width": 360, "height": 780})
         notes.overflow = page.evaluate(OVERFLOW)
         page.set_viewport_size({"width": 1280, "height": 900})
