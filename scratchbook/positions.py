@@ -95,17 +95,15 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         self.settings = settings or RopeSettings()
         self.head_dim = head_dim
-        self._speeds: Tensor | None = None
-        scaled_frequencies(head_dim, self.settings)  # what it refuses, it refuses here
+        # No buffer, because model.to(bfloat16) would round the speeds, and an angle at position
+        # 1,000 would then be off by several radians.
+        self._speeds, self.attention_factor = scaled_frequencies(head_dim, self.settings)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """Turn every vector of `x` to its place."""
-        # No buffer, because model.to(bfloat16) would round the speeds, and an angle at position
-        # 1,000 would then be off by several radians.
-        if self._speeds is None or self._speeds.device != x.device:
+        if self._speeds.device != x.device:  # moved, or built on the meta device without values
             with torch.device(x.device):
-                self._speeds, self.attention_factor = scaled_frequencies(
-                    self.head_dim, self.settings)
+                self._speeds, _ = scaled_frequencies(self.head_dim, self.settings)
         angles = positions[..., None].float() * self._speeds  # (..., time, head_dim / 2)
         if angles.dim() == 3:
             angles = angles[:, None]  # (batch, 1, time, head_dim / 2): the same for all heads

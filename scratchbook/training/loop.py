@@ -113,7 +113,9 @@ class _Loop:
             model, config.optimizer, lr=config.lr, other_lr=config.other_lr, betas=config.betas,
             weight_decay=config.weight_decay)
         self.at = Progress(parts=config.grad_accum_steps)
-        self.forward = torch.compile(model) if config.compile else model
+        # the compiler's own generator would make dropout several times slower on a CPU
+        self.forward = (torch.compile(model, options={"fallback_random": True})
+                        if config.compile else model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.best: dict[str, Tensor] | None = None
         self.skipped = 0  # steps in a row that overflowed
