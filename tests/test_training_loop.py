@@ -186,7 +186,7 @@ def test_out_of_memory_halves_the_part_and_goes_on(monkeypatch, tmp_path):
     train(plain, tiny_data(), config)
     made = []
 
-    def compiled(model):
+    def compiled(model, options):
         made.append(MemoryThatEnds(model, 2))
         return made[-1]
 
@@ -200,7 +200,7 @@ def test_out_of_memory_halves_the_part_and_goes_on(monkeypatch, tmp_path):
 
 
 def test_out_of_memory_with_one_row_is_an_error(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda model: MemoryThatEnds(model, 0))
+    monkeypatch.setattr(torch, "compile", lambda model, options: MemoryThatEnds(model, 0))
     with pytest.raises(torch.OutOfMemoryError):
         train(tiny_model(), tiny_data(), settings(compile=True))
 
