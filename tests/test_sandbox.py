@@ -23,6 +23,21 @@ def test_an_honest_program_runs():
     assert outcome.seconds < 2
 
 
+def test_a_program_is_a_module_of_its_own():
+    assert run_program("import pickle, sys, typing\nclass A:\n    b: 'B'\nclass B: pass\n"
+                       "assert isinstance(pickle.loads(pickle.dumps(A())), A)\n"
+                       "assert typing.get_type_hints(A) == {'b': B}\n"
+                       "assert not hasattr(sys.modules['__main__'], 'jail')").passed
+
+
+def test_folders_in_folders_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outcome = run_program("import os\nos.mkdir('closed', 0o300)\nopen('closed/file', 'w').close()\n"
+                          "for i in range(2000):\n    os.mkdir('d')\n    os.chdir('d')")
+    assert outcome.passed, outcome.reason
+    assert not list(tmp_path.iterdir())
+
+
 @linux
 def test_the_kernel_holds_the_locks():
     assert run_program("").locks[-1] == "audit hook"
@@ -54,6 +69,20 @@ ESCAPES = {
     "many open files": ("k = [open(f'f{i}', 'w') for i in range(1000)]", "Too many open files"),
     "killing the parent": ("import os\nos.kill(os.getppid(), 9)", "os.kill"),
     "killing the group": ("import os\nos.killpg(0, 9)", "os.kill"),
+    "a signal by way of a pipe": (  # the owner of a pipe is told of its input, by SIGKILL if asked
+        "import fcntl, os\nread, write = os.pipe()\n"
+        "fcntl.fcntl(read, fcntl.F_SETOWN, os.getppid())", "fcntl"),
+    "the clock": ("import time as t\nt.clock_settime(t.CLOCK_REALTIME, t.time())", ""),
+    "a device": ("import os, stat\nos.mknod('m', stat.S_IFCHR | 0o600, os.makedev(1, 5))", ""),
+    "rights by number": ("import os\nfd = os.open(os.__file__, os.O_RDONLY)\n"
+                         "os.fchmod(fd, os.fstat(fd).st_mode & 0o777)", "os.chmod"),
+    "dates by number": ("import os\nfd = os.open(os.__file__, os.O_RDONLY)\nos.utime(fd, (1, 1))",
+                        "os.utime"),
+    "attributes": ("import os\nos.setxattr('/dev/null', 'user.x', b'')", ""),
+    "others' turns": ("import os\nos.sched_setscheduler(os.getppid(), os.SCHED_OTHER, "
+                      "os.sched_param(0))", ""),
+    "disarming the hook": ("import __main__ as jail\njail.FORBIDDEN = jail.CHANGES = ('none',)\n"
+                           "import ctypes\nctypes.CDLL(None)", "ctypes"),
     "raising the limits": ("import resource as r\nr.setrlimit(r.RLIMIT_CPU, (99, 99))", "resource"),
     "loading a library": ("import ctypes\nctypes.CDLL(None)", "ctypes"),
     "printing the verdict": ("print('passed')\nraise SystemExit(0)", "SystemExit"),
@@ -107,7 +136,7 @@ def test_nothing_survives_the_time_limit():
 
 
 KERNEL_ONLY = """
-import ctypes, os, socket, sys, tempfile
+import ctypes, fcntl, os, platform, signal, socket, sys, tempfile, threading, time
 sys.path.insert(0, sys.argv[1])
 import jail
 own = tempfile.mkdtemp()
@@ -116,10 +145,18 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl(38, 1, 0, 0, 0)
 if not (jail.lock_files(libc, [sys.base_prefix, *jail.SYSTEM], own) and jail.lock_calls(libc)):
     sys.exit(77)
+fcntl.fcntl(0, fcntl.F_GETFL)  # nothing to refuse
+def queue_a_signal():
+    if libc.syscall(129 if platform.machine() == "x86_64" else 138, os.getppid(), 0, bytes(128)):
+        raise OSError(ctypes.get_errno(), "refused")
 calls = [os.fork, socket.socket, lambda: open("/etc/passwd"), lambda: os.listdir("/tmp"), os.setsid,
          lambda: os.kill(os.getppid(), 0), lambda: os.execv("/bin/true", ["true"]),
          lambda: open(sys.argv[2] + "/x", "w"), lambda: os.rename("own", sys.argv[2] + "/own"),
-         lambda: os.posix_spawn("/bin/true", ["true"], {})]
+         lambda: os.posix_spawn("/bin/true", ["true"], {}), lambda: os.mkfifo("pipe"),
+         lambda: os.chmod("own", 0o600), lambda: os.utime("own"),
+         lambda: os.setxattr("own", "user.x", b""), lambda: fcntl.fcntl(0, fcntl.F_SETOWN, 1),
+         lambda: fcntl.fcntl(0, 10, 9), lambda: time.clock_settime(0, time.time()),
+         lambda: signal.pthread_kill(threading.get_ident(), 0), queue_a_signal]
 open("own", "w").close()
 for call in calls:
     try:

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -59,8 +60,8 @@ def run_program(source: str, seconds: float = 2.0, memory_mb: int = 512) -> Outc
     request = {"source": source, "secret": secret, "seconds": math.ceil(seconds),
                "memory": memory_mb * MEGABYTE, "written": MEGABYTE}
     command = [python, "-I", "-S", "-B", str(Path(__file__).with_name("jail.py"))]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own, \
-            tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as verdict:
+    with _own_folder() as own, tempfile.TemporaryFile() as printed, \
+            tempfile.TemporaryFile() as verdict:
         start, number = time.monotonic(), verdict.fileno()
         process = subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=printed,
                                    stderr=subprocess.STDOUT, cwd=own, env={}, pass_fds=(number,),
@@ -68,6 +69,17 @@ def run_program(source: str, seconds: float = 2.0, memory_mb: int = 512) -> Outc
         late = not _finished(process, json.dumps(request), seconds)
         return _judge(process.returncode, late, secret, _read(verdict), _read(printed),
                       time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[str]:
+    """An empty folder that is gone afterwards, whatever was put into it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
+        yield own
+        nested = [entry.path for entry in os.scandir(own) if entry.is_dir(follow_symlinks=False)]
+        if nested:  # perhaps thousands of folders in each other, too many for shutil's recursion
+            subprocess.run(["sh", "-c", 'chmod -R u+rwx "$@"; rm -rf "$@"', "sh", *nested],
+                           stderr=subprocess.DEVNULL, check=False)
 
 
 def _finished(process: subprocess.Popen, request: str, seconds: float) -> bool:
