@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from scratchbook.teaching.checking import Property, exercise, expect
 
@@ -44,33 +45,53 @@ def minhash_estimate(answer: Callable) -> Iterator[Property]:
     same = answer(first, set(first), a, b)
     yield expect("equal sets are similar to the degree 1", _near(same, 1.0),
                  (_near(same, 512), "512 agreements of 512: divide by the number of shuffles"),
+                 (_near(same, 4), "512 agreements divided by 128: here 512 shuffles are given"),
                  (True, f"it gives {float(same):.3f}"))
     strangers = answer(first, {x ^ 0x5A5A5A5A for x in first}, a, b)
     yield expect("sets without a common member: 0", _near(strangers, 0.0),
                  (True, f"it gives {float(strangers):.3f}: is the smallest of each set compared "
                         "under the same shuffle?"))
-    mine, theirs = _smallest(first, a, b), _smallest(second, a, b)
-    want = sum(u == v for u, v in zip(mine, theirs, strict=True)) / 512
-    upper = [u == v for u, v in zip(_smallest(first, a, b, max), _smallest(second, a, b, max),
-                                    strict=True)]
-    unbound = [min(u * x + v for x in first) == min(u * x + v for x in second)
-               for u, v in zip(a, b, strict=True)]
-    minima = set(mine), set(theirs)
+    want = _agree(first, second, a, b)
+    counted = "this is the similarity itself, counted: the point is to know it from the "
     yield expect(
         "the share of shuffles under which the smallest agree", _near(got, want),
-        (_near(got, 40 / 120), "this is the similarity itself, counted: the point is to know it "
-                               "from the 512 smallest alone"),
-        (_near(got, sum(upper) / 512), "the largest were compared. That works as well, but the "
-                                       "rest of the chapter keeps the smallest"),
-        (_near(got, sum(unbound) / 512), "without the modulus nothing is shuffled: the smallest x "
-                                         "stays the smallest. Take (a x + b) % 2**32"),
-        (_near(got, len(minima[0] & minima[1]) / len(minima[0] | minima[1])),
-         "the smallest were thrown together as sets. They are compared shuffle by shuffle"),
+        (_near(got, 40 / 120), counted + "512 smallest alone"),
+        *_other_ways(float(got), first, second, a, b),
         (_near(got, want * 512), "this is how many agree: divide by the number of shuffles"),
         (True, f"expected {want:.4f}, got {float(got):.4f}"))
-    few = answer(first, second, a[:8], b[:8])
+    few, right = answer(first, second, a[:8], b[:8]), _agree(first, second, a[:8], b[:8])
     yield expect("eight shuffles give eighths", _near(float(few) * 8 % 1, 0.0),
-                 (True, "divide by the number of shuffles that were given, not by 512"))
+                 (_near(few, right * 8 / 512),
+                  "divide by the number of shuffles that were given, not by 512"),
+                 (_near(got, few), counted + "eight smallest alone"),
+                 (True, f"of eight shuffles a whole number agree; got {float(few):.4f}"))
+
+
+def _agree(first: set[int], second: set[int], a: list[int], b: list[int],
+           smallest: Callable = _smallest) -> float:
+    """The share of shuffles under which the smallest of both agree."""
+    pairs = list(zip(smallest(first, a, b), smallest(second, a, b), strict=True))
+    return sum(mine == theirs for mine, theirs in pairs) / len(pairs)
+
+
+def _other_ways(got: float, first: set[int], second: set[int], a: list[int], b: list[int]
+                ) -> Iterator[tuple[bool, str]]:
+    """The answers of near misses, each with what to say about it."""
+    def below(size: float) -> Callable:
+        return lambda numbers, a, b: [min((u * x + v) % size for x in numbers)
+                                      for u, v in zip(a, b, strict=True)]
+
+    minima = set(_smallest(first, a, b)), set(_smallest(second, a, b))
+    yield (_near(got, _agree(first, second, a, b, partial(_smallest, choose=max))),
+           "the largest were compared. That works as well, but the rest of the chapter keeps the "
+           "smallest")
+    yield (_near(got, _agree(first, second, a, b, below(2**200))),
+           "without the modulus nothing is shuffled: the smallest x stays the smallest. Take "
+           "(a x + b) % 2**32")
+    yield (_near(got, _agree(first, second, a, b, below(2**31))),
+           "the modulus is 2**32, not 2**31: the numbers have 32 bits")
+    yield (_near(got, len(minima[0] & minima[1]) / len(minima[0] | minima[1])),
+           "the smallest were thrown together as sets. They are compared shuffle by shuffle")
 
 
 @exercise
@@ -92,6 +113,8 @@ def repeats_for_share(answer: Callable) -> Iterator[Property]:
          "turned round: that is how often the books would be repeated"),
         (_near(got, 0.75 * books["lines"] / code["lines"]),
          "0.75 of the books' lines: the ratio to the books is 0.75 / 0.25, not 0.75"),
+        (_near(got, want / 9), "the odds are turned round: 0.25 / 0.75 makes the code a quarter"),
+        (_near(got, round(want)), "rounded: the answer need not be whole"),
         (True, f"expected {want:.2f}, got {got}"))
     if not _near(got, want):
         return
@@ -135,6 +158,8 @@ def leaked_documents(answer: Callable) -> Iterator[Property]:
     if numbers is None or not all(isinstance(n, int) for n in numbers):
         return
     yield expect("a run of words is found whatever its case and punctuation", 0 in numbers,
+                 (not numbers and not answer(["a b c d e f g"], ["a b c d e f g"], 5),
+                  "not even a copy of seven words is found: are the runs `words` long?"),
                  (not numbers and not answer(["a b c d e"], ["a b c d e"], 5),
                   "not even a copy is found: how many runs has a text of exactly `words` words?"),
                  (bool(answer([TRAINING[0]], ["cold day in April, and the clocks were"], 5)),
@@ -154,4 +179,10 @@ def leaked_documents(answer: Callable) -> Iterator[Property]:
                         "as the others?"))
     fewer = answer(list(TRAINING), list(VALIDATION), 4)
     yield expect("but of four they are", sorted(fewer) == [0, 2, 4],
+                 (not answer(["a b c d"], ["a b c d"], 4),
+                  "a text of exactly four words has one run of four: how far does the range go?"),
                  (True, f"with words=4 expected [0, 2, 4], got {sorted(fewer)}"))
+    inside = answer(["one token at a time"], ["a phone token at a timetable"], 5)
+    yield expect("a run begins and ends with whole words", not inside,
+                 (True, "'one token at a time' was found in 'phone token at a timetable': compare "
+                        "lists of words, not text within text"))

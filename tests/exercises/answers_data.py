@@ -42,6 +42,17 @@ def divides_by_512(first, second, a, b):
     return counts_agreements(first, second, a, b) / 512
 
 
+def divides_by_128(first, second, a, b):
+    return counts_agreements(first, second, a, b) / 128
+
+
+def takes_31_bits(first, second, a, b):
+    def smaller(numbers):
+        return [min((u * x + v) % 2**31 for x in numbers) for u, v in zip(a, b, strict=True)]
+
+    return sum(x == y for x, y in zip(smaller(first), smaller(second), strict=True)) / len(a)
+
+
 def gives_the_agreements(first, second, a, b):
     return [x == y for x, y in zip(smallest(first, a, b), smallest(second, a, b), strict=True)]
 
@@ -65,6 +76,14 @@ def turned_round(code, books, unit, share):
 
 def share_of_the_books(code, books, unit, share):
     return share * books[unit] / code[unit]
+
+
+def odds_turned_round(code, books, unit, share):
+    return (1 - share) / share * books[unit] / code[unit]
+
+
+def rounded(code, books, unit, share):
+    return round(share / (1 - share) * books[unit] / code[unit])
 
 
 def always_lines(code, books, unit, share):
@@ -127,6 +146,26 @@ def short_slices_count(training, validation, words):
     return [n for n, text in enumerate(validation) if loose(text) & seen]
 
 
+def always_thirteen(training, validation, words):
+    seen = set().union(*(runs(text, 13) for text in training))
+    return [n for n, text in enumerate(validation) if runs(text, 13) & seen]
+
+
+def one_run_short(training, validation, words):
+    def cut(text):
+        found = re.findall(r"\w+", text.lower())
+        return {tuple(found[i : i + words]) for i in range(len(found) - words)}
+
+    seen = set().union(*map(cut, training))
+    return [n for n, text in enumerate(validation) if cut(text) & seen]
+
+
+def text_within_text(training, validation, words):
+    flat = [" ".join(re.findall(r"\w+", text.lower())) for text in validation]
+    seen = set().union(*(runs(text, words) for text in training))
+    return [n for n, text in enumerate(flat) if any(" ".join(run) in text for run in seen)]
+
+
 def gives_texts(training, validation, words):
     seen = set().union(*(runs(text, words) for text in training))
     return [text for text in validation if runs(text, words) & seen]
@@ -140,6 +179,9 @@ WRONG = {
         (forgets_the_modulus, "without the modulus nothing is shuffled"),
         (throws_the_smallest_together, "compared shuffle by shuffle"),
         (divides_by_512, "by the number of shuffles that were given, not by 512"),
+        (divides_by_128, "here 512 shuffles are given"),
+        (counts_the_sets, "from the eight smallest alone"),
+        (takes_31_bits, "the modulus is 2**32, not 2**31"),
         (gives_the_agreements, "count in how many places the two agree"),
     ],
     "repeats_for_share": [
@@ -148,6 +190,8 @@ WRONG = {
         (after_the_first, "count the first too"),
         (turned_round, "how often the books would be repeated"),
         (share_of_the_books, "the ratio to the books is 0.75 / 0.25"),
+        (odds_turned_round, "the odds are turned round"),
+        (rounded, "the answer need not be whole"),
         (always_lines, "the lines were counted again: use the bytes"),
     ],
     "leaked_documents": [
@@ -157,6 +201,9 @@ WRONG = {
         (every_fifth_word, "not only at every fifth"),
         (one_run_too_few, "how many runs has a text of exactly `words` words"),
         (short_slices_count, "a text of two words has no run of five"),
+        (always_thirteen, "are the runs `words` long"),
+        (one_run_short, "a text of exactly four words has one run of four"),
+        (text_within_text, "compare lists of words, not text within text"),
         (gives_texts, "these are texts: give their places"),
     ],
 }

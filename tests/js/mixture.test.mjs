@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import test from "node:test";
 
 const require = createRequire(import.meta.url);
-const { UNITS, shares, repeats, weightAt, placeOf } = require("../../scratchbook/teaching/live/mixture.js");
+const { UNITS, WEIGHTS, shares, repeats, placeOf, percent } = require("../../scratchbook/teaching/live/mixture.js");
 
 const near = (got, want, bound = 1e-12) => assert.ok(Math.abs(got - want) <= bound, `${got} is not ${want}`);
 const SIZES = { code: { lines: 284, bytes: 9000, tokens: 3500 }, books: { lines: 4030, bytes: 240000, tokens: 60000 } };
@@ -33,13 +33,29 @@ test("the repetitions that a share needs give that share", () => {
   assert.equal(repeats(1, 1, 1), Infinity);
 });
 
-test("the slider's places and weights undo each other", () => {
-  assert.equal(weightAt(0), 0);
-  assert.equal(placeOf(0), 0);
-  near(weightAt(25), 1);
-  near(weightAt(100), 1000, 1e-9);
-  for (const weight of [0.2, 1, 3, 42.57, 900]) near(weightAt(placeOf(weight)), weight, 1e-9);
-  assert.equal(placeOf(1e9), 100);
+test("every step of the slider is another weight, and stays where it was put", () => {
+  assert.equal(WEIGHTS[0], 0);
+  assert.equal(WEIGHTS.at(-1), 1000);
+  for (const weight of [0.5, 1, 3, 5]) assert.ok(WEIGHTS.includes(weight));
+  for (let place = 0; place < WEIGHTS.length; place++) {
+    assert.equal(placeOf(WEIGHTS[place]), place);
+    if (place > 1) {
+      const ratio = WEIGHTS[place] / WEIGHTS[place - 1];
+      assert.ok(ratio > 1.05 && ratio < 1.3, `${WEIGHTS[place]} after ${WEIGHTS[place - 1]}`);
+    }
+  }
+});
+
+test("weights between two steps go to the nearest", () => {
+  assert.equal(WEIGHTS[placeOf(3.66)], 3.5);
+  assert.equal(WEIGHTS[placeOf(42.57)], 40);
+  assert.equal(WEIGHTS[placeOf(0.01)], 0);
+  assert.equal(WEIGHTS[placeOf(1e9)], 1000);
+});
+
+test("only nothing is 0 %, only everything 100 %", () => {
+  assert.deepEqual([0, 1e-6, 0.004, 0.5, 0.757, 0.998, 0.99999, 1].map(percent),
+    ["0 %", "0.1 %", "0.4 %", "50 %", "76 %", "99.8 %", "99.9 %", "100 %"]);
 });
 
 const path = process.env.SCRATCHBOOK_MIXTURE;

@@ -24,16 +24,25 @@
     return own > 0 ? ((share / (1 - share)) * other) / own : 0;
   }
 
-  // The slider's place, 0 to 100, and the weight that it stands for: 0 at the left, 1,000 at the right.
-  function weightAt(place) {
-    return place <= 0 ? 0 : 10 ** (place / 25 - 1);
-  }
+  // The slider steps through round weights, so that each step by keyboard is another one.
+  const STEPS = [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9];
+  const WEIGHTS = [0, ...[0.1, 1, 10, 100].flatMap((power) => STEPS.map((step) => Number((power * step).toPrecision(3)))), 1000];
 
+  // The place among WEIGHTS of the one that is nearest, as a ratio.
   function placeOf(weight) {
-    return weight <= 0.1 ? 0 : Math.min(100, 25 * (Math.log10(weight) + 1));
+    const gap = (place) => Math.abs(Math.log(WEIGHTS[place] / weight));
+    if (weight < WEIGHTS[1] / 2) return 0;
+    return WEIGHTS.reduce((best, _, place) => (place > 0 && gap(place) < gap(best) ? place : best), 1);
   }
 
-  const api = { UNITS, shares, repeats, weightAt, placeOf };
+  // A share as text; only nothing is 0 %, and only everything is 100 %.
+  function percent(share) {
+    const near = Math.min(share, 1 - share);
+    if (near <= 0) return `${100 * share} %`;
+    return `${Math.min(99.9, Math.max(0.1, 100 * share)).toFixed(near < 0.1 ? 1 : 0)} %`;
+  }
+
+  const api = { UNITS, WEIGHTS, shares, repeats, placeOf, percent };
 
   // ---------------------------------------------------------------------------------- drawing
 
@@ -46,10 +55,9 @@
       font-variant-numeric: tabular-nums; background: var(--sb-paper); border-radius: 3px; padding: 0 4px; }
     .sb-mixture .sb-key { display: inline-block; width: 0.9em; height: 0.9em; border-radius: 2px; margin-right: 5px; }
     .sb-mixture input[type=range] { flex: 1 1 180px; min-width: 0; }
-    .sb-mixture .sb-weight { font-variant-numeric: tabular-nums; min-width: 3.5em; }
+    .sb-mixture .sb-weight { font-variant-numeric: tabular-nums; min-width: 6em; }
     .sb-mixture .sb-result { margin: 8px 0 0; }`;
 
-  const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
   const number = (value) => (value >= 100 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3))));
 
   function mount(element, data) {
@@ -62,12 +70,8 @@
     const corpus = el("select", { id: id("corpus") },
       ...corpora.map((each, i) => el("option", { value: i }, each.name)));
     corpus.addEventListener("change", () => { state.corpus = Number(corpus.value); draw(); });
-    const slider = el("input", { type: "range", id: id("weight"), min: 0, max: 100, step: 0.5 });
-    slider.addEventListener("input", () => {
-      const weight = weightAt(Number(slider.value));
-      state.weight = weight < 10 ? Math.round(weight * 20) / 20 : Math.round(weight);
-      draw();
-    });
+    const slider = el("input", { type: "range", id: id("weight"), min: 0, max: WEIGHTS.length - 1, step: 1 });
+    slider.addEventListener("input", () => { state.weight = WEIGHTS[Number(slider.value)]; draw(); });
     const shown = el("output", { class: "sb-weight", for: id("weight") });
     const sliderText = el("span", {});
     const lanes = UNITS.map((unit) => {
@@ -97,7 +101,7 @@
       corpus.value = String(state.corpus);
       slider.value = String(placeOf(state.weight));
       slider.setAttribute("aria-valuetext", `${first} ${number(state.weight)} times`);
-      shown.textContent = number(state.weight);
+      shown.textContent = `${number(state.weight)} times`;
       sliderText.textContent = `repeat ${first}`;
       for (const lane of lanes) {
         const share = found[first][lane.unit];
@@ -106,14 +110,14 @@
         lane.share.textContent = percent(share);
         lane.track.setAttribute("aria-label", `${percent(share)} of the ${lane.unit} are ${first}`);
       }
-      result.textContent = `${number(state.weight)} to 1: ${first} is ` + UNITS.map((unit) =>
-        `${percent(found[first][unit])} of the ${unit}`).join(", ") + ".";
+      result.textContent = `${first} ${number(state.weight)} times, ${second} once. Of the mixture, ${first} makes ` +
+        UNITS.map((unit) => `${percent(found[first][unit])} of the ${unit}`).join(", ") + ".";
       element.dataset.liveState = `${state.corpus}/${state.weight.toFixed(3)}`;
     }
 
     const box = el("div", { class: "sb-mixture" }, el("style", {}, STYLE),
       el("div", { class: "sb-row" }, el("label", { for: id("corpus") }, "corpus ", corpus), ...keys),
-      el("div", { class: "sb-row" }, el("label", { for: id("weight") }, sliderText), slider, shown, "times"),
+      el("div", { class: "sb-row" }, el("label", { for: id("weight") }, sliderText), slider, shown),
       ...lanes.map((lane) => lane.row),
       el("div", { class: "sb-row" }, three, ...targets, reset), result);
     draw();
