@@ -17,7 +17,7 @@ from scratchbook.config import PRESETS, ModelConfig
 from scratchbook.data import fetch, python_manual, registry, standard_library
 from scratchbook.data.batches import Windows
 from scratchbook.model import DecoderLM
-from scratchbook.tokenizers import CharTokenizer
+from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.runs import ByteTokenizer
 from scratchbook.training.settings import TrainConfig
@@ -30,8 +30,9 @@ class DataConfig:
     """What to read: a text, how it becomes ids, and how long the windows are.
 
     `text` is a file, "python_manual", "standard_library", or a name of the registry of
-    downloads. `tokenizer` is "bytes", "char" (learned from the training part), or the file of
-    a saved tokenizer. The last `validation_share` of the text is held out.
+    downloads. `tokenizer` is "bytes", the file of a saved tokenizer, or learned from the training
+    part: "char", or "bpe" up to the model's `vocab_size`. The last `validation_share` of the
+    text is held out.
 
     Raises:   ValueError for a share that leaves nothing to train on or to validate with
     """
@@ -66,7 +67,7 @@ class Recipe:
         text = read_text(self.data.text)
         cut = int(len(text) * (1 - self.data.validation_share))
         parts = text[:cut], text[cut:]
-        tokenizer = _tokenizer(self.data.tokenizer, parts[0])
+        tokenizer = _tokenizer(self.data.tokenizer, parts[0], self.model.vocab_size)
         train_ids, held_out = (torch.tensor(tokenizer.encode(part)) for part in parts)
         per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
         return Windows(train_ids, held_out, self.data.time, self.train.seed, per_token), tokenizer
@@ -102,11 +103,13 @@ def read_text(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _tokenizer(name: str, text: str) -> Tokenizer | ByteTokenizer:
+def _tokenizer(name: str, text: str, vocab_size: int) -> Tokenizer | ByteTokenizer:
     if name == "bytes":
         return ByteTokenizer()
     if name == "char":
         return CharTokenizer().train(text)
+    if name == "bpe":
+        return BPETokenizer(pattern="gpt2").train(text, vocab_size)
     return Tokenizer.load(Path(name))
 
 
@@ -129,6 +132,10 @@ RECIPES: dict[str, Recipe] = {
                     weight_decay=0.0, schedule="linear", max_grad_norm=None, precision="bf16",
                     eval_every=250),
         zero_outputs=True),
+    "code-27m": Recipe(  # for a GPU, or for a night
+        PRESETS["mini-27m"], DataConfig("standard_library", "bpe", time=128),
+        TrainConfig(max_steps=20_000, batch_size=8, lr=3e-4, warmup_steps=500, precision="bf16",
+                    eval_every=500, checkpoint_every=2000)),
 }
 
 
