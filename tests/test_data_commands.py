@@ -93,6 +93,22 @@ def test_mix_prints_three_answers(tree, capsys):
     assert [d["name"] for d in lines(tree / "mixed.jsonl")] == ["code.txt"] * 3 + ["books.txt"]
 
 
+def test_copies_of_one_name_are_counted(tree, capsys):
+    (tree / "a.txt").write_text("one\n", encoding="utf-8")
+    run("mix", tree / "a.txt", "--weights", "a=3", "--output", tree / "m.jsonl")
+    run("dedupe", tree / "m.jsonl", "--output", tree / "c.jsonl")
+    assert "c.jsonl: 1 documents, 0.00 MB, without 2 equal and 0 similar" in capsys.readouterr().out
+
+
+def test_files_left_out_of_two_folders_are_counted(tree, capsys):
+    for folder in ("x", "y"):
+        (tree / folder).mkdir()
+        (tree / folder / "empty.md").write_text("", encoding="utf-8")
+    run("collect", "--root", tree / "x", "--root", tree / "y", "--root", tree / "root",
+        "--output", tree / "c.jsonl")
+    assert "2 files left out" in capsys.readouterr().out
+
+
 def test_with_a_tokenizer(tree, capsys):
     from scratchbook.tokenizers import BPETokenizer
 
@@ -118,6 +134,9 @@ def test_with_a_tokenizer(tree, capsys):
     (["mix", "ROOT", "--weights", "root=inf"], "for ever"),
     (["mix", "ROOT", "--weights", "code=3"], "weights are for code, the sources are root"),
     (["mix", "ROOT", "--weights", "root=0"], "one above 0"),
+    (["mix", "ROOT", "--weights", "root=1,root=2"], "root is weighted twice"),
+    (["mix", "ROOT", "other/ROOT", "--weights", "root=1"], "two sources are called root"),
+    (["mix", "ROOT", "--weights", "root=1e9"], r"would be [\d,]+ GB"),
     (["mix", "ROOT", "--weights", "root=1.5"], "give whole weights"),
     (["pack", "ROOT", "--held-out", "1"], "within 0..1"),
     (["pack", "ROOT", "--tokenizer", "nowhere"], "no file nowhere"),

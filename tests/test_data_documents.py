@@ -1,6 +1,8 @@
 """Documents out of folders, whatever lies in them, and texts without their frames."""
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +71,7 @@ def test_hostile_files_are_left_out_and_named(tree):
     (tree / "void.md").write_bytes(b"")
     found = collect(tree, ["*.md"])
     assert found.skipped["binary.md"] == "binary"
-    assert found.skipped["wrong.md"] == "not utf-8-sig: byte 3"
+    assert found.skipped["wrong.md"] == "not utf-8: byte 3"
     assert found.skipped["void.md"] == "empty"
     assert len(found.documents) == 3
 
@@ -86,6 +88,29 @@ def test_links_are_not_followed(tree, tmp_path_factory):
     assert len(collect(tree, ["*.md"]).documents) == 3
 
 
+def test_a_name_that_is_no_text_is_written_as_one(tree):
+    try:
+        Path(os.fsdecode(os.fsencode(tree) + b"/\xff.md")).write_text("text", encoding="utf-8")
+    except OSError as error:
+        pytest.skip(f"this system allows no such name: {error}")
+    names = [document.name for document in collect(tree, ["*.md"]).documents]
+    assert names[:2] == ["README.md", "\ufffd.md"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tree, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "docs":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = collect(tree, ["*.md"])
+    assert [document.name for document in found.documents] == ["README.md", "web/README.md"]
+    assert "Permission denied" in found.skipped["web/docs"]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_not_waited_for(tree):
     os.mkfifo(tree / "endless.md")
@@ -99,6 +124,7 @@ def test_a_folder_that_is_not_there_is_said():
 
 @pytest.mark.parametrize(("content", "text"), [
     (b"\xef\xbb\xbfwith a mark", "with a mark"), ("zwölf\r\n".encode("utf-16"), "zwölf\n"),
+    ("zwölf\r\n".encode("utf-32"), "zwölf\n"),
     (b"# -*- coding: latin-1 -*-\n# \xe9", "# -*- coding: latin-1 -*-\n# é"),
     (b"Character set encoding: ISO-8859-1\n\xe9", "Character set encoding: ISO-8859-1\né"),
     (b"", ""), (b"old\rmac", "old\nmac"),
@@ -108,24 +134,37 @@ def test_encodings(content, text):
 
 
 @pytest.mark.parametrize("content", [b"a\0b", b"\xff\xfe\x00", b"coding: klingon \xff",
-                                     b"coding: utf-8 \xff"])
+                                     b"coding: utf-8 \xff",
+                                     "a\0b".encode("utf-16")])
 def test_bytes_that_are_no_text(content):
     with pytest.raises(ValueError, match="binary|not utf"):
         decode(content)
 
 
 def test_documents_survive_their_file(tmp_path):
-    documents = [Document("a", "line\n\u2028\"quoted\" \ud83d", "p"), Document("b/ä", "", "q")]
+    documents = [Document("a", "line\n\u2028\"quoted\" \U0001f642", "p"), Document("b/ä", "", "q")]
     save_documents(tmp_path / "x.jsonl", documents)
     assert load_documents(tmp_path / "x.jsonl") == documents
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"name": "a"}', '"text"',
+def test_lines_that_another_program_wrote(tmp_path):
+    fields = {"name": "a", "text": "one\u2028two\x85three", "project": "p"}
+    line = json.dumps(fields, ensure_ascii=False)  # its text holds what Python takes for new lines
+    (tmp_path / "x.jsonl").write_bytes(f"{line}\r\n\n{line}".encode())
+    assert load_documents(tmp_path / "x.jsonl") == [Document(**fields)] * 2
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000,
+                                  '{"name": "a", "text": "\\ud83d", "project": "b"}',
+                                  '{"name": "a"}', '"text"',
                                   '{"name": "a", "text": 3, "project": "b"}'])
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "x.jsonl"
     path.write_text('{"name": "a", "text": "t", "project": "p"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 2: .*must be an object with"):
+        load_documents(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="x.jsonl is not UTF-8"):
         load_documents(path)
 
 

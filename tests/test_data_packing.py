@@ -177,6 +177,12 @@ def test_foreign_and_damaged_files(tmp_path):
         good[:8] + b"\xff\xff\xff\x7f" + good[12:]: "damaged header",
         good.replace(b"tokens", b"tokans"): "damaged header",
         good.replace(b"<u2", b"<q9"): "damaged header",
+        good.replace(b"<u2", b"<f2"): "damaged header",
+        good.replace(b'": 5,', b'":5.,'): "damaged header",
+        good.replace(b'": 5, "documents": 2', b'":-5, "documents": 7'): "damaged header",
+        good.replace(b"made_by", b"made_bi"): "damaged header",
+        good.replace(b"sha256", b"sha255"): "damaged header",
+        good[:8] + (99_999).to_bytes(4, "little") + b"[" * 99_999: "damaged header",
     }.items():
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message) as caught:

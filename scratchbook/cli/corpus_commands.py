@@ -14,12 +14,13 @@ from scratchbook.companions.cleaning import clean
 from scratchbook.data import fetch, library_documents
 from scratchbook.data.documents import (
     INCLUDE,
-    Collected,
     Document,
     collect,
     load_documents,
     save_documents,
 )
+
+LARGEST = 2**32  # bytes of a mixture, which is written in one piece
 
 
 def add_corpus_commands(commands) -> None:
@@ -66,17 +67,17 @@ def collect_corpus(options: argparse.Namespace) -> int:
     roots = [*options.root, *map(fetch, options.dataset)]
     if not roots and not options.library:
         raise ValueError("nothing to collect: give --root FOLDER, --dataset NAME or --library")
-    found = Collected(library_documents() if options.library else [], {})
+    documents, skipped = library_documents() if options.library else [], []
     for root in roots:
-        more = collect(root, options.include or INCLUDE, cleaner)
-        found.documents.extend(more.documents)
-        found.skipped.update(more.skipped)
-    for name, reason in list(found.skipped.items())[:5]:
+        found = collect(root, options.include or INCLUDE, cleaner)
+        documents += found.documents
+        skipped += found.skipped.items()
+    for name, reason in skipped[:5]:
         print(f"  left out {name}: {reason}")
-    if not found.documents:
-        raise ValueError(f"no document among {len(found.skipped)} files: look at --include "
+    if not documents:
+        raise ValueError(f"no document among {len(skipped)} files: look at --include "
                          f"{' '.join(options.include or INCLUDE)}")
-    return _write(options.output, found.documents, f", {len(found.skipped)} files left out")
+    return _write(options.output, documents, f", {len(skipped)} files left out")
 
 
 def dedupe_corpus(options: argparse.Namespace) -> int:
@@ -85,20 +86,23 @@ def dedupe_corpus(options: argparse.Namespace) -> int:
 
     documents = [document for path in options.corpus for document in _read(path)]
     start = time.process_time()
-    kept, equal, similar = deduplicate(documents, options.threshold)
+    kept, _, similar = deduplicate(documents, options.threshold)
     seconds = time.process_time() - start
+    different = len({document.text.strip() for document in documents})  # names may come twice
     for gone, stays in list(similar.items())[:5]:
         print(f"  {gone} resembles {stays}")
-    return _write(options.output, kept, f", without {len(equal)} equal and {len(similar)} similar "
-                                        f"ones; {seconds:.1f} CPU seconds")
+    return _write(options.output, kept, f", without {len(documents) - different} equal and "
+                  f"{different - len(kept)} similar ones; {seconds:.1f} CPU seconds")
 
 
 def mix_corpus(options: argparse.Namespace) -> int:
     """Repeat each source by its weight, and say what the ratio is in lines, bytes and tokens."""
     from scratchbook.data.mixing import measure, shares
 
-    sources = {Path(path).stem: _read(path) for path in options.corpus}
-    weights = _weights(options.weights)
+    weights, stems = _weights(options.weights), [Path(path).stem for path in options.corpus]
+    if len(set(stems)) < len(stems):
+        raise ValueError(f"two sources are called {max(stems, key=stems.count)}: rename a file")
+    sources = {stem: _read(path) for stem, path in zip(stems, options.corpus, strict=True)}
     encode, _, _ = _tokenizer(options.tokenizer)
     sizes = {name: measure([d.text for d in found], encode) for name, found in sources.items()}
     rows = [{"source": name, "weight": f"{weights[name]:g}", **{
@@ -107,6 +111,10 @@ def mix_corpus(options: argparse.Namespace) -> int:
     print(as_table(rows))
     if not all(float(weight).is_integer() for weight in weights.values()):
         raise ValueError(f"{options.weights}: documents are repeated whole; give whole weights")
+    size = sum(weights[name] * sizes[name].bytes for name in sizes)
+    if size > LARGEST:
+        raise ValueError(f"{options.weights}: the mixture would be {size / 1e9:,.0f} GB; give "
+                         "smaller weights")
     mixed = [document for name, found in sources.items() for document in found * int(weights[name])]
     return _write(options.output, mixed)
 
@@ -129,7 +137,7 @@ def pack_corpus(options: argparse.Namespace) -> int:
         print(f"  leak: {leak.name} shares {leak.shared:,} of its {leak.runs:,} runs of 13 words")
     size, seconds = _size(documents) / 1e6, time.process_time() - start
     print(f"{len(leaks)} held-out documents share 13 words in a row with training; "
-          f"{size / seconds:.1f} MB per CPU second")
+          f"{size / max(seconds, 1e-9):.1f} MB per CPU second")
     return 0
 
 
@@ -149,9 +157,13 @@ def _size(documents: list[Document]) -> int:
 
 def _weights(text: str) -> dict[str, float]:
     try:
-        weights = {name: float(value) for name, value in (w.split("=") for w in text.split(","))}
+        pairs = [weight.split("=") for weight in text.split(",")]
+        weights = {name: float(value) for name, value in pairs}
     except ValueError:
         raise ValueError(f"--weights {text}: write name=number, such as code=3,books=1") from None
+    if len(weights) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"--weights {text}: {max(names, key=names.count)} is weighted twice")
     if not all(math.isfinite(weight) for weight in weights.values()):
         raise ValueError(f"--weights {text}: a source cannot be repeated for ever; leave out the "
                          "others instead")

@@ -52,8 +52,8 @@ def collect(root: str | Path, include: Sequence[str] = INCLUDE,
     if not root.exists():
         raise ValueError(f"{root} does not exist: give a folder of texts, or one file")
     found = Collected([], {})
-    for path in [root] if root.is_file() else _files(root, include):
-        name = path.name if path == root else path.relative_to(root).as_posix()
+    for path in [root] if root.is_file() else _files(root, include, found.skipped):
+        name = path.name if path == root else _name(path, root)
         try:
             text = clean(decode(path.read_bytes()), path.suffix)
         except (ValueError, OSError) as error:
@@ -67,8 +67,16 @@ def collect(root: str | Path, include: Sequence[str] = INCLUDE,
     return found
 
 
-def _files(root: Path, include: Sequence[str]) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):  # does not follow links to folders
+def _name(path: Path, root: Path) -> str:
+    """Where a file is below root, in slashes; bytes that are no text become U+FFFD."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "replace")
+
+
+def _files(root: Path, include: Sequence[str], skipped: dict[str, str]) -> Iterator[Path]:
+    def report(error: OSError) -> None:
+        skipped[_name(Path(error.filename), root)] = str(error)
+
+    for folder, folders, names in os.walk(root, onerror=report):  # does not follow links
         folders[:] = sorted(f for f in folders if f[0] != "." and f not in LEFT_OUT)
         for name in sorted(names):
             path = Path(folder, name)
@@ -78,22 +86,25 @@ def _files(root: Path, include: Sequence[str]) -> Iterator[Path]:
 
 
 def decode(content: bytes) -> str:
-    """Bytes as text: UTF-8, UTF-16 with its mark, or the encoding that the file declares.
+    """Bytes as text: UTF-8, UTF-16 or -32 with its mark, or the encoding that the file declares.
 
     Raises:   ValueError for binary files, and for bytes of no encoding that is declared
     """
     encoding, declared = "utf-8-sig", _DECLARED.search(content[:2000])
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # before 16: begins alike
+        encoding = "utf-32"
+    elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
-    elif b"\0" in content[:8192]:
-        raise ValueError("binary")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         try:
             text = content.decode(declared[1].decode("ascii") if declared else "utf-8")
         except (UnicodeError, LookupError):
-            raise ValueError(f"not {encoding}: byte {error.start}") from None
+            reason = f"not {encoding.removesuffix('-sig')}: byte {error.start}"
+            raise ValueError("binary" if b"\0" in content[:8192] else reason) from None
+    if "\0" in text[:8192]:
+        raise ValueError("binary")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -108,11 +119,15 @@ def load_documents(path: str | Path) -> list[Document]:
 
     Raises:   ValueError naming the line that is no document
     """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # and not at U+2028
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
     documents = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
-            documents.append(_as_document(json.loads(line)))
-        except (ValueError, TypeError, AttributeError) as error:
+            documents += [_as_document(json.loads(line))] if line.strip() else []
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: {error}; each line must be an object with "
                              "name, text and project, as `scratchbook corpus collect` writes "
                              "them") from None
@@ -122,4 +137,5 @@ def load_documents(path: str | Path) -> list[Document]:
 def _as_document(fields: dict) -> Document:
     if not all(isinstance(value, str) for value in fields.values()):
         raise ValueError("a field is no text")
+    "".join(fields.values()).encode("utf-8")  # half a pair of surrogates is no text, either
     return Document(**fields)

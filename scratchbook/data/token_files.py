@@ -71,11 +71,11 @@ def read_tokens(path: str | Path, verify: bool = False) -> TokenFile:
             raise ValueError(f"{path} is no token file: `scratchbook corpus pack` writes them")
         header = file.read(int.from_bytes(start[8:], "little"))
     try:
-        fields = json.loads(header)
-        ids_end = 12 + len(header) + fields["tokens"] * np.dtype(fields["dtype"]).itemsize
-        size = ids_end + 4 * fields["documents"]
-    except (ValueError, KeyError, TypeError) as error:
+        fields = _checked(json.loads(header))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged header ({error}): write it again") from None
+    ids_end = 12 + len(header) + fields["tokens"] * np.dtype(fields["dtype"]).itemsize
+    size = ids_end + 4 * fields["documents"]
     if path.stat().st_size != size:
         raise ValueError(f"{path} has {path.stat().st_size} bytes where its header says {size}: "
                          "it was cut short or added to; write it again")
@@ -84,6 +84,17 @@ def read_tokens(path: str | Path, verify: bool = False) -> TokenFile:
         raise ValueError(f"{path} was altered: its SHA-256 is not the header's; write it again")
     at = ids_end - 12 - len(header)
     return TokenFile(body[:at].view(fields["dtype"]), body[at:].view("<u4"), fields)
+
+
+def _checked(header: dict) -> dict:
+    """The header, when each of its fields is what `write_tokens` writes."""
+    for name, kind in {"tokens": int, "documents": int, "vocab_size": int, "dtype": str,
+                       "made_by": str, "sha256": str}.items():
+        value = header[name]
+        right = value >= 0 if isinstance(value, int) else name != "dtype" or value in ("<u2", "<u4")
+        if not isinstance(value, kind) or not right:
+            raise ValueError(f"{name} is {value!r:.40}")
+    return header
 
 
 def cached_tokens(path: str | Path, texts: Sequence[str], encode: Callable[[str], Sequence[int]],
