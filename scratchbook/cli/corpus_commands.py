@@ -133,12 +133,24 @@ def pack_corpus(options: argparse.Namespace) -> int:
         path = Path(options.output, f"{part}.tokens")
         tokens = cached_tokens(path, [d.text for d in found], encode, vocab_size, name)
         print(f"{path}: {len(tokens.ids):,} tokens in {len(tokens.lengths):,} documents")
+    _keep_tokenizer(options.tokenizer, Path(options.output))
     for leak in leaks[:3]:
         print(f"  leak: {leak.name} shares {leak.shared:,} of its {leak.runs:,} runs of 13 words")
     size, seconds = _size(documents) / 1e6, time.process_time() - start
     print(f"{len(leaks)} held-out documents share 13 words in a row with training; "
           f"{size / max(seconds, 1e-9):.1f} MB per CPU second")
     return 0
+
+
+def _keep_tokenizer(file: str | None, folder: Path) -> None:
+    """Lay the tokenizer beside its ids, so that `scratchbook train` reads them rightly."""
+    from scratchbook.runtime import write_atomically
+    from scratchbook.training.packed import TOKENIZER
+
+    if file is None:
+        (folder / TOKENIZER).unlink(missing_ok=True)
+    else:
+        write_atomically(folder / TOKENIZER, Path(file).read_bytes())
 
 
 def _read(path: str) -> list[Document]:

@@ -16,9 +16,12 @@ from torch import nn
 from scratchbook.config import PRESETS, ModelConfig
 from scratchbook.data import fetch, python_manual, registry, standard_library
 from scratchbook.data.batches import Windows
+from scratchbook.data.documents import load_documents
+from scratchbook.data.packing import PackedDocuments
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.training.packed import is_packed, load_tokenizer, packed_data
 from scratchbook.training.runs import ByteTokenizer
 from scratchbook.training.settings import TrainConfig
 
@@ -29,10 +32,11 @@ TEXTS = {"python_manual": python_manual, "standard_library": lambda: "\n".join(s
 class DataConfig:
     """What to read: a text, how it becomes ids, and how long the windows are.
 
-    `text` is a file, "python_manual", "standard_library", or a name of the registry of
-    downloads. `tokenizer` is "bytes", the file of a saved tokenizer, or learned from the training
-    part: "char", or "bpe" up to the model's `vocab_size`. The last `validation_share` of the
-    text is held out.
+    `text` is a file, "python_manual", "standard_library", a name of the registry of downloads,
+    or what `scratchbook corpus` wrote: a .jsonl of documents, or a packed folder, which brings
+    its own split and tokenizer. `tokenizer` is "bytes", the file of a saved tokenizer, or learned
+    from the training part: "char", or "bpe" up to the model's `vocab_size`. The last
+    `validation_share` of the text is held out.
 
     Raises:   ValueError for a share that leaves nothing to train on or to validate with
     """
@@ -59,11 +63,13 @@ class Recipe:
     train: TrainConfig
     zero_outputs: bool = False
 
-    def build_data(self) -> tuple[Windows, Tokenizer | ByteTokenizer]:
+    def build_data(self) -> tuple[Windows | PackedDocuments, Tokenizer | ByteTokenizer]:
         """Read the text, make or load the tokenizer, and cut the ids in two.
 
         Raises:   FileNotFoundError for a text that is neither a file nor a known name
         """
+        if is_packed(self.data.text):
+            return packed_data(self.data.text, self.data.time, self.train.seed)
         text = read_text(self.data.text)
         cut = int(len(text) * (1 - self.data.validation_share))
         parts = text[:cut], text[cut:]
@@ -100,6 +106,8 @@ def read_text(name: str) -> str:
             raise FileNotFoundError(f"text {name!r} is no file and no known name: use one of "
                                     f"{', '.join([*TEXTS, *registry()][:8])}, ...")
         path = fetch(name)
+    if path.suffix == ".jsonl":
+        return "\n\n".join(document.text for document in load_documents(path))
     return path.read_text(encoding="utf-8")
 
 
@@ -110,7 +118,7 @@ def _tokenizer(name: str, text: str, vocab_size: int) -> Tokenizer | ByteTokeniz
         return CharTokenizer().train(text)
     if name == "bpe":
         return BPETokenizer(pattern="gpt2").train(text, vocab_size)
-    return Tokenizer.load(Path(name))
+    return load_tokenizer(name)
 
 
 def _character_model(**changes: Any) -> ModelConfig:
