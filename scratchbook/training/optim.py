@@ -71,14 +71,15 @@ def muon(parameters: list[Tensor], states: list[dict], group: dict) -> None:
     for place, parameter in enumerate(parameters):
         by_shape.setdefault(tuple(parameter.shape), []).append(place)
     for (rows, columns), places in by_shape.items():
-        gradients = torch.stack([parameters[i].grad for i in places])  # (count, rows, columns)
-        means = torch.stack([states[i].setdefault("mean", torch.zeros_like(parameters[i]))
-                             for i in places])
-        means.lerp_(gradients, 1 - group["momentum"])
-        steps = orthogonalised(gradients.lerp(means, group["momentum"]))  # Nesterov's look ahead
+        ahead = []  # Nesterov's look: where the momentum will be after this gradient
+        for i in places:
+            gradient = parameters[i].grad
+            mean = states[i].setdefault("mean", torch.zeros_like(gradient))
+            mean.lerp_(gradient, 1 - group["momentum"])
+            ahead.append(gradient.lerp(mean, group["momentum"]))
+        steps = orthogonalised(torch.stack(ahead))  # (count, rows, columns)
         scale = math.sqrt(max(1.0, rows / columns))  # a tall matrix has larger rows to write
-        for i, mean, step in zip(places, means, steps, strict=True):
-            states[i]["mean"].copy_(mean)
+        for i, step in zip(places, steps, strict=True):
             parameters[i].mul_(1 - group["lr"] * group["weight_decay"])
             parameters[i].sub_(step, alpha=group["lr"] * scale)
 
