@@ -80,7 +80,7 @@ def test_every_command_is_known():
     commands = re.findall(r"^scratchbook ([^#\n]+)", blocks, re.MULTILINE)
     assert len(commands) >= 6
     for words in commands:
-        cli.parser().parse_args(words.split())
+        cli._parse(cli.parser(), words.split())
 
 
 def test_the_example_runs():
