@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -302,14 +301,6 @@ def test_a_folder_belongs_to_one_run(tmp_path):
     train(tiny_model(), tiny_data(), settings(), tmp_path, stop_after=3)
     with pytest.raises(ValueError, match="holds another run.*train.lr: 0.01 there, 0.5 here"):
         train(tiny_model(), tiny_data(), settings(lr=0.5), tmp_path)
-    (tmp_path / "lock").write_text(json.dumps({"pid": os.getppid(), "host": os.uname().nodename}))
-    with pytest.raises(ValueError, match=f"in use: process {os.getppid()} trains there"):
-        train(tiny_model(), tiny_data(), settings(), tmp_path)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()  # the lock of a process that was killed holds nobody up
-    (tmp_path / "lock").write_text(json.dumps({"pid": gone.pid, "host": os.uname().nodename}))
-    assert train(tiny_model(), tiny_data(), settings(), tmp_path).ended == "finished"
-    assert not (tmp_path / "lock").exists()
 
 
 def test_recomputing_changes_memory_and_nothing_else():

@@ -64,11 +64,9 @@ def train(options: argparse.Namespace) -> int:
         sinks.append(TensorBoardSink(folder / "tensorboard"))
     if "wandb" in options.sink:
         sinks.append(WandbSink("scratchbook", folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(tokenizer, "save"):
-        tokenizer.save(folder / "tokenizer.json")
     try:
-        done = run_training(recipe.build_model(), data, recipe.train, folder, tuple(sinks))
+        done = run_training(recipe.build_model(), data, recipe.train, folder, tuple(sinks),
+                            tokenizer=tokenizer)
     finally:
         for sink in sinks:
             sink.close()

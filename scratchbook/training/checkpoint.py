@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -38,10 +39,12 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Any,
     Raises:   CheckpointError when the disk refuses; what was saved before is untouched
     Chapter:  chapters/06_training.ipynb
     """
-    final = run / FOLDER / f"step_{step:06d}"
-    partial = final.with_name(f".{final.name}.partial")
+    final = folder_of(run, step)
+    partial, replaced = (final.with_name(f".{final.name}.{name}")
+                         for name in ("partial", "replaced"))
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in (partial, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         tensors, scalars = split_state(optimizer.state_dict())
         save_model(model, str(partial / MODEL))  # tied weights are written once
@@ -49,8 +52,10 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Any,
         hashes = {name: _flushed(partial / name) for name in (MODEL, OPTIMIZER)}
         state = {**state, "step": step, "optimizer": scalars, "sha256": hashes}
         write_atomically(partial / "state.json", json.dumps(state, indent=1))
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # a damaged one, or one to be written anew
+            final.rename(replaced)
         partial.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
         write_atomically(run / "last", final.name)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -58,7 +63,7 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Any,
             f"the checkpoint of step {step} could not be written to {run}: {error}. Free some "
             f"space and start the same command again: it goes on from "
             f"{_name_of_last(run) or 'the beginning'}") from error
-    _remove_old(run, keep_last)
+    _remove_old(run, step, keep_last)
     return final
 
 
@@ -78,7 +83,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any | None = None
         if optimizer is not None:
             tensors = load_file(folder / OPTIMIZER)
             optimizer.load_state_dict(join_state(tensors, state["optimizer"]))
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError,
+            RuntimeError) as error:  # all that files which were meddled with can lead to
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
@@ -94,7 +100,7 @@ def load_newest(run: Path, model: nn.Module, optimizer: Any) -> dict[str, Any] |
     Chapter:  chapters/06_training.ipynb
     """
     failures = []
-    for folder in sorted(checkpoints(run), reverse=True):
+    for folder in reversed(checkpoints(run)):
         try:
             state = load_checkpoint(folder, model, optimizer)
         except CheckpointError as error:
@@ -111,7 +117,17 @@ def load_newest(run: Path, model: nn.Module, optimizer: Any) -> dict[str, Any] |
 
 def checkpoints(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
-    return sorted((run / FOLDER).glob("step_*"))
+    return sorted((folder for folder in (run / FOLDER).glob("step_*")
+                   if re.fullmatch(r"step_\d+", folder.name)), key=_step)
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, or would."""
+    return run / FOLDER / f"step_{step:06d}"
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
 
 
 def split_state(state: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
@@ -166,9 +182,11 @@ def _name_of_last(run: Path) -> str | None:
     return found[-1].name if found else None
 
 
-def _remove_old(run: Path, keep_last: int) -> None:
+def _remove_old(run: Path, step: int, keep_last: int) -> None:
+    """Later checkpoints than `step` are damaged ones that were passed over: they do not count."""
     best = run / "best"
     best_name = best.read_text(encoding="utf-8") if best.is_file() else None
-    for folder in checkpoints(run)[:-keep_last]:
+    older = [folder for folder in checkpoints(run) if _step(folder) <= step]
+    for folder in older[:-keep_last]:
         if folder.name != best_name:
             shutil.rmtree(folder, ignore_errors=True)

@@ -46,7 +46,7 @@ class JsonLog:
 
 
 def read_log(run: str | Path) -> list[dict[str, Any]]:
-    """All lines of a run's log; a last line that was cut short is left out.
+    """All lines of a run's log; one that was cut short, or is no entry, is left out.
 
     Raises:   FileNotFoundError when the folder holds no log
     Chapter:  chapters/06_training.ipynb
@@ -55,11 +55,13 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: is {run} the folder of a run?")
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:
-            break
+            continue
+        if isinstance(entry, dict) and "step" in entry:
+            entries.append(entry)
     return entries
 
 

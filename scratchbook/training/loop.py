@@ -23,10 +23,16 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
 from scratchbook.runtime import keep_freed_memory
-from scratchbook.training.checkpoint import load_newest, save_checkpoint
+from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.training.checkpoint import (
+    folder_of,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 from scratchbook.training.logs import Sink
 from scratchbook.training.optim import build_optimizer
-from scratchbook.training.runs import mark_best, open_log
+from scratchbook.training.runs import ByteTokenizer, interrupts_held, mark_best, open_log
 from scratchbook.training.schedules import learning_rate_factor
 from scratchbook.training.settings import TrainConfig
 
@@ -74,15 +80,15 @@ class Trained:
 def train(
     model: nn.Module, data: Batches, config: TrainConfig, folder: str | Path | None = None,
     sinks: tuple[Sink, ...] = (), watch: Callable[[int, nn.Module], None] | None = None,
-    stop_after: int | None = None,
+    stop_after: int | None = None, tokenizer: Tokenizer | ByteTokenizer | None = None,
 ) -> Trained:
     """Train `model` in place and return the log; with a folder, keep checkpoints and resume.
 
-    A folder that holds a run of the same config is continued where its newest whole checkpoint
-    stands, and ends with the weights it would have had without the break. `watch(step, model)`
-    is called before the first step and after every one. `stop_after` ends the run early, as a
-    reader would by Ctrl-C, after a last checkpoint. With `patience`, the best weights are put
-    back at the end.
+    A folder that holds a run of the same config and data is continued where its newest whole
+    checkpoint stands, and ends with the weights it would have had without the break. There the
+    `tokenizer` is kept too. `watch(step, model)` is called before the first step and after every
+    one. `stop_after` ends the run early, as Ctrl-C does, after a last checkpoint. With
+    `patience`, the best weights are put back at the end.
 
     Raises:   Diverged for a loss that is no number, CheckpointError when the disk refuses,
               ValueError for a folder that holds another run or is in use
@@ -90,17 +96,18 @@ def train(
     """
     keep_freed_memory()
     loop = _Loop(model, data, config, None if folder is None else Path(folder))
-    with open_log(loop.folder, model, config) as log, torch.random.fork_rng(devices=[]):
+    with (open_log(loop.folder, model, data, config, tokenizer) as log, interrupts_held() as held,
+          torch.random.fork_rng(devices=[])):
         loop.start(log, sinks)
         if watch is not None:
             watch(loop.at.step, model)
-        last = min(config.max_steps, stop_after or config.max_steps)
+        last = config.max_steps if stop_after is None else min(config.max_steps, stop_after)
         with recomputing(model) if config.recompute else nullcontext():
-            while loop.at.step < last and not loop.out_of_patience:
+            while loop.at.step < last and not loop.out_of_patience and not held:
                 loop.step()
                 if watch is not None:
                     watch(loop.at.step, model)
-    return loop.finish()
+        return loop.finish()
 
 
 class _Loop:
@@ -117,7 +124,8 @@ class _Loop:
         self.forward = (torch.compile(model, options={"fallback_random": True})
                         if config.compile else model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.best: dict[str, Tensor] | None = None
+        self.best: dict[str, Tensor] | None = None  # where there is no folder to keep it
+        self.saved: int | None = None  # the step of the newest checkpoint
         self.skipped = 0  # steps in a row that overflowed
         self.log: list[dict] = []
 
@@ -125,7 +133,9 @@ class _Loop:
         self.sinks = [log, *(sink.write for sink in sinks)]
         state = load_newest(self.folder, self.model, self.optimizer) if self.folder else None
         if state is not None:
-            self.at = Progress(**state["progress"])
+            self.at, self.saved = Progress(**state["progress"]), state["step"]
+            if self.at.best_step == self.saved:
+                mark_best(self.folder, self.saved)  # the break may have come just before
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
         self.log = log.keep_until(self.at.step)
@@ -201,11 +211,12 @@ class _Loop:
         config, at = self.config, self.at
         ending = at.step == config.max_steps
         if at.step % config.eval_every == 0 or ending:
-            loss = evaluate(self.model, self.data, config.batch_size, self._autocast)
+            rows = math.ceil(config.batch_size / at.parts)  # what memory is known to hold
+            loss = evaluate(self.model, self.data, rows, self._autocast)
             at.bad_evaluations = 0 if loss < at.best_loss else at.bad_evaluations + 1
             if loss < at.best_loss:
                 at.best_loss, at.best_step = loss, at.step
-                if config.patience is not None:
+                if config.patience is not None and self.folder is None:
                     self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
             per_byte = getattr(self.data, "bytes_per_token", None)
             entry = {"step": at.step, "validation_loss": loss}
@@ -218,10 +229,11 @@ class _Loop:
     def save(self, is_best: bool = False) -> None:
         state = {"progress": vars(self.at),
                  "scaler": self.scaler.state_dict() if self.scaler.is_enabled() else None}
-        saved = save_checkpoint(self.folder, self.at.step, self.model, self.optimizer, state,
-                                self.config.keep_last)
+        save_checkpoint(self.folder, self.at.step, self.model, self.optimizer, state,
+                        self.config.keep_last)
+        self.saved = self.at.step
         if is_best:
-            mark_best(self.folder, saved)
+            mark_best(self.folder, self.saved)
 
     def _write(self, entry: dict) -> None:
         self.log.append(entry)
@@ -232,10 +244,12 @@ class _Loop:
         ended = "finished"
         if self.at.step < self.config.max_steps:
             ended = "out of patience" if self.out_of_patience else "stopped"
-            if self.folder and ended == "stopped":
+            if self.folder and ended == "stopped" and self.saved != self.at.step:
                 self.save()
         if self.best is not None:
             self.model.load_state_dict(self.best)
+        elif self.folder and self.config.patience is not None and self.at.best_step:
+            load_checkpoint(folder_of(self.folder, self.at.best_step), self.model)
         self.model.eval()
         return Trained(self.at, ended, self.log, self.folder)
 

@@ -5,7 +5,6 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 from scratchbook.training.diagnosis import diagnose
 from scratchbook.training.logs import read_log
-from scratchbook.training.runs import is_running, read_config
+from scratchbook.training.runs import is_training, read_config
 
 
 def log_line(entry: dict[str, Any]) -> str:
@@ -47,17 +46,10 @@ def status(run: str | Path) -> dict[str, Any]:
     at = steps[-1]["step"] if steps else 0
     left = (config["max_steps"] - at) * steps[-1]["cpu_seconds"] / at if steps else math.nan
     state = "finished" if at >= config["max_steps"] else "stopped"
-    return {"run": str(run), "state": "running" if _trains(run) else state, "step": at,
+    return {"run": str(run), "state": "running" if is_training(run) else state, "step": at,
             "max_steps": config["max_steps"], "loss": steps[-1]["loss"] if steps else None,
             "best_loss": best and best["validation_loss"], "best_step": best and best["step"],
             "seconds_left": left}
-
-
-def _trains(run: Path) -> bool:
-    try:
-        return is_running(json.loads((run / "lock").read_text(encoding="utf-8"))["pid"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def find_runs(folder: str | Path) -> list[Path]:
@@ -87,7 +79,7 @@ def follow(run: str | Path, once: bool = False, every: float = 1.0) -> Iterator[
     """Yield the lines of a run's log as they come, until it ends; with `once` those there are."""
     shown = 0
     while True:
-        running, log = _trains(Path(run)), read_log(run)
+        running, log = is_training(Path(run)), read_log(run)
         yield from map(log_line, log[shown:])
         shown = len(log)
         if once or not running:
