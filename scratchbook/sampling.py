@@ -5,6 +5,7 @@ Chapter:  chapters/06c_evaluation_and_sampling.ipynb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import torch
@@ -38,13 +39,14 @@ def beam_search(model: Model, prompt_ids: Sequence[int], max_new_tokens: int, be
     The score is the sum of log-probabilities over length ** `length_penalty`: with 0, short
     texts win. One beam is greedy. Each step reads the whole text again, without a cache.
 
-    Raises:   ValueError for an empty prompt or fewer than one beam
+    Raises:   ValueError for an empty prompt, fewer than one beam, or a text too long for the model
     Paper:    Wu et al. (2016), arXiv:1609.08144, section 7
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
     if beams < 1 or not len(prompt_ids):
         raise ValueError(f"beams={beams} and a prompt of {len(prompt_ids)} ids: both must be at "
                          "least 1")
+    _check_room(model, prompt_ids, max_new_tokens)
     start = len(prompt_ids)
     ids, sums = torch.tensor([list(prompt_ids)]), torch.zeros(1)
     done: list[tuple[float, list[int]]] = []
@@ -77,13 +79,16 @@ def speculate(target: Model, draft: Model, prompt_ids: Sequence[int], max_new_to
     A guess is kept with probability min(1, p / q); at the first one that is not, the token is
     drawn from what is left, max(p - q, 0). The result has exactly the target's distribution.
 
-    Raises:   ValueError for an empty prompt, no guesses, or a temperature that is not above 0
+    Raises:   ValueError for an empty prompt, no guesses, a temperature that is not above 0, or a
+              text too long for one of the models
     Paper:    Leviathan et al. (2023), arXiv:2211.17192, section 2.3
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
     if not len(prompt_ids) or guesses < 1 or not temperature > 0:
         raise ValueError(f"a prompt of {len(prompt_ids)} ids, guesses={guesses}, temperature="
                          f"{temperature}: each must be above 0")
+    for model in (target, draft):
+        _check_room(model, prompt_ids, max_new_tokens)
     ids, end, reads = torch.tensor([list(prompt_ids)]), len(prompt_ids) + max_new_tokens, 0
     while ids.shape[1] < end:
         past, q = ids.shape[1], []
@@ -95,6 +100,13 @@ def speculate(target: Model, draft: Model, prompt_ids: Sequence[int], max_new_to
         kept, token = _check(p, q, ids[0, past:], generator)
         ids = torch.cat([ids[:, : past + kept], token[None]], dim=1)[:, :end]
     return ids[0, len(prompt_ids):].tolist(), reads
+
+
+def _check_room(model: Model, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
+    room = model.config.max_seq_len if hasattr(model, "config") else math.inf
+    if max_new_tokens < 0 or len(prompt_ids) + max_new_tokens > room:
+        raise ValueError(f"a prompt of {len(prompt_ids)} and max_new_tokens={max_new_tokens} do "
+                         f"not fit into max_seq_len={room}")
 
 
 def _check(p: Tensor, q: list[Tensor], guessed: Tensor, generator: torch.Generator | None

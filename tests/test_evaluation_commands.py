@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from scratchbook.cli import main
+from scratchbook.cli.evaluation_commands import unreadable
 from scratchbook.config import ModelConfig
 from scratchbook.data import standard_library
 from scratchbook.data.batches import Windows
+from scratchbook.evaluation.report import evaluate
 from scratchbook.model import DecoderLM
-from scratchbook.tokenizers import CharTokenizer
+from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.training import TrainConfig, train
 
 TEXT = "".join(standard_library(60_000))
@@ -105,6 +107,8 @@ def test_compare_checkpoints_finds_the_planted_best(run, tmp_path, capsys):
     # the weights of the trained step 40 under the name of step 10, those of step 20 elsewhere
     shutil.copytree(folder / "step_000040", folder / "step_000010")
     shutil.rmtree(folder / "step_000040")
+    (folder / "step_notes").mkdir()
+    (folder / "step_000099").write_text("no folder", encoding="utf-8")
     assert main(["compare", "checkpoints", str(planted)]) == 0
     printed = capsys.readouterr().out
     assert "best: step 10" in printed and "step     20" in printed
@@ -123,24 +127,78 @@ def test_sample(run, capsys, monkeypatch):
               "--top-p", "0.95", "--min-p", "0.01", "--temperature", "1.2"])
         drawn.append(capsys.readouterr().out)
     assert drawn[0] == drawn[1] != drawn[2]
-    monkeypatch.setattr("sys.stdin", io.StringIO("class \nimport \n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("class \n\nimport \n"))  # an empty line waits
     assert main(["sample", str(run), "--max-new-tokens", "3"]) == 0
     assert capsys.readouterr().out.count("class ") == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["sample", str(run)]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_texts_of_one_name_are_two(run, tmp_path):
+    for folder, text in (("a", "first text"), ("b", "zw\xf6lf")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.md").write_text(text, encoding="utf-8")
+    paths = [str(tmp_path / folder / "x.md") for folder in ("a", "b")]
+    output = tmp_path / "new folder" / "result.json"
+    assert main(["eval", str(run), "--text", paths[0], "--text", paths[1], "--output",
+                 str(output)]) == 0
+    texts = json.loads(output.read_text(encoding="utf-8"))["texts"]
+    assert {name: found["num_bytes"] for name, found in texts.items()} == {
+        paths[0]: 9, paths[1]: 5}  # the first byte has nothing before it
+
+
+def test_a_model_that_gives_nan_is_said(run, texts):
+    model = DecoderLM(ModelConfig(256, max_seq_len=128, num_layers=1, d_model=16, num_heads=2))
+    torch.nn.init.constant_(model.token_embedding.weight, torch.nan)
+    with pytest.raises(ValueError, match="the loss is nan"):
+        evaluate(model, BytesOnly(), {"a": "some text"}, tests=False)
+
+
+class BytesOnly:
+    """Letters as their numbers."""
+
+    vocab_size = 256
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def decode(self, ids):
+        return bytes(ids).decode()
 
 
 def test_mistakes_end_in_one_line(run, tmp_path, capsys):
+    for name, content in {"binary": b"\xff\x00", "list.json": b"[]",
+                          "plain.json": b'{"texts": {}}'}.items():
+        (tmp_path / name).write_bytes(content)
     for arguments, message in (
             (["eval", str(tmp_path)], "not the folder of a run"),
             (["eval", str(run), "--checkpoint", "33"], "no checkpoint step_000033"),
             (["sample", str(run), "--prompt", ""], "a prompt is empty"),
             (["sample", str(run), "--prompt", "a", "--max-new-tokens", "999"], "do not fit"),
             (["sample", str(run), "--prompt", "a", "--temperature", "-1"], "negative"),
+            (["sample", str(run), "--prompt", "a", "--beams", "2", "--max-new-tokens", "999"],
+             "do not fit"),
+            (["sample", str(run), "--prompt", "a", "--beams", "0"], "beams=0"),
+            (["sample", str(run), "--prompt", "a", "--beams", "2", "--max-new-tokens", "-1"],
+             "max_new_tokens=-1"),
             (["eval", str(run), "--text", str(tmp_path / "none")], "no such file"),
+            (["eval", str(run), "--text", str(tmp_path / "binary")], "binary: binary"),
+            (["compare", str(tmp_path / "plain.json"), str(run)], "plain.json holds no code tests"),
+            (["compare", str(tmp_path / "list.json"), str(run)], "list.json holds no code tests"),
+            (["compare", str(tmp_path / "binary"), str(run)], "binary is no result"),
             (["compare", str(tmp_path / "none.json"), str(run)], "no such file"),
             (["compare", "checkpoints", str(tmp_path)], "no checkpoints")):
         assert main(arguments) == 2, arguments
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error, error
+
+
+def test_a_special_token_s_text_is_text(run):
+    tokenizer = BPETokenizer().train(TEXT[:3000], 270, special_tokens=["<|end|>"])
+    with pytest.raises(ValueError, match="end"):
+        tokenizer.encode("a<|end|>b")
+    assert not unreadable(tokenizer, {"strange": "a<|end|>b"})
 
 
 def test_a_tokenizer_that_cannot_read_a_text_leaves_it_out(tmp_path, capsys):

@@ -130,7 +130,11 @@ def test_cold_speculation_is_greedy():
 
 
 @pytest.mark.parametrize("call", [
-    lambda: beam_search(chain(0), [], 3), lambda: beam_search(chain(0), [0], 3, beams=0),
+    lambda: beam_search(chain(0), [], 3), lambda: beam_search(decoder(), [1] * 30, 3),
+    lambda: beam_search(decoder(), [1], -1), lambda: speculate(decoder(), chain(0), [1] * 30, 3),
+    lambda: speculate(chain(0), decoder(), [1] * 30, 3),
+    lambda: speculate(chain(0), chain(0), [0], -1),
+    lambda: beam_search(chain(0), [0], 3, beams=0),
     lambda: speculate(chain(0), chain(0), [], 3), lambda: speculate(chain(0), chain(0), [0], 3, 0),
     lambda: speculate(chain(0), chain(0), [0], 3, temperature=0),
 ])

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scratchbook.runtime import write_atomically
+
 HELD_OUT = 40_000  # characters of each text, from the part that training on it leaves out
 
 
@@ -47,18 +49,19 @@ def evaluate_run(options: argparse.Namespace) -> int:
     result = measure(options.run, options.checkpoint, read_texts(options.text), options.all)
     path = Path(options.output or Path(options.run) / "evaluation.json")
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_atomically(path, text + "\n")
     if options.all:
         draw({Path(options.run).name: result}, path.with_suffix(".png"))
     print(text if options.json else "\n".join(summary(result)))
     return 0
 
 
-def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: bool = True
-            ) -> dict[str, Any]:
-    """Open a run's checkpoint and evaluate it, beside an n-gram and a `)`-only control."""
-    from scratchbook.data import standard_library
-    from scratchbook.evaluation.code_tests import NGram, only_closing
+def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: bool = True,
+            controls: bool = True) -> dict[str, Any]:
+    """Open a run's checkpoint and evaluate it, its tests beside an n-gram and a `)`-only control.
+
+    Raises:   ValueError when the tokenizer can encode none of the texts
+    """
     from scratchbook.evaluation.report import evaluate
     from scratchbook.training import open_run
 
@@ -68,17 +71,25 @@ def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: boo
         texts = {other: text for other, text in texts.items() if other != name}
     if not texts:
         raise ValueError("this tokenizer can encode none of the texts: give one with --text FILE")
-    controls = {"n-gram": NGram("".join(standard_library(300_000))), "only )": only_closing}
-    result = evaluate(opened.model, opened.tokenizer, texts, tests, controls if tests else None)
-    return {"run": Path(run).name, "step": opened.step} | result
+    result = evaluate(opened.model, opened.tokenizer, texts, tests,
+                      tricks() if tests and controls else None)
+    return {"run": Path(run).resolve().name, "step": opened.step} | result
+
+
+def tricks() -> dict[str, Any]:
+    """What a model must beat: an n-gram table of the standard library, and writing only `)`."""
+    from scratchbook.data import standard_library
+    from scratchbook.evaluation.code_tests import NGram, only_closing
+
+    return {"n-gram": NGram("".join(standard_library(300_000))), "only )": only_closing}
 
 
 def unreadable(tokenizer: object, texts: dict[str, str]) -> dict[str, str]:
     """The texts that a tokenizer refuses, such as characters it never saw, and why."""
-    refused = {}
+    refused, encode = {}, getattr(tokenizer, "encode_ordinary", tokenizer.encode)
     for name, text in texts.items():
         try:
-            tokenizer.encode(text)
+            encode(text)
         except ValueError as error:
             refused[name] = str(error).partition(":")[0]
     return refused
@@ -89,9 +100,20 @@ def read_texts(files: list[str]) -> dict[str, str]:
     from scratchbook.data import python_manual, standard_library
 
     if files:
-        return {Path(file).name: Path(file).read_text(encoding="utf-8") for file in files}
+        names = [Path(file).name for file in files]
+        names = names if len(set(names)) == len(names) else files
+        return {name: _read(file) for name, file in zip(names, files, strict=True)}
     own = {"prose": python_manual(), "code": "\n".join(standard_library())}
     return {name: text[int(0.9 * len(text)) :][:HELD_OUT] for name, text in own.items()}
+
+
+def _read(file: str) -> str:
+    from scratchbook.data.documents import decode
+
+    try:
+        return decode(Path(file).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def summary(result: dict[str, Any]) -> list[str]:
@@ -115,6 +137,7 @@ def draw(results: dict[str, dict[str, Any]], path: str | Path) -> None:
     """The four panels of one or two evaluations, at 200 dots per inch."""
     from scratchbook.companions.evaluation_figures import plot_panels
 
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure, _ = plot_panels(results)
     figure.savefig(path, dpi=200, facecolor="white")
     print(f"written: {path}", file=sys.stderr)
@@ -129,9 +152,10 @@ def sample_run(options: argparse.Namespace) -> int:
     which = options.checkpoint
     opened = open_run(options.run, int(which) if which.isdecimal() else which)
     model, tokenizer = opened.model, opened.tokenizer
-    for prompt in options.prompt or (line.rstrip("\n") for line in sys.stdin):
+    lines = (line.rstrip("\n") for line in sys.stdin)
+    for prompt in options.prompt or filter(None, lines):
         ids = tokenizer.encode(prompt)
-        if options.beams:
+        if options.beams is not None:
             new = beam_search(model, ids, options.max_new_tokens, options.beams)[0][1]
         else:
             new = generate(model, ids, options.max_new_tokens, options.temperature, options.top_k,
@@ -164,18 +188,26 @@ def load(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.is_dir():
         return measure(path, "best", read_texts([]))
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of `scratchbook eval`: {error}") from None
+    if not isinstance(result, dict) or not {"run", "tests", "texts"} <= set(result):
+        raise ValueError(f"{path} holds no code tests: write it with `scratchbook eval RUN --all`")
+    return result
 
 
 def compare_checkpoints(run: str) -> int:
     """Evaluate every checkpoint of a run; the best has the fewest bits per byte."""
+    from scratchbook.training.checkpoint import checkpoints
+
     texts, rows = read_texts([]), []
-    steps = sorted(int(path.name.removeprefix("step_"))
-                   for path in (Path(run) / "checkpoints").glob("step_*"))
+    steps = sorted(int(path.name.removeprefix("step_")) for path in checkpoints(Path(run))
+                   if path.is_dir() and path.name.removeprefix("step_").isdecimal())
     if not steps:
         raise ValueError(f"{run} holds no checkpoints to compare")
     for step in steps:
-        result = measure(run, step, texts)
+        result = measure(run, step, texts, controls=False)
         bits = [found["bits_per_byte"] or float("inf") for found in result["texts"].values()]
         passed = sum(test["share"] for test in result["tests"].values()) / len(result["tests"])
         rows.append((sum(bits) / len(bits), step))

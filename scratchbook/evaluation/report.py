@@ -28,7 +28,7 @@ def evaluate(model: nn.Module, tokenizer: object, texts: Mapping[str, str], test
 
     Numbers that are infinite become None, so that the result is JSON.
 
-    Raises:   ValueError where the tokenizer cannot encode a text
+    Raises:   ValueError where the tokenizer cannot encode a text, or the model gives NaN
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
     start = time.process_time()
@@ -48,10 +48,15 @@ def evaluate(model: nn.Module, tokenizer: object, texts: Mapping[str, str], test
 
 
 def surprise(model: nn.Module, tokenizer: object, text: str) -> dict[str, Any]:
-    """Loss, perplexity and bits per byte of one text, the perplexity with its interval."""
+    """Loss, perplexity and bits per byte of one text, the perplexity with its interval.
+
+    Raises:   ValueError when the model gives no numbers
+    """
     score = score_text(model, tokenizer, text, min(model.config.max_seq_len, 128))
-    nats, counts = zip(*score.windows, strict=True)
-    loss = bootstrap([n / c for n, c in score.windows], counts)
+    if math.isnan(score.loss):
+        raise ValueError("the loss is nan: the model diverged or its weights are damaged; take an "
+                         "earlier checkpoint")
+    loss = bootstrap([n / c for n, c in score.windows], [c for _, c in score.windows])
     bits = score.bits_per_byte
     return {"loss": score.loss, "perplexity": score.perplexity, "low": math.exp(loss.low),
             "high": math.exp(loss.high), "bits_per_byte": bits if bits < math.inf else None,
