@@ -43,7 +43,7 @@ def test_estimates_are_counted_inside_their_band():
 def test_the_step_of_the_bands_is_found():
     similarity = [i / 10 for i in range(11)]
     alt = closed(figures.plot_bands({"bands of 1": similarity}, similarity, [(0.2, 0.25)]))
-    assert "bands of 1: one half at a similarity of 0.50. Measured: 0.25 at 0.20." in alt
+    assert "One half: bands of 1 at a similarity of 0.50. Measured, bands of 1: 0.25 at 0.20" in alt
 
 
 def test_a_packed_row_counts_its_pairs():
@@ -52,6 +52,14 @@ def test_a_packed_row_counts_its_pairs():
     alt = closed(figures.plot_row(segments, mask, torch.ones(4, 4).tril().bool()))
     assert "4 places with 2 documents" in alt
     assert "5 with document masks, 10 causal mask alone" in alt
+    figure, _ = figures.plot_row(segments, mask, mask)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["document 1", "document 2",
+                                                                "padding"]
+    shown = figure.axes[0].images[0].to_rgba(figure.axes[0].images[0].get_array())
+    for place, patch in zip((0, 2, 3), legend.get_patches(), strict=True):
+        assert tuple(shown[place, place]) == pytest.approx(patch.get_facecolor())
+    plt.close(figure)
 
 
 def test_mixes_and_contexts_give_means():
@@ -77,6 +85,15 @@ def numbers(random, other):
             "contexts": {"32 → 64 → 128": [(1, 2.0), (1, 2.1), (1, 2.2)],
                          "128": [(1, 2.2), (1, 2.1), (1, 2.0)]},
             "masks": {"True": [1.0, 1.1, 1.2], "False": [1.5, 1.6, 1.75]}}
+
+
+def test_differences_are_paired_and_signed():
+    far = figures.difference([1.0, 2.0, 3.0], [1.5, 2.5, 3.5])  # ranges that overlap
+    assert far == "-0.50\u00a0±\u00a00.00: lower"
+    assert figures.difference([1.0, 2.0, 3.0], [1.0, 2.0, 3.1]).startswith("-0.03\u00a0±\u00a00.14")
+    assert figures.difference([2.0, 3.0, 4.0], [1.0, 2.5, 4.2]).endswith(": no clear difference")
+    assert figures.difference([1.0, 2.0, 3.0], [1.001, 2.0, 3.0]).startswith("+0.00")
+    assert figures.spread([1.0, 1.0, 1.0]) == "1.00\u00a0±\u00a00.00"
 
 
 def test_findings_name_winners_only_when_there_are_some():
@@ -176,6 +193,14 @@ def test_a_twin_is_near_and_not_equal():
     heaps = plan.heaps([str(n) for n in range(200)], seed=2)
     assert [len(heap) for heap in heaps.values()] == [15, 15, 15, 45]
     assert len(set().union(*heaps.values())) == 90
+
+
+def test_twins_of_short_texts_slip_under_the_threshold():
+    short = [" ".join(f"w{n}x{k}" for k in range(20)) for n in range(90)]  # one word of 20
+    assert plan.similar_twins(short, 1, 0.7) == 0  # 11 of 21 shingles are left
+    assert plan.audited_twins(short, 1) == 15
+    long = [" ".join(f"w{n}x{k}" for k in range(79)) for n in range(90)]  # one word of 79
+    assert plan.similar_twins(long, 1, 0.7) == plan.audited_twins(long, 1) == 15
 
 
 def test_orders_read_the_same_bytes():

@@ -19,7 +19,7 @@ from torch import Tensor
 from scratchbook.companions.curricula import InOrder, TokenDropout, difficulty, paraphrase
 from scratchbook.companions.small_training import byte_ids
 from scratchbook.data.batches import Batches
-from scratchbook.data.dedupe import MinHash
+from scratchbook.data.dedupe import MinHash, deduplicate
 from scratchbook.data.documents import Document
 from scratchbook.data.held_out import find_leaks, split_documents
 
@@ -96,6 +96,25 @@ def heaps(texts: Sequence[str], seed: int) -> dict[str, list[str]]:
     """Draw four heaps without a common text: 15 held out, 15 to add, 15 new, 45 to train on."""
     drawn = random.Random(seed).sample(list(texts), 90)
     return {"held out": drawn[:15], "added": drawn[15:30], "new": drawn[30:45], "base": drawn[45:]}
+
+
+def _originals_and_twins(texts: Sequence[str], seed: int) -> tuple[list[Document], list[Document]]:
+    held = heaps(texts, seed)["held out"]
+    return tuple([Document(f"{kind} {number}", text, kind) for number, text in enumerate(found)]
+                 for kind, found in (("original", held), ("twin", [twin(t, seed) for t in held])))
+
+
+def similar_twins(texts: Sequence[str], seed: int, threshold: float) -> int:
+    """How many twins of what is held out `deduplicate` throws away."""
+    originals, twins = _originals_and_twins(texts, seed)
+    kept, _, _ = deduplicate([*originals, *twins], threshold)
+    return len(twins) - sum(document.project == "twin" for document in kept)
+
+
+def audited_twins(texts: Sequence[str], seed: int) -> int:
+    """How many texts held out share a run of 13 words with some twin in training."""
+    originals, twins = _originals_and_twins(texts, seed)
+    return len(find_leaks(twins, originals))
 
 
 def as_ids(texts: Sequence[str]) -> Tensor:

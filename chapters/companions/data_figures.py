@@ -71,32 +71,41 @@ def plot_bands(curves: Mapping[str, Sequence[float]], similarity: Sequence[float
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
+    half = {name: similarity[int(np.argmin(np.abs(np.array(chances) - 0.5)))]
+            for name, chances in curves.items()}
     for colour, (name, chances) in zip(palette(), curves.items(), strict=False):
-        ax.plot(similarity, chances, color=colour, label=name)
+        ax.plot(similarity, chances, color=colour)
+        right = half[name] > 0.7  # its name fits on the left of it
+        ax.annotate(name, (half[name], 0.5), (-12 if right else 12, 0), va="center",
+                    textcoords="offset points", ha="right" if right else "left")
     x, y = zip(*measured, strict=True)
-    ax.plot(x, y, "o", color=INK, ms=4, label="measured, " + next(iter(curves)))
+    ax.plot(x, y, "o", color=INK, ms=4)
     ax.set(xlabel="similarity of the two texts", ylabel="chance to be compared")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.44, 0.04))
-    first = next(iter(curves.values()))
-    half = similarity[int(np.argmin(np.abs(np.array(first) - 0.5)))]
-    return figure, (f"Chance that two texts meet in a band. {next(iter(curves))}: one half at a "
-                    f"similarity of {half:.2f}. Measured: " + ", ".join(
-                        f"{b:.2f} at {a:.2f}" for a, b in measured) + ".")
+    return figure, ("Chance that two texts meet in a band. One half: " + ", ".join(
+        f"{name} at a similarity of {place:.2f}" for name, place in half.items())
+        + f". Measured, {next(iter(curves))}: " + ", ".join(
+            f"{b:.2f} at {a:.2f}" for a, b in measured) + ".")
 
 
 def plot_row(segments: Tensor, mask: Tensor, plain: Tensor) -> tuple[Figure, str]:
     """One packed row: who may look at whom with document masks, and without."""
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
 
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
-    colours = ListedColormap(["#00000000", *palette()[:7]])
-    own = (segments.clamp_min(-1) + 1) % 7 + 1  # a colour for each document
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.5), sharey=True)
+    colours = ListedColormap(["#00000000", *palette()[:6], "#888888"])
+    own = (segments % 6 + 1).where(segments >= 0, 7)  # a colour for each document
     names = {"with document masks": mask, "causal mask alone": plain}
     for ax, (name, seen) in zip(axes, names.items(), strict=True):
         ax.imshow(seen * own[None, :], cmap=colours, vmin=0, vmax=7, interpolation="nearest")
         ax.set(title=name, xlabel="looked at", xticks=[], yticks=[])
     axes[0].set_ylabel("asks")
+    names_of = {int(colour): "padding" if number < 0 else f"document {number + 1}"
+                for colour, number in zip(own.tolist(), segments.tolist(), strict=True)}
+    figure.legend(handles=[Patch(color=colours(colour / 7), label=label)
+                           for colour, label in list(names_of.items())[:7]],
+                  loc="lower center", ncols=4, bbox_to_anchor=(0.5, -0.06))
     counts = {name: int(seen.sum()) for name, seen in names.items()}
     documents = int(segments.max()) + 1
     return figure, (f"A row of {len(segments)} places with {documents} documents. Pairs that may "
@@ -156,6 +165,7 @@ def plot_contexts(found: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[F
         ax.plot(seconds, bits, "o", color=colour, label=name)
         ax.plot(seconds.mean(), bits.mean(), "x", ms=11, color=colour)
         told.append(f"{name}: {bits.mean():.3f} bits per byte in {seconds.mean():.1f} seconds")
+    ax.plot([], [], "x", ms=11, color=INK, label="mean")
     ax.set(xlabel="CPU seconds of training", ylabel="bits per byte, context 128")
     ax.set_xlim(0, 1.1 * max(s for runs in found.values() for s, _ in runs))
     ax.legend(title="context")
@@ -165,7 +175,14 @@ def plot_contexts(found: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[F
 def spread(values: Sequence[float]) -> str:
     """A mean with the half-width of its 95 % interval, as text."""
     mean, half = mean_and_spread(values)
-    return f"{mean:.2f} ± {half:.2f}"
+    return f"{mean:.2f}\u00a0±\u00a0{half:.2f}"  # spaces at which no line breaks
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> str:
+    """How far `first` is from `second`, paired by seed, with its interval and the verdict."""
+    mean, half = mean_and_spread([a - b for a, b in zip(first, second, strict=True)])
+    mean = round(mean, 2) + 0.0  # never -0.00
+    return f"{mean:+.2f}\u00a0±\u00a0{half:.2f}: {verdict(first, second)}"
 
 
 def findings(numbers: Mapping) -> list[str]:

@@ -110,7 +110,7 @@
         lane.share.textContent = percent(share);
         lane.track.setAttribute("aria-label", `${percent(share)} of the ${lane.unit} are ${first}`);
       }
-      result.textContent = `${first} ${number(state.weight)} times, ${second} once. Of the mixture, ${first} makes ` +
+      result.textContent = `${first} ${number(state.weight)} times, ${second} once. Share of ${first}: ` +
         UNITS.map((unit) => `${percent(found[first][unit])} of the ${unit}`).join(", ") + ".";
       element.dataset.liveState = `${state.corpus}/${state.weight.toFixed(3)}`;
     }
