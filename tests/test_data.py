@@ -165,6 +165,53 @@ def test_a_broken_download_is_continued(words, server, monkeypatch):
     assert list(words.parent.iterdir()) == [words]
 
 
+def test_the_rest_of_another_file_is_thrown_away(words, server, monkeypatch):
+    words.parent.mkdir(parents=True)
+    words.with_name("words.txt.part").write_bytes(b"X" * 300)
+    asked = []
+
+    def with_ranges(self):
+        asked.append(self.headers.get("Range"))
+        start = int(asked[-1].removeprefix("bytes=").rstrip("-")) if asked[-1] else 0
+        self.send_response(206 if start else 200)
+        self.end_headers()
+        self.wfile.write(CONTENT[start:])
+
+    monkeypatch.setattr(server.RequestHandlerClass.func, "do_GET", with_ranges)
+    assert data.fetch("words").read_bytes() == CONTENT
+    assert asked == ["bytes=300-", None]
+
+
+@pytest.mark.parametrize("answer", [
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\ncut short", b"no HTTP at all\r\n"])
+def test_a_server_that_talks_nonsense_is_a_download_error(words, server, monkeypatch, answer):
+    def nonsense(self):
+        self.wfile.write(answer)
+
+    monkeypatch.setattr(server.RequestHandlerClass.func, "do_GET", nonsense)
+    with pytest.raises(data.DownloadError, match="words: "):
+        data.fetch("words")
+
+
+def test_a_server_without_end_is_left(words, server, monkeypatch):
+    sent = []
+
+    def endless(self):
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(1000):
+            self.wfile.write(bytes(100_000))
+            sent.append(100_000)
+
+    monkeypatch.setattr(server.RequestHandlerClass.func, "do_GET", endless)
+    monkeypatch.setattr(server, "handle_error", lambda *arguments: None)
+    with pytest.raises(data.DownloadError, match="more than 950 bytes"):
+        data.fetch("words")
+    server.shutdown()
+    assert sum(sent) < 50_000_000  # what the buffers on the way hold, and not 100 MB
+    assert not list(words.parent.iterdir())
+
+
 def test_a_server_without_ranges_starts_again(words, server):
     words.parent.mkdir(parents=True)
     words.with_name("words.txt.part").write_bytes(b"some other beginning")

@@ -11,10 +11,10 @@ Leaves out: unpacking and parsing: `fetch` returns a path, the chapters read it
 
 import hashlib
 import os
-import shutil
 import tomllib
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from scratchbook import runtime
@@ -103,24 +103,30 @@ def _download(dataset: Dataset, path: Path) -> None:
     """Let pooch check the hash of what arrives beside the file's place, and only then move it."""
     mirror = os.environ.get("SCRATCHBOOK_MIRROR", "").rstrip("/")
     addresses = [f"{mirror}/{dataset.file}"] if mirror else []
-    for url in [*addresses, dataset.url]:
+    addresses += [dataset.url] * (1 + _part(path).exists())  # what it goes on from may be wrong
+    for number, url in enumerate(addresses, start=1):
         try:
             import pooch
 
             pooch.get_logger().setLevel("WARNING")  # its notes would end up in the notebooks
             pooch.retrieve(url, known_hash=f"sha256:{dataset.sha256}", fname=path.name,
-                           path=path.parent, downloader=_Resuming(dataset.bytes, path))
+                           path=path.parent, downloader=_Resuming(dataset.bytes, _part(path)))
             return
-        except (ImportError, OSError, ValueError) as error:  # ValueError is pooch's wrong hash
-            if url == dataset.url:
+        except (ImportError, OSError, ValueError, HTTPException) as error:
+            # ValueError is pooch's wrong hash; with its part gone, another attempt starts anew
+            if number == len(addresses) or (url == dataset.url and _part(path).exists()):
                 raise DownloadError(_way_out(dataset, path, error)) from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 class _Resuming:
     """Downloads for pooch into `FILE.part`, going on where an earlier attempt broke off."""
 
-    def __init__(self, size: int, path: Path):
-        self.size, self.part = size, path.with_name(path.name + ".part")
+    def __init__(self, size: int, part: Path):
+        self.size, self.part = size, part
 
     def __call__(self, url: str, output_file: str, _pooch: object, check_only: bool = False
                  ) -> None:
@@ -130,10 +136,14 @@ class _Resuming:
         with urllib.request.urlopen(request, timeout=30) as answer:
             mode = "ab" if answer.status == 206 else "wb"  # 200: the server knows no ranges
             with self.part.open(mode) as file:
-                shutil.copyfileobj(answer, file)
+                while file.tell() <= self.size and (block := answer.read(2**16)):
+                    file.write(block)
         if (have := self.part.stat().st_size) < self.size:
             raise OSError(f"the connection ended after {have:,} of {self.size:,} bytes; "
                           "the next attempt goes on from there")
+        if have > self.size:
+            self.part.unlink()
+            raise OSError(f"{url} sends more than {self.size:,} bytes: another file")
         self.part.replace(output_file)
 
 
