@@ -11,6 +11,7 @@ from scratchbook import __version__
 from scratchbook.cli.corpus_commands import add_corpus_commands
 from scratchbook.cli.evaluation_commands import add_evaluation_commands
 from scratchbook.cli.training_commands import add_training_commands
+from scratchbook.cli.writing_commands import add_writing_commands
 
 GUIDE = """\
 examples
@@ -29,6 +30,7 @@ examples
   scratchbook monitor runs/first --summary          where a run stands, and what is wrong with it
   scratchbook sample runs/first --prompt "To be"    let it write
   scratchbook eval runs/first --all                 how good it is, on the same tests as others
+  scratchbook chat runs/first                       give it one beginning after the other
   scratchbook corpus collect --root . --include '*.md'
 """
 
@@ -91,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add_training_commands(commands, _add)
     add_corpus_commands(commands)
     add_evaluation_commands(commands, _add)
+    add_writing_commands(commands, _add)
     return top
 
 

@@ -1,0 +1,97 @@
+"""Compile rates: Python by Python, other languages by their own tools or not at all."""
+
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from scratchbook.data import standard_library
+from scratchbook.evaluation import compiling
+from scratchbook.evaluation.compiling import compile_rate, continued, judges, whole_lines
+
+SOURCES = {  # language: (accepted, refused)
+    "python": (["x = 1\n", "def f():\n    return 1\n", ""],
+               ["def f(:\n", "return 1\n", "x = \0", "for x in y:\n", "(" * 300, "'" + "a"]),
+    "go": (["package main\n\nfunc main() { x := 1; _ = x }\n"],
+           ["package main\nfunc main() { x := }\n", "x"]),
+    "vue": (["<template><p>{{ a }}</p></template>\n<script setup>\nconst a = 1\n</script>\n"],
+            ["<template><p></template>\n", "hello", "<script setup>\nconst = 1\n</script>\n"]),
+    "smalltalk": (["sum: a with: b\n\t| t |\n\tt := a + b.\n\t^ #(1 $a) -> [:x | x foo; bar: t]\n"],
+                  ["foo ^ (1 +", "x := := 3", "m ^ ]"]),
+}
+
+
+@pytest.mark.parametrize("language", SOURCES)
+def test_right_and_wrong_sources(language):
+    if isinstance(judges()[language], str):
+        pytest.skip(f"{language} {judges()[language]}")
+    right, wrong = SOURCES[language]
+    found = compile_rate([*right, *wrong], language)
+    accepted = [text == "" for text in found["complaints"]]
+    assert accepted == [True] * len(right) + [False] * len(wrong)
+    assert (found["passed"], found["total"]) == (len(right), len(right) + len(wrong))
+    assert found["low"] < found["share"] < found["high"]
+
+
+def test_python_s_own_library_compiles():
+    assert compile_rate(standard_library(400_000)[:-1])["share"] == 1  # the last one is cut
+
+
+def test_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert compile_rate(["open('written', 'w')\n"])["passed"] == 1
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_tool_is_asked_and_its_first_complaint_kept(tmp_path, monkeypatch):
+    tool = tmp_path / "gofmt"
+    tool.write_text("#!/bin/sh\nread line\n[ \"$line\" = good ] || { echo first >&2; "
+                    "echo second >&2; exit 2; }\n", encoding="utf-8")
+    tool.chmod(tool.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compile_rate(["good\n", "bad\n"], "go")["complaints"] == ["", "first"]
+    assert isinstance(judges()["vue"], str)  # no node on this path
+
+
+def test_a_tool_that_hangs_is_no_success(monkeypatch):
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: "/bin/sleep")
+    assert "no answer within" in compiling._tool([shutil.which("sleep") or "sleep", "9"], "", 0.1)
+
+
+def test_a_missing_tool_and_an_unknown_language_are_said(monkeypatch):
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    for language, said in (("go", "comes with Go"), ("vue", "npm install"), ("cobol", "unknown")):
+        with pytest.raises(ValueError, match=said):
+            compile_rate(["x"], language)
+    with pytest.raises(ValueError, match="0 of 0"):
+        compile_rate([])
+
+
+def test_a_cut_text_loses_its_last_line_alone():
+    assert whole_lines("a\nb\nc") == "a\nb\n" and whole_lines("one") == "one"
+    assert whole_lines("a\n") == "a\n"
+
+
+def test_models_go_on_where_authors_did():
+    source = "import x\n\n\ndef f(a):\n    return a + 1\n\n\ndef g():\n    pass\n" + "# end\n" * 9
+
+    def author(prompts, length):
+        return [source.split(prompt, 1)[1][:length] for prompt in prompts]
+
+    pairs = continued(author, [source], length=20)
+    assert len(pairs) == 2 and all(ours == theirs for ours, theirs in pairs)
+    assert pairs[0][0] == "def f(a):\n    return a + 1\n\n\n"
+    nonsense = continued(lambda prompts, length: ["(" * length] * len(prompts), [source], 1, 20)
+    assert len(nonsense) == 1 and nonsense[0][0] == "def f(a):\n"
+    with pytest.raises(ValueError, match="no function"):
+        continued(author, ["x = 1\n"])
+
+
+def test_scripts_for_node_are_sound():
+    if not (node := shutil.which("node")):
+        pytest.skip("needs node")
+    for _, _, script in compiling.NODE.values():
+        done = subprocess.run([node, "--check", "-"], input=script, text=True, check=False,
+                              capture_output=True)
+        assert done.returncode == 0, done.stderr
