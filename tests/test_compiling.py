@@ -14,7 +14,7 @@ SOURCES = {  # language: (accepted, refused)
     "python": (["x = 1\n", "def f():\n    return 1\n", ""],
                ["def f(:\n", "return 1\n", "x = \0", "for x in y:\n", "(" * 300, "'" + "a"]),
     "go": (["package main\n\nfunc main() { x := 1; _ = x }\n"],
-           ["package main\nfunc main() { x := }\n", "x"]),
+           ["package main\nfunc main() { x := }\n", "func ("]),
     "vue": (["<template><p>{{ a }}</p></template>\n<script setup>\nconst a = 1\n</script>\n"],
             ["<template><p></template>\n", "hello", "<script setup>\nconst = 1\n</script>\n"]),
     "smalltalk": (["sum: a with: b\n\t| t |\n\tt := a + b.\n\t^ #(1 $a) -> [:x | x foo; bar: t]\n"],
