@@ -135,6 +135,53 @@ def test_sample(run, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
+@pytest.fixture(scope="module")
+def verses(tmp_path_factory):
+    """A run of characters, trained by the command on a text of its own."""
+    folder = tmp_path_factory.mktemp("verses")
+    (folder / "verses.txt").write_text("to be or not to be, that is: zw\xf6lf\n" * 80, "utf-8")
+    assert main(["train", "--data.text", str(folder / "verses.txt"), "--data.tokenizer", "char",
+                 "--model.num_layers", "1", "--model.d_model", "32", "--model.num_heads", "2",
+                 "--model.max_seq_len", "64", "--data.time", "32", "--train.max_steps", "40",
+                 "--train.lr", "0.01", "--train.checkpoint_every", "20", "--train.eval_every", "20",
+                 "--out", str(folder / "run"), "--quiet"]) == 0
+    return folder / "run"
+
+
+def test_a_run_is_measured_on_what_its_own_training_left_out(verses, capsys):
+    assert main(["eval", str(verses)]) == 0
+    captured = capsys.readouterr()
+    result = json.loads((verses / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(result["texts"]) == {"held out"}  # the others have characters that it never saw
+    assert 250 < result["texts"]["held out"]["tokens"] < 300
+    assert "left out prose: " in captured.err and "left out code: " in captured.err
+    assert main(["compare", "checkpoints", str(verses)]) == 0
+    assert "best: step 40" in capsys.readouterr().out
+
+
+def test_a_text_that_is_gone_is_said(verses, tmp_path, capsys):
+    import shutil
+
+    moved = shutil.copytree(verses, tmp_path / "moved")
+    (moved / "data.json").write_text(json.dumps({"text": "nowhere.txt"}), encoding="utf-8")
+    assert main(["eval", str(moved)]) == 0  # on texts that it does not quite spell
+    assert "'nowhere.txt' is no file" in capsys.readouterr().err
+    assert main(["compare", "checkpoints", str(moved)]) == 0
+    printed = capsys.readouterr().out
+    assert "inf" not in printed and "perplexity" in printed
+    (moved / "data.json").write_text("[]", encoding="utf-8")
+    assert main(["eval", str(moved)]) == 2
+    assert "data.json" in capsys.readouterr().err
+
+
+def test_without_a_number_a_sample_fits_into_the_window(verses, capsys):
+    assert main(["sample", str(verses), "--prompt", "to be"]) == 0
+    assert len(capsys.readouterr().out) == 65  # 64 and the end of the line
+    assert main(["sample", str(verses), "--prompt", "to be", "--beams", "2"]) == 0
+    assert main(["sample", str(verses), "--prompt", "to be " * 20]) == 2
+    assert "do not fit" in capsys.readouterr().err
+
+
 def test_texts_of_one_name_are_two(run, tmp_path):
     for folder, text in (("a", "first text"), ("b", "zw\xf6lf")):
         (tmp_path / folder).mkdir()

@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scratchbook.runtime import write_atomically
+
+if TYPE_CHECKING:
+    from scratchbook.training.recipes import DataConfig
 
 HELD_OUT = 40_000  # characters of each text, from the part that training on it leaves out
 
@@ -20,13 +23,15 @@ def add_evaluation_commands(commands, add) -> None:
     found.add_argument("--all", action="store_true", help="code tests, samples and a figure, too")
     found.add_argument("--json", action="store_true", help="print the result as JSON")
     found.add_argument("--text", action="append", default=[], metavar="FILE",
-                       help="measure on this text; repeatable (default: the last tenth of "
-                            "Python's manual and of its library)")
+                       help="measure on this text; repeatable (default: what the run's own "
+                            "training left out, and the last tenth of Python's manual and of "
+                            "its library)")
     found.add_argument("--output", metavar="FILE", help="default: RUN/evaluation.json")
     sample = add(commands, "sample", "evaluation_commands", "sample_run",
                  "let a run write; without --prompt, one prompt from each line of the input")
     sample.add_argument("--prompt", action="append", default=[], help="repeatable")
-    sample.add_argument("--max-new-tokens", type=int, default=100, metavar="N")
+    sample.add_argument("--max-new-tokens", type=int, metavar="N",
+                        help="default: 100, or fewer where no more fit into the model's window")
     sample.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
     sample.add_argument("--top-k", type=int, metavar="K")
     sample.add_argument("--top-p", type=float, metavar="P")
@@ -46,7 +51,8 @@ def add_evaluation_commands(commands, add) -> None:
 
 def evaluate_run(options: argparse.Namespace) -> int:
     """Write one JSON, with --all one figure, and print a summary or the JSON."""
-    result = measure(options.run, options.checkpoint, read_texts(options.text), options.all)
+    texts = read_texts(options.text, options.run)
+    result = measure(options.run, options.checkpoint, texts, options.all)
     path = Path(options.output or Path(options.run) / "evaluation.json")
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text + "\n")
@@ -66,9 +72,10 @@ def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: boo
     from scratchbook.training import open_run
 
     opened = open_run(run, int(which) if str(which).isdecimal() else which)
-    for name, reason in unreadable(opened.tokenizer, texts).items():
+    refused = unreadable(opened.tokenizer, texts)
+    for name, reason in refused.items():
         print(f"left out {name}: {reason}", file=sys.stderr)
-        texts = {other: text for other, text in texts.items() if other != name}
+    texts = {name: text for name, text in texts.items() if name not in refused}
     if not texts:
         raise ValueError("this tokenizer can encode none of the texts: give one with --text FILE")
     result = evaluate(opened.model, opened.tokenizer, texts, tests,
@@ -85,18 +92,25 @@ def tricks() -> dict[str, Any]:
 
 
 def unreadable(tokenizer: object, texts: dict[str, str]) -> dict[str, str]:
-    """The texts that a tokenizer refuses, such as characters it never saw, and why."""
-    refused, encode = {}, getattr(tokenizer, "encode_ordinary", tokenizer.encode)
+    """The texts that a tokenizer refuses, such as characters it never saw, and why.
+
+    Those that it loses something of are left out only where there are others.
+    """
+    refused, lossy, encode = {}, {}, getattr(tokenizer, "encode_ordinary", tokenizer.encode)
     for name, text in texts.items():
         try:
-            encode(text)
+            if tokenizer.decode(encode(text)) != text:
+                lossy[name] = "this tokenizer's tokens do not spell all of it"
         except ValueError as error:
             refused[name] = str(error).partition(":")[0]
-    return refused
+    return refused | (lossy if len(refused) + len(lossy) < len(texts) else {})
 
 
-def read_texts(files: list[str]) -> dict[str, str]:
-    """The given files by name, or what training on Python's own texts leaves out."""
+def read_texts(files: list[str], run: str | Path) -> dict[str, str]:
+    """The given files by name; else what the run's, and Python's own texts keep for this.
+
+    Raises:   ValueError when a file is no text
+    """
     from scratchbook.data import python_manual, standard_library
 
     if files:
@@ -104,7 +118,45 @@ def read_texts(files: list[str]) -> dict[str, str]:
         names = names if len(set(names)) == len(names) else files
         return {name: _read(file) for name, file in zip(names, files, strict=True)}
     own = {"prose": python_manual(), "code": "\n".join(standard_library())}
-    return {name: text[int(0.9 * len(text)) :][:HELD_OUT] for name, text in own.items()}
+    own = {name: text[int(0.9 * len(text)) :] for name, text in own.items()}
+    return {name: text[:HELD_OUT] for name, text in (held_out(Path(run)) | own).items()}
+
+
+def held_out(run: Path) -> dict[str, str]:
+    """The part of a run's own text that training left out, where the folder says which it was.
+
+    Raises:   ValueError when the folder's data.json is damaged
+    """
+    from scratchbook.training.recipes import TEXTS, DataConfig
+
+    if not (run / "data.json").is_file():
+        return {}
+    try:
+        data = DataConfig(**json.loads((run / "data.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{run / 'data.json'} is damaged: {error}") from None
+    if data.text in TEXTS:
+        return {}  # Python's own texts are measured anyway
+    try:
+        return {"held out": _last_part(data)}
+    except FileNotFoundError as error:
+        print(f"left out what training held out: {error}", file=sys.stderr)
+        return {}
+
+
+def _last_part(data: DataConfig) -> str:
+    """What `Recipe.build_data` cuts off the end of its text, or the packed documents apart."""
+    from scratchbook.data.token_files import read_tokens
+    from scratchbook.training import ByteTokenizer
+    from scratchbook.training.packed import TOKENIZER, VALIDATION, is_packed, load_tokenizer
+    from scratchbook.training.recipes import read_text
+
+    if not is_packed(data.text):
+        text = read_text(data.text)
+        return text[int(len(text) * (1 - data.validation_share)) :]
+    file, documents = Path(data.text, TOKENIZER), read_tokens(Path(data.text, VALIDATION))
+    decode = (load_tokenizer(file) if file.is_file() else ByteTokenizer()).decode
+    return "\n".join(decode(ids.tolist()) for ids in documents.documents())
 
 
 def _read(file: str) -> str:
@@ -152,13 +204,15 @@ def sample_run(options: argparse.Namespace) -> int:
     which = options.checkpoint
     opened = open_run(options.run, int(which) if which.isdecimal() else which)
     model, tokenizer = opened.model, opened.tokenizer
+    room = model.config.max_seq_len
     lines = (line.rstrip("\n") for line in sys.stdin)
     for prompt in options.prompt or filter(None, lines):
-        ids = tokenizer.encode(prompt)
+        ids, count = tokenizer.encode(prompt), options.max_new_tokens
+        count = min(100, max(1, room - len(ids))) if count is None else count
         if options.beams is not None:
-            new = beam_search(model, ids, options.max_new_tokens, options.beams)[0][1]
+            new = beam_search(model, ids, count, options.beams)[0][1]
         else:
-            new = generate(model, ids, options.max_new_tokens, options.temperature, options.top_k,
+            new = generate(model, ids, count, options.temperature, options.top_k,
                            options.top_p, options.min_p, seed=options.seed)
         print(tokenizer.decode([*ids, *new]), flush=True)
     return 0
@@ -187,7 +241,7 @@ def load(name: str) -> dict[str, Any]:
         return load_result("baseline_v0").numbers
     path = Path(name)
     if path.is_dir():
-        return measure(path, "best", read_texts([]))
+        return measure(path, "best", read_texts([], path))
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -198,20 +252,29 @@ def load(name: str) -> dict[str, Any]:
 
 
 def compare_checkpoints(run: str) -> int:
-    """Evaluate every checkpoint of a run; the best has the fewest bits per byte."""
+    """Evaluate every checkpoint of a run; the best is the least surprised."""
     from scratchbook.training.checkpoint import checkpoints
 
-    texts, rows = read_texts([]), []
+    texts, rows = read_texts([], run), []
     steps = sorted(int(path.name.removeprefix("step_")) for path in checkpoints(Path(run))
                    if path.is_dir() and path.name.removeprefix("step_").isdecimal())
     if not steps:
         raise ValueError(f"{run} holds no checkpoints to compare")
     for step in steps:
         result = measure(run, step, texts, controls=False)
-        bits = [found["bits_per_byte"] or float("inf") for found in result["texts"].values()]
+        value, unit = surprise_of(result)
         passed = sum(test["share"] for test in result["tests"].values()) / len(result["tests"])
-        rows.append((sum(bits) / len(bits), step))
-        print(f"  step {step:6}: {rows[-1][0]:.3f} bits per byte, "
-              f"{100 * passed:.0f} % of the tests")
+        rows.append((value, step))
+        print(f"  step {step:6}: {value:.3f} {unit}, {100 * passed:.0f} % of the tests")
     print(f"best: step {min(rows)[1]}")
     return 0
+
+
+def surprise_of(result: dict[str, Any]) -> tuple[float, str]:
+    """The mean over a result's texts, and in which unit: tokens that spell no text have no bytes.
+    """
+    for key, unit in (("bits_per_byte", "bits per byte"), ("perplexity", "perplexity per token")):
+        values = [found[key] for found in result["texts"].values()]
+        if None not in values:
+            return sum(values) / len(values), unit
+    raise AssertionError("every text has a perplexity")

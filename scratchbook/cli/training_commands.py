@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
+
+from scratchbook.runtime import write_atomically
 
 
 def add_training_commands(commands, add) -> None:
@@ -59,6 +62,10 @@ def train(options: argparse.Namespace) -> int:
     data, tokenizer = recipe.build_data()
     recipe = recipe.with_vocabulary(tokenizer.vocab_size)
     folder = Path(options.out)
+    if not (folder / "config.json").exists():  # `scratchbook eval` reads it
+        text = recipe.data.text
+        where = {"text": str(Path(text).resolve()) if Path(text).exists() else text}
+        write_atomically(folder / "data.json", json.dumps(asdict(recipe.data) | where))
     sinks = [] if options.quiet else [ProgressBar(recipe.train.max_steps)]
     if "tensorboard" in options.sink:
         sinks.append(TensorBoardSink(folder / "tensorboard"))
