@@ -121,7 +121,9 @@ def _add_chapter_commands(commands) -> None:
 
 def _add_doctor_and_results(commands) -> None:
     doctor = _add(commands, "doctor", "chapter_commands", "doctor",
-                  "say which chapters and profiles this machine can run, and why not")
+                  "say which chapters and profiles this machine can run, and why not; of a run, "
+                  "why it writes gibberish")
+    doctor.add_argument("run", nargs="?", help="the folder of a run, to be examined instead")
     doctor.add_argument("--json", action="store_true", help="as JSON")
     results = _add(commands, "results", "chapter_commands", "results",
                    "list the recorded results, or show one")

@@ -103,6 +103,10 @@ def as_table(rows: list[dict[str, str]]) -> str:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print what this machine can run; the status is 0 even where something is missing."""
+    if options.run:
+        from scratchbook.cli.writing_commands import examine_run
+
+        return examine_run(options.run, options.json)
     machine = machine_doctor.examine()
     try:
         chapters = all_chapters()

@@ -1,8 +1,9 @@
-"""The commands chat and compile: talk with a run, and see whether what it writes is a program."""
+"""The commands chat, compile and doctor RUN: talk with a run, judge what it writes."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +145,22 @@ def _file_lines(paths: list[str]) -> list[str]:
 def _line(name: str, found: dict[str, Any]) -> str:
     return (f"{name:14} {100 * found['share']:3.0f} % ({100 * found['low']:.0f} to "
             f"{100 * found['high']:.0f}) of {found['total']} compile, says {found['tool']}")
+
+
+def examine_run(run: str, as_json: bool = False) -> int:
+    """Say what is wrong with a run's files and with its curve; status 1 when something is."""
+    from dataclasses import asdict
+
+    from scratchbook.training import open_run, read_log
+    from scratchbook.training.diagnosis import diagnose
+    from scratchbook.training.gibberish import why_gibberish
+
+    opened, log = open_run(run), read_log(run)
+    found = why_gibberish(opened.model, opened.tokenizer, log, opened.step)
+    if any("loss" in entry for entry in log):
+        found += diagnose(log, opened.model.config.vocab_size)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        print("\n".join(map(str, found)) or f"nothing is wrong with {run}, step {opened.step}")
+    return 1 if found else 0

@@ -59,7 +59,8 @@ class Judge(NamedTuple):
 def judges() -> dict[str, Judge | str]:
     """For each language its judge, or what would have to be installed.
 
-    A Smalltalk source is one method; gofmt takes fragments, too. Packages of node are looked for from the working folder.
+    A Smalltalk source is one method; gofmt takes fragments, too. Packages of node are looked
+    for from the working folder.
     """
     gofmt, node = shutil.which("gofmt"), shutil.which("node")
     found: dict[str, Judge | str] = {
