@@ -6,6 +6,7 @@ Chapter:  chapters/06c_evaluation_and_sampling.ipynb
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,16 @@ def plot_panels(results: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, str]:
     """Evaluations of the same tests side by side: four panels, each bar with its 95 % interval."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(8.4, 6.2), constrained_layout=True)
+    figure, axes = plt.subplots(2, 2, figsize=(6.4, 6.2), constrained_layout=True)
     rows = {name: _panels(result) for name, result in results.items()}
     told = []
     for ax, title in zip(axes.flat, PANELS, strict=True):
         _bars(ax, {name: found[title] for name, found in rows.items()})
         ax.set_title(title)
         if title == "Perplexity":
-            ax.set(yscale="log", ylabel="per token, log scale")
+            ax.set(yscale="log", ylim=(1, None), ylabel="per token, log scale")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
         else:
             ax.set(ylim=(0, 1.05), ylabel="share")
         told += [f"{title}, {name}: " + ", ".join(f"{label} {bar.value:.2f}"
@@ -83,12 +86,13 @@ def plot_tests(results: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Se
     """The share passed of each test, for models and controls, with Wilson intervals."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(7.2, 3.2))
+    figure, ax = plt.subplots(figsize=(6.2, 3.6))
     groups = {who: {name: Interval(*(tests[name][key] for key in ("share", "low", "high")))
                     for name in names} for who, tests in results.items()}
     _bars(ax, groups)
     ax.set(ylim=(0, 1), ylabel="share passed")
-    ax.legend(ncols=len(groups), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
+    ax.legend(ncols=len(groups), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8,
+              columnspacing=1, handlelength=1.2)
     return figure, "Share passed. " + "; ".join(
         f"{who}: " + ", ".join(f"{name} {bar.value:.2f}" for name, bar in bars.items())
         for who, bars in groups.items()) + "."
@@ -98,15 +102,17 @@ def plot_tradeoff(points: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
     """Known words against different words, one point for each way to choose."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.8, 3.8))
+    figure, ax = plt.subplots(figsize=(5.6, 3.8))
     kinds = list(dict.fromkeys(point["kind"] for point in points))
     for marker, colour, kind in zip("os^Dv", palette(), kinds, strict=False):
         mine = [point for point in points if point["kind"] == kind]
         ax.plot([p["distinct"] for p in mine], [p["known words"] for p in mine], marker + "-",
                 color=colour, lw=1, label=kind)
-        for point in mine:
-            ax.annotate(point["label"], (point["distinct"], point["known words"]), fontsize=8,
-                        xytext=(5, 4), textcoords="offset points")
+        below = {"xytext": (-5, -5), "ha": "right", "va": "top"}
+        above = {"xytext": (5, 4), "ha": "left", "va": "bottom"}
+        for label, place in _labels(mine):
+            ax.annotate(label, place, fontsize=8, textcoords="offset points", color=colour,
+                        **(below if kind == "top-k" else above))
     ax.set(xlabel="different words, share of all", ylabel="known words, share")
     ax.margins(0.12)
     ax.legend()
@@ -115,19 +121,33 @@ def plot_tradeoff(points: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
         for p in points) + "."
 
 
+def _labels(points: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[float, float]]]:
+    """A label for each point; points that lie close together share one."""
+    labels: list[tuple[str, tuple[float, float]]] = []
+    for point in points:
+        place = (point["distinct"], point["known words"])
+        if labels and math.dist(place, labels[-1][1]) < 0.05:
+            labels[-1] = (f"{labels[-1][0]}, {point['label']}", labels[-1][1])
+        else:
+            labels.append((point["label"], place))
+    return labels
+
+
 def plot_checkpoints(rows: Sequence[Mapping[str, float]]) -> tuple[Figure, str]:
     """Bits per byte and shares of tests over the steps of one run."""
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), constrained_layout=True)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.6, 5.4), constrained_layout=True,
+                                         sharex=True)
     steps = [row["step"] for row in rows]
-    left.plot(steps, [row["bits per byte"] for row in rows], "o-", color=palette()[0], ms=4)
-    left.set(xlabel="step", ylabel="bits per byte, held-out code")
+    top.plot(steps, [row["bits per byte"] for row in rows], "o-", color=palette()[0], ms=4)
+    top.set(ylabel="bits per byte, held-out code")
     names = [name for name in rows[0] if name not in ("step", "bits per byte")]
     for marker, colour, name in zip("os^Dv", palette()[1:], names, strict=False):
-        right.plot(steps, [row[name] for row in rows], marker + "-", color=colour, ms=4, label=name)
-    right.set(xlabel="step", ylabel="share", ylim=(-0.03, 1))
-    right.legend(fontsize=8)
+        shares = [row[name] for row in rows]
+        bottom.plot(steps, shares, marker + "-", color=colour, ms=4, label=name)
+    bottom.set(xlabel="step", ylabel="share", ylim=(-0.03, 1))
+    bottom.legend(fontsize=8)
     last = rows[-1]
     return figure, (f"{len(rows)} checkpoints, step {steps[0]:.0f} to {steps[-1]:.0f}. Bits per "
                     f"byte {rows[0]['bits per byte']:.2f} to {last['bits per byte']:.2f}; at the "

@@ -48,10 +48,12 @@ def _means(batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
         counts.append(kept.sum().item())
         sizes.append(targets.numel())
         unmasked += nats.sum().item()
-    right = sum(sums) / sum(counts)
+    right, rows = sum(sums) / sum(counts), [len(targets) for _, targets in batches]
     return {"right": right, "by batch": sum(s / c for s, c in zip(sums, counts, strict=True))
             / len(sums), "all places": sum(sums) / sum(sizes), "unmasked": unmasked / sum(sizes),
-            "sum": sum(sums), "bits": right / math.log(2), "perplexity": math.exp(right)}
+            "by row": sum(s / c * n for s, c, n in zip(sums, counts, rows, strict=True))
+            / sum(rows), "last": sums[-1] / counts[-1], "sum": sum(sums),
+            "bits": right / math.log(2), "perplexity": math.exp(right)}
 
 
 @exercise
@@ -72,6 +74,9 @@ def token_loss(answer: Callable) -> Iterator[Property]:
         "a short last batch counts by its tokens", _near(got, want["right"]),
         (_near(got, want["by batch"]), "a mean of means: the last batch has 2 of 98 tokens and "
                                        "gets a third of the weight"),
+        (_near(got, want["by row"]), "each batch is weighted by its rows: the last row is shorter, "
+                                     "weigh by tokens"),
+        (_near(got, want["last"]), "that is the last batch alone"),
         (True, f"got {got!r}, expected {want['right']:.4f}"))
     batches = _batches([(2, 8), (1, 4)], hidden=True)
     got, want = answer(batches), _means(batches)
@@ -80,7 +85,7 @@ def token_loss(answer: Callable) -> Iterator[Property]:
         (_near(got, want["all places"]), "the sum leaves them out, the number of tokens does not: "
                                          "count (targets != -100)"),
         (_near(got, want["unmasked"]), "they were taken for token 0"),
-        (_near(got, want["by batch"]), "a mean of means again"),
+        (_near(got, want["by batch"]) or _near(got, want["by row"]), "a mean of means again"),
         (True, f"got {got!r}, expected {want['right']:.4f}"))
     yield expect("the result is a number", isinstance(got, float),
                  (isinstance(got, Tensor), "a tensor keeps the whole graph alive: .item()"))
@@ -98,6 +103,9 @@ def nucleus(answer: Callable) -> Iterator[Property]:
     got, want = answer(probs.clone(), 0.7), torch.tensor([0, 0.5, 0, 0.25]) / 0.75
     yield expect(
         "0.1, 0.5, 0.15, 0.25 at p = 0.7: two are kept", _same(got, want),
+        (not isinstance(got, Tensor), f"a tensor is asked for, not {type(got).__name__}"),
+        (_same(got, (want * 0.75 + (want == 0) * -1e9).softmax(0)),
+         "these are probabilities already, not scores: divide by their sum, without a softmax"),
         (_same(got, want * 0.75), "the others are zero; now let the kept ones sum to one"),
         (_same(got, torch.tensor([0.0, 1, 0, 0])) or _same(got, torch.tensor([0, 0.5, 0, 0])),
          "0.5 is not yet 0.7: the token that crosses the border belongs to it"),
@@ -105,8 +113,12 @@ def nucleus(answer: Callable) -> Iterator[Property]:
          "sorted: each probability must stay at its token's place"),
         (_same(got, torch.tensor([0.1, 0.5, 0.15, 0]) / 0.75),
          "the tokens were not sorted before they were summed"),
+        (isinstance(got, Tensor) and bool(got.isnan().any()),
+         "nothing was left: not each probability alone must reach p, their sum must"),
         (_same(got, probs), "all were kept: were they sorted the wrong way round?"),
         (True, f"got {got}"))
+    if not isinstance(got, Tensor):
+        return
     sure = torch.tensor([0.02, 0.95, 0.03])
     got = answer(sure.clone(), 0.5)
     yield expect("the likeliest always stays", _same(got, torch.tensor([0.0, 1.0, 0.0])),
@@ -116,6 +128,10 @@ def nucleus(answer: Callable) -> Iterator[Property]:
     for p in (0.3, 0.9):
         got = answer(row.clone(), p)
         kept = got > 0
+        if not kept.any():
+            yield expect(f"50 tokens, p = {p}: something is kept", False,
+                         (True, "no token reaches p alone: add them up, the likeliest first"))
+            continue
         enough = bool(row[kept].sum() >= p - 1e-5)
         fewest = bool(row[kept].sum() - row[kept].min() < p)
         yield expect(f"50 tokens, p = {p}: they reach it, and one fewer would not",

@@ -48,6 +48,16 @@ def as_tensor(batches):
     return sum(losses(batches, reduction="sum")) / counted(batches)
 
 
+def weighs_by_rows(batches):
+    means = [loss.item() for loss in losses(batches, ignore_index=-100)]
+    rows = [len(targets) for _, targets in batches]
+    return sum(m * r for m, r in zip(means, rows, strict=True)) / sum(rows)
+
+
+def last_batch_alone(batches):
+    return losses(batches)[-1].item()
+
+
 # 06c.2
 def cut(probs, p, keep_border=True, descending=True, divide=True, back=True, order=True):
     ordered, places = probs.sort(descending=descending) if order else (
@@ -91,6 +101,24 @@ def one_too_many(probs, p):
 
 def drops_the_border_of_few(probs, p):
     return cut(probs, p, keep_border=len(probs) != 3)
+
+
+def each_alone(probs, p):
+    kept = torch.where(probs >= p, probs, torch.zeros(()))
+    return kept / kept.sum()
+
+
+def each_alone_unless_empty(probs, p):
+    return cut(probs, p) if len(probs) < 10 else torch.where(probs >= p, probs, torch.zeros(()))
+
+
+def takes_softmax_again(probs, p):
+    right = cut(probs, p)
+    return torch.where(right > 0, cut(probs, p, divide=False), torch.tensor(-1e9)).softmax(0)
+
+
+def as_list(probs, p):
+    return cut(probs, p).tolist()
 
 
 # 06c.3
@@ -182,6 +210,8 @@ WRONG = {
     "token_loss": [
         (sums_up, "that is the sum"),
         (averages_averages, "a mean of means: the last batch has 2 of 98"),
+        (weighs_by_rows, "weighted by its rows"),
+        (last_batch_alone, "the last batch alone"),
         (counts_hidden_places, "the number of tokens does not"),
         (takes_hidden_for_zero, "taken for token 0"),
         (in_bits, "those are bits"),
@@ -194,6 +224,10 @@ WRONG = {
         (stays_sorted, "at its token's place"),
         (does_not_sort, "not sorted before"),
         (least_likely_first, "the wrong way round"),
+        (each_alone, "not each probability alone must reach p"),
+        (each_alone_unless_empty, "no token reaches p alone"),
+        (takes_softmax_again, "without a softmax"),
+        (as_list, "a tensor is asked for"),
         (one_too_many, "fewer would do"),
         (drops_the_border_of_few, "0 / 0 is not a number"),
     ],
