@@ -12,7 +12,7 @@ from scratchbook.model import DecoderLM
 from scratchbook.training import TensorBoardSink, TrainConfig, WandbSink, open_run, read_log
 from scratchbook.training.memory import activation_numbers, training_bytes
 from scratchbook.training.recipes import RECIPES, DataConfig, Recipe, load_recipe, read_text
-from scratchbook.training.sweeps import sweep
+from scratchbook.training.sweeps import recipe_objective, sweep
 
 SMALL = ["--model.num_layers", "1", "--model.d_model", "16", "--model.num_heads", "2",
          "--train.max_steps", "6", "--train.batch_size", "2", "--train.eval_every", "3",
@@ -93,6 +93,88 @@ def test_a_sweep_from_a_file(text, tmp_path, capsys):
     file.write_text("spaces: {}\n", encoding="utf-8")
     assert cli.main(["sweep", str(file)]) == 2
     assert "has no `space`" in capsys.readouterr().err
+
+
+def swept(plan, tmp_path, text):
+    (tmp_path / "sweep.yaml").write_text(plan, encoding="utf-8")
+    return cli.main(["sweep", str(tmp_path / "sweep.yaml"), "--data.text", str(text), *SMALL])
+
+
+def test_the_range_of_the_help_is_read_as_numbers(text, tmp_path, capsys):
+    plan = "space: {train.lr: {low: 1e-4, high: 1e-1, log: true}}\ntrials: 2\n"
+    assert swept(plan, tmp_path, text) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_sweep_outlives_trials_that_diverge(text, tmp_path, capfd):
+    plan = "space: {train.lr: [1.0e+30, 0.003], train.max_grad_norm: [null]}\nsampler: grid\n"
+    assert swept(plan, tmp_path, text) == 0
+    out, error = capfd.readouterr()
+    assert out.count("train.lr") == 1 and "train.lr = 0.003" in out and "Traceback" not in error
+    assert swept("space: {train.lr: [1.0e+30]}\nsampler: grid\n", tmp_path, text) == 1
+    assert "no trial came to its end" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("plan", "said"), [
+    ("space: {}", "is empty"), ("space: {train.lr: 0.1}", "train.lr: 0.1 is neither a list"),
+    ("space: {train.lr: {low: 0.1}}", "is neither a list"), ("space: {train.lr: []}", "neither"),
+    ("space: {train.lr: {low: 1, high: 2, step: x}}", "neither"),
+    ("space: {train.lr: [1]}\ntrials: ten", "trials='ten' must be"),
+    ("space: {train.rate: [1]}", "train.rate"), ("space: {train.lr: [fast]}", "train.lr"),
+])
+def test_mistakes_in_a_sweep_end_in_one_clear_line(plan, said, text, tmp_path, capfd):
+    assert swept(plan, tmp_path, text) == 2
+    error = capfd.readouterr().err
+    assert said in error and "Traceback" not in error
+
+
+def test_the_trials_of_a_sweep_read_their_text_once(text, monkeypatch):
+    reads = []
+    monkeypatch.setattr("scratchbook.training.recipes.read_text",
+                        lambda name: reads.append(name) or text.read_text(encoding="utf-8"))
+    base = load_recipe([*SMALL, "--data.text", str(text)])
+    sweep(recipe_objective(base), {"train.lr": [0.01, 0.02, 0.03]}, sampler="grid")
+    assert len(reads) == 1
+
+
+def test_status_lists_what_it_can_and_names_what_it_cannot(text, tmp_path, capsys):
+    start(text, tmp_path / "good")
+    for name, content in (("cut", '{"model": '), ("foreign", '{"x": 1}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(content, encoding="utf-8")
+        (tmp_path / name / "log.jsonl").write_text("5\n", encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["status", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "good: finished, step 6 of 6" in out and out.count("unreadable: ") == 2
+    assert cli.main(["status", str(tmp_path), "--json"]) == 0
+    states = [run["state"] for run in json.loads(capsys.readouterr().out)]
+    assert sorted(states) == ["finished", "unreadable", "unreadable"]
+    for action in (["monitor", "--once"], ["monitor", "--summary"], ["plot"]):
+        assert cli.main([*action[:1], str(tmp_path / "foreign"), *action[1:]]) in (0, 2)
+    assert cli.main(["plot", str(tmp_path / "foreign")]) == 2
+    assert "no training step yet" in capsys.readouterr().err
+
+
+def test_a_run_that_diverged_is_shown_as_such(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert start(text, out, "--train.lr", "1e30", "--sink", "tensorboard") == 2
+    assert "step 3: the loss or its gradient is nan" in capsys.readouterr().err
+    assert cli.main(["monitor", str(out), "--summary"]) == 0
+    shown = capsys.readouterr().out
+    assert "diverged: " in shown and "nothing is wrong" not in shown
+    assert cli.main(["monitor", str(out)]) == 0
+    assert "Step 3: the loss or its gradient is no number" in capsys.readouterr().out
+
+
+def test_a_second_text_leaves_the_first_run_as_it_was(text, tmp_path, capsys):
+    other = tmp_path / "other.txt"
+    other.write_text("THE DOG LAY BY THE LOG; " * 60, encoding="utf-8")
+    assert start(text, tmp_path / "run", "--data.tokenizer", "char") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert start(other, tmp_path / "run", "--data.tokenizer", "char") == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_sweeps_find_a_planted_optimum():
@@ -180,13 +262,15 @@ def test_wandb_offline_holds_the_same_numbers(tmp_path, monkeypatch):
     log = logged((sink,))
     sink.close()
     (file,) = tmp_path.rglob("run-*.wandb")
-    rows = []
+    rows, kinds = [], []
     for content in records_of(file):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(content)
+        kinds.append(record.WhichOneof("record_type"))
         if record.WhichOneof("record_type") == "history":
             rows.append({(i.key or ".".join(i.nested_key)): json.loads(i.value_json)
                          for i in record.history.item})
+    assert kinds[-1] == "exit", kinds
     theirs = [row["loss"] for row in rows if "loss" in row]
     assert theirs == pytest.approx([e["loss"] for e in log if "loss" in e], rel=1e-9)
     assert sum("validation_loss" in row for row in rows) == 2

@@ -78,7 +78,8 @@ def test_fp16_overflow(tmp_path):
     with pytest.raises(Diverged, match="step 26: the loss"):
         train(model, Windows(ids[:5000], ids[5000:], 16),
               TrainConfig(max_steps=60, precision="fp16"), tmp_path)
-    assert "fp16 overflow" in names(read_log(tmp_path))
+    found = names(read_log(tmp_path))
+    assert "fp16 overflow" in found and "diverged" not in found
 
 
 class Padded(Windows):
@@ -141,6 +142,13 @@ def test_the_documented_line():
     assert line == "Step 1000: loss = 3.5, ppl = 33.12, lr = 9.8e-05, tokens/s = 1,000"
     found = re.fullmatch(r"Step (\d+): loss = (\S+), ppl = (\S+), lr = (\S+), tokens/s = \S+", line)
     assert float(found[3]) == pytest.approx(math.exp(float(found[2])), rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", [1e6, math.inf, math.nan])
+def test_losses_past_any_perplexity_have_a_line_too(loss):
+    numbers = {"step": 1, "lr": 0.1, "tokens": 1, "cpu_seconds": 1.0}
+    assert "loss = " in log_line(numbers | {"loss": loss})
+    assert "loss = " in log_line({"step": 1, "validation_loss": loss})
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -220,6 +221,7 @@ def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(tmp_path):
     rows = tiny_data().batch(8, 4).ids[0, :8].tolist()
     assert str(rows) in said
     assert all(torch.isfinite(p).all() for p in open_run(tmp_path, "last").model.parameters())
+    assert read_log(tmp_path)[-1] == {"step": 9, "diverged": True}
 
 
 def test_a_full_disk_loses_nothing_that_was_saved(tmp_path, monkeypatch):
@@ -407,9 +409,17 @@ def test_torch_compile_gives_the_same_losses():
     ({"schedule": "cosin"}, "schedule='cosin' is unknown; choose one of constant, cosine"),
     ({"precision": "fp8"}, "precision='fp8' is unknown"),
     ({"warmup_steps": 12}, "warmup_steps=12 is not within"),
+    ({"patience": 0}, "patience=0 must be at least 1"),
+    ({"max_grad_norm": 0.0}, "max_grad_norm=0.0 must be a number above 0"),
+    ({"max_grad_norm": math.nan}, "max_grad_norm=nan"),
+    ({"betas": (2.0, 3.0)}, "betas=(2.0, 3.0) must be two numbers"),
+    ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number from 0"),
+    ({"floor": 2.0}, "floor=2.0 is not within 0..1"),
+    ({"decay_share": -1.0}, "decay_share=-1.0 is not within 0..1"),
+    ({"seed": 10**13}, "seed=10000000000000 is too large"),
 ])
 def test_settings_that_make_no_sense_are_named(changes, said):
-    with pytest.raises(ValueError, match=said.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(said)):
         settings(**changes)
 
 
@@ -431,6 +441,8 @@ def test_windows_are_a_function_of_seed_and_step():
     assert torch.equal(batch.ids[:, 1:], batch.targets[:, :-1])
     with pytest.raises(ValueError, match="validation_ids holds 5 ids"):
         Windows(torch.arange(50), torch.arange(5), 8)
+    with pytest.raises(ValueError, match="time=0: a window has at least 1 id"):
+        Windows(torch.arange(50), torch.arange(5), 0)
 
 
 def test_validation_reads_every_window_once():

@@ -22,7 +22,7 @@ def add_training_commands(commands, add) -> None:
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     sweep = add(commands, "sweep", "training_commands", "sweep",
                 "try settings: the YAML file has `space`, and may have `trials`, `sampler`, "
-                "`halving`, `recipe`")
+                "`halving`, `seed`")
     sweep.add_argument("file", help="such as space: {train.lr: {low: 1e-4, high: 1e-1, log: true}}")
     _add_recipe(sweep)
     monitor = add(commands, "monitor", "training_commands", "monitor", "follow a run's log")
@@ -98,11 +98,14 @@ def sweep(options: argparse.Namespace) -> int:
     if extra := set(plan) - known:
         raise ValueError(f"{options.file}: unknown {', '.join(sorted(extra))}; known are "
                          f"{', '.join(sorted(known))}")
-    for values, loss in run_sweep(recipe_objective(_recipe(options)), **plan):
+    found = run_sweep(recipe_objective(_recipe(options)), **plan)
+    if not found:
+        print("no trial came to its end: every one diverged or was ended early")
+    for values, loss in found:
         print(f"{loss:.4f}  " + ", ".join(f"{name} = {value:g}" if isinstance(value, float)
                                           else f"{name} = {value}"
                                           for name, value in values.items()))
-    return 0
+    return 0 if found else 1
 
 
 def monitor(options: argparse.Namespace) -> int:
@@ -120,18 +123,32 @@ def status(options: argparse.Namespace) -> int:
     """Print one line for each run at or below a folder."""
     from scratchbook.training import monitoring
 
-    found = [monitoring.status(run) for run in monitoring.find_runs(options.folder)]
+    found = [_status(run) for run in monitoring.find_runs(options.folder)]
     if options.json:
         print(json.dumps(found, indent=1))
     elif not found:
         print(f"no run at or below {options.folder}")
     else:
         for run in found:
+            if "error" in run:
+                print(f"{run['run']}: {run['state']}: {run['error']}")
+                continue
             best = "-" if run["best_loss"] is None else f"{run['best_loss']:.4f}"
-            left = f", {run['seconds_left']:.0f} s left" if run["state"] == "running" else ""
+            going = run["state"] == "running" and run["step"]
+            left = f", {run['seconds_left']:.0f} s left" if going else ""
             print(f"{run['run']}: {run['state']}, step {run['step']} of {run['max_steps']}, "
                   f"best validation loss {best}{left}")
     return 0
+
+
+def _status(run: Path) -> dict:
+    """Where a run stands; a damaged one does not keep the others from being listed."""
+    from scratchbook.training import monitoring
+
+    try:
+        return monitoring.status(run)
+    except (ValueError, OSError) as error:
+        return {"run": str(run), "state": "unreadable", "error": str(error)}
 
 
 def plot(options: argparse.Namespace) -> int:

@@ -53,12 +53,14 @@ class Windows:
     byte; for byte ids it is 1.
 
     Shapes:   train_ids and validation_ids (tokens,): a tensor, or a memory-mapped array
-    Raises:   ValueError when either is too short for one window and its targets
+    Raises:   ValueError when either is too short for one window and its targets, or time < 1
     Chapter:  chapters/06_training.ipynb
     """
 
     def __init__(self, train_ids: Tensor | np.ndarray, validation_ids: Tensor | np.ndarray,
                  time: int, seed: int = 0, bytes_per_token: float = 1.0):
+        if time < 1:
+            raise ValueError(f"time={time}: a window has at least 1 id")
         for name, ids in (("train_ids", train_ids), ("validation_ids", validation_ids)):
             if len(ids) <= time:
                 raise ValueError(f"{name} holds {len(ids)} ids: windows of time={time} need at "

@@ -38,9 +38,9 @@ def diagnose(log: Sequence[dict[str, Any]], vocab_size: int | None = None) -> li
     if not steps:
         raise ValueError("the log holds no training step yet")
     losses = [entry["loss"] for entry in steps]
-    checks = (_overflow(steps), _initialisation(losses, vocab_size), _leak(log, losses, vocab_size),
-              _rate(steps, losses), _stuck(steps, losses, vocab_size),
-              _spikes(losses), _overfitting(log))
+    checks = (_overflow(steps), _diverged(log), _initialisation(losses, vocab_size),
+              _leak(log, losses, vocab_size), _rate(steps, losses),
+              _stuck(steps, losses, vocab_size), _spikes(losses), _overfitting(log))
     return [finding for finding in checks if finding is not None]
 
 
@@ -88,6 +88,14 @@ def _overflow(steps: list[dict]) -> Finding | None:
     return Finding("fp16 overflow", f"{skipped} of {len(steps)} steps were skipped, the loss scale "
                    f"ended at {steps[-1]['loss_scale']:g}",
                    'Train with precision="bf16", whose range is that of float32')
+
+
+def _diverged(log: Sequence[dict]) -> Finding | None:
+    steps = [entry["step"] for entry in log if "diverged" in entry]
+    if not steps or any(entry.get("skipped") for entry in log[-3:]):
+        return None  # numbers that left float16 are another illness
+    return Finding("diverged", f"the loss or its gradient was no number at step {steps[-1]}",
+                   "Lower lr, warm up longer, or clip gradients")
 
 
 def _initialisation(losses: list[float], vocab_size: int | None) -> Finding | None:

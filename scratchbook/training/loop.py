@@ -181,7 +181,7 @@ class _Loop:
 
     def _update(self, batch: Batch, loss: float) -> dict:
         if not math.isfinite(loss) and not self.scaler.is_enabled():
-            raise Diverged(self._why(batch, loss))
+            raise self._diverged(batch, loss)
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf).item()
@@ -190,21 +190,23 @@ class _Loop:
             entry |= {"loss_scale": self.scaler.get_scale(), "skipped": not math.isfinite(norm)}
             self.skipped = self.skipped + 1 if entry["skipped"] else 0
             if self.skipped > MOST_SKIPPED:
-                raise Diverged(self._why(batch, loss))
+                raise self._diverged(batch, loss)
         elif not math.isfinite(norm):
-            raise Diverged(self._why(batch, norm))
+            raise self._diverged(batch, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return entry
 
-    def _why(self, batch: Batch, number: float) -> str:
+    def _diverged(self, batch: Batch, number: float) -> Diverged:
+        self._write({"step": self.at.step + 1, "diverged": True})
         back = "nothing was saved yet"
         if self.folder and (self.folder / "last").is_file():
             back = f"the last good checkpoint is {(self.folder / 'last').read_text('utf-8')}"
-        return (f"step {self.at.step + 1}: the loss or its gradient is {number}, on the batch "
-                f"data.batch({self.at.step}, {len(batch.ids)}), whose first row begins with ids "
-                f"{batch.ids[0, :8].tolist()}; {back}. Lower lr={self.config.lr}, warm up longer, "
-                "or clip")
+        return Diverged(
+            f"step {self.at.step + 1}: the loss or its gradient is {number}, on the batch "
+            f"data.batch({self.at.step}, {len(batch.ids)}), whose first row begins with ids "
+            f"{batch.ids[0, :8].tolist()}; {back}. Lower lr={self.config.lr}, warm up longer, or "
+            "clip, in another folder")
 
     def _keep(self) -> None:
         """Evaluate and save when it is time; the newest best is never removed."""

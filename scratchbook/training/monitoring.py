@@ -18,20 +18,23 @@ from scratchbook.training.runs import is_training, read_config
 
 def log_line(entry: dict[str, Any]) -> str:
     """One line for a person: "Step 1000: loss = 3.5, ppl = 33.1, lr = 9.8e-05"."""
+    if "diverged" in entry:
+        return f"Step {entry['step']}: the loss or its gradient is no number; the run ended here"
+    loss = entry["validation_loss" if "validation_loss" in entry else "loss"]
+    perplexity = math.exp(min(loss, 700.0))  # what is past that fits into no float
     if "validation_loss" in entry:
-        loss = entry["validation_loss"]
         per_byte = f", bits/byte = {entry['bits_per_byte']:.3f}" if "bits_per_byte" in entry else ""
         return (f"Step {entry['step']}: validation loss = {loss:.4g}, "
-                f"ppl = {math.exp(loss):.4g}{per_byte}")
+                f"ppl = {perplexity:.4g}{per_byte}")
     speed = entry["tokens"] / entry["cpu_seconds"] if entry.get("cpu_seconds") else 0.0
-    return (f"Step {entry['step']}: loss = {entry['loss']:.4g}, ppl = {math.exp(entry['loss']):.4g}"
+    return (f"Step {entry['step']}: loss = {loss:.4g}, ppl = {perplexity:.4g}"
             f", lr = {entry['lr']:.2g}, tokens/s = {speed:,.0f}")
 
 
 def status(run: str | Path) -> dict[str, Any]:
     """Where a run stands: "running", "stopped" or "finished", step, best, time left in seconds.
 
-    Raises:   FileNotFoundError when the folder is none of a run
+    Raises:   FileNotFoundError when the folder is none of a run, ValueError when it was damaged
     Chapter:  chapters/06_training.ipynb
     """
     run = Path(run)
@@ -44,7 +47,7 @@ def status(run: str | Path) -> dict[str, Any]:
     seen = [entry for entry in log if "validation_loss" in entry]
     best = min(seen, key=lambda entry: entry["validation_loss"], default=None)
     at = steps[-1]["step"] if steps else 0
-    left = (config["max_steps"] - at) * steps[-1]["cpu_seconds"] / at if steps else math.nan
+    left = (config["max_steps"] - at) * steps[-1]["cpu_seconds"] / at if steps else None
     state = "finished" if at >= config["max_steps"] else "stopped"
     return {"run": str(run), "state": "running" if is_training(run) else state, "step": at,
             "max_steps": config["max_steps"], "loss": steps[-1]["loss"] if steps else None,
@@ -90,13 +93,15 @@ def follow(run: str | Path, once: bool = False, every: float = 1.0) -> Iterator[
 def plot(run: str | Path, path: str | Path) -> Path:
     """Draw loss, validation loss and learning rate over the steps into a PNG, SVG or PDF file.
 
-    Raises:   FileNotFoundError when the folder is none of a run
+    Raises:   FileNotFoundError when the folder is none of a run; ValueError before its first step
     Chapter:  chapters/06_training.ipynb
     """
     from matplotlib.figure import Figure
 
     log = read_log(run)
     steps = [entry for entry in log if "loss" in entry]
+    if not steps:
+        raise ValueError(f"{run} has no training step yet: there is nothing to draw")
     seen = [entry for entry in log if "validation_loss" in entry]
     figure = Figure(figsize=(8, 5), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -5,10 +5,12 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 SCHEDULES = ("constant", "cosine", "linear", "wsd")
 PRECISIONS = ("fp32", "bf16", "fp16")
+LARGEST_SEED = 2**40  # a step's own seed is a million times as large, and has 64 bits
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "batch_size", "grad_accum_steps", "eval_every",
-                     "checkpoint_every", "keep_last"):
-            if getattr(self, name) < 1:
+                     "checkpoint_every", "keep_last", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("lr", "other_lr"):
-            if not 0 < getattr(self, name) < float("inf"):
+        for name in ("lr", "other_lr", "max_grad_norm"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
+        self._check_shares()
         if self.grad_accum_steps > self.batch_size:
             raise ValueError(f"batch_size={self.batch_size} rows cannot be cut into "
                              f"grad_accum_steps={self.grad_accum_steps} parts")
@@ -65,3 +68,14 @@ class TrainConfig:
         if not 0 <= self.warmup_steps < self.max_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} is not within 0..max_steps="
                              f"{self.max_steps}")
+
+    def _check_shares(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas} must be two numbers from 0 to below 1")
+        for name in ("decay_share", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not within 0..1")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay={self.weight_decay} must be a number from 0")
+        if abs(self.seed) >= LARGEST_SEED:
+            raise ValueError(f"seed={self.seed} is too large: take one below {LARGEST_SEED}")
