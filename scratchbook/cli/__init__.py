@@ -10,6 +10,7 @@ import sys
 from scratchbook import __version__
 from scratchbook.cli.corpus_commands import add_corpus_commands
 from scratchbook.cli.evaluation_commands import add_evaluation_commands
+from scratchbook.cli.planning_commands import add_planning_commands
 from scratchbook.cli.training_commands import add_training_commands
 from scratchbook.cli.writing_commands import add_writing_commands
 
@@ -91,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", formatter_class=_Help, help="look at one model")
     _add_model_commands(commands, model.add_subparsers(metavar="ACTION", required=True))
     add_training_commands(commands, _add)
+    add_planning_commands(commands, _add)
     add_corpus_commands(commands)
     add_evaluation_commands(commands, _add)
     add_writing_commands(commands, _add)
