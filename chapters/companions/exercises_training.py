@@ -5,27 +5,20 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
-import copy
-import functools
-import io
-import itertools
 import math
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratchbook.data.batches import IGNORED, Windows
+from scratchbook.data.batches import IGNORED
 from scratchbook.runtime import named_generator
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
-from scratchbook.training import TrainConfig, train
 from scratchbook.training.schedules import learning_rate_factor
 
 Parts = Sequence[tuple[Tensor, Tensor]]
-HEALTHS = ("healthy", "rate too high", "not learning", "overfitting")
 
 
 def _close(got: object, want: Tensor | float, bound: float = 1e-6) -> bool:
@@ -81,6 +74,11 @@ def adamw_step(answer: Callable) -> Iterator[Property]:
         (_close(got, weight - 0.1 / gradient, 1e-4),
          "the root is missing: divide by the root of the mean square"),
         (_close(got, weight - 0.1 * gradient, 1e-4), "this is plain gradient descent"),
+        (_close(got, weight - sign, 1e-5), "lr takes no part in the step"),
+        (_close(got, weight - 0.1 * 5 * sign, 1e-5),
+         "the running mean was squared: the second mean is that of the gradient's square"),
+        (_close(got, weight - 0.1 * 0.8 / math.sqrt(0.95) * sign, 1e-5),
+         "the shares are exchanged: keep beta of the old mean, take 1 - beta of the new gradient"),
         (isinstance(got, Tensor) and not got.isfinite().all(),
          "not finite: the first step is number 1, for which 1 - beta**1 is not zero"))
     zeros = [torch.zeros(3)]
@@ -92,6 +90,7 @@ def adamw_step(answer: Callable) -> Iterator[Property]:
          "the decay went into the gradient, and the root took its size away: that is Adam with "
          "L2. Shrink the weight itself"),
         (_close(still, weight * 0.5, 1e-5), "the decay is multiplied with lr as well"),
+        (_close(still, weight * (1 + 0.1 * 0.5), 1e-5), "the weight grew: subtract the decay"),
         (_close(still, weight, 1e-5), "the weight did not shrink"))
     yield from _many_steps(answer)
 
@@ -111,6 +110,11 @@ def _many_steps(answer: Callable) -> Iterator[Property]:
          "the two betas are exchanged: the first belongs to the mean of the gradient"),
         (_close(got, _walk(_inside_the_root, weight, gradients), 2e-6),
          "eps is added after the root, not under it"),
+        (_close(got, _walk(_decays_last, weight, gradients), 2e-6),
+         "the decay shrank the step too: take it from the weight as it was before the step"),
+        (_close(got, _walk(_keeps_corrected, weight, gradients), 2e-6),
+         "the corrected means went back into `state`, and are corrected again: keep them as "
+         "they are, correct copies"),
         (_close(got, _torch_adamw(weight, gradients, {**OPTIONS, "eps": 0.0}), 2e-6),
          "eps takes no part"))
 
@@ -123,6 +127,31 @@ def _inside_the_root(weight: Tensor, gradient: Tensor, state: dict, lr: float,
     square = state["square"] = betas[1] * state.get("square", 0) + (1 - betas[1]) * gradient**2
     size = (square / (1 - betas[1]**step) + eps).sqrt()
     return weight * (1 - lr * weight_decay) - lr * mean / (1 - betas[0]**step) / size
+
+
+def _decays_last(weight: Tensor, gradient: Tensor, state: dict, **options: object) -> Tensor:
+    """AdamW whose decay comes after the step, which is a mistake to recognise."""
+    plain = {**options, "weight_decay": 0.0}
+    return _step(weight, gradient, state, plain) * (1 - options["lr"] * options["weight_decay"])
+
+
+def _keeps_corrected(weight: Tensor, gradient: Tensor, state: dict, **options: object) -> Tensor:
+    """AdamW that keeps what it corrected, which is a mistake to recognise."""
+    return _step(weight, gradient, state, options, keep=True)
+
+
+def _step(weight: Tensor, gradient: Tensor, state: dict, options: dict, keep: bool = False
+          ) -> Tensor:
+    """AdamW, with corrected means kept or not."""
+    number = state["step"] = state.get("step", 0) + 1
+    means = []
+    for name, beta, new in zip(("mean", "square"), options["betas"], (gradient, gradient**2),
+                               strict=True):
+        state[name] = beta * state.get(name, 0) + (1 - beta) * new
+        means.append(state[name] / (1 - beta**number))
+        state[name] = means[-1] if keep else state[name]
+    step = means[0] / (means[1].sqrt() + options["eps"])
+    return weight * (1 - options["lr"] * options["weight_decay"]) - options["lr"] * step
 
 
 class _Watched(nn.Module):
@@ -169,6 +198,7 @@ def accumulate_ragged(answer: Callable) -> Iterator[Property]:
     right = _wanted(parts, lambda targets: 1 / counted)
     means = _wanted(parts, lambda targets: 1 / (targets != IGNORED).sum() / 3)
     places = _wanted(parts, lambda targets: 1 / 30)
+    rows = _wanted(parts, lambda targets: 1 / 5)
     sums = _wanted(parts, lambda targets: 1.0)
     last = _wanted(parts[-1:], lambda targets: 1 / 3)
     yield expect(
@@ -177,6 +207,7 @@ def accumulate_ragged(answer: Callable) -> Iterator[Property]:
                                 "them weighs more than one in a full part"),
         (_close(got, 3 * means[0]), "the parts' means were added up"),
         (_close(got, places[0]), "divided by all positions: those with target -100 do not count"),
+        (_close(got, rows[0]), "divided by rows: divide by targets"),
         (_close(got, sums[0]), "a sum: divide by the number of targets that count"),
         (_close(got, last[0]), "this is the last part's loss alone"),
         (got is None, "return the loss"))
@@ -188,6 +219,7 @@ def accumulate_ragged(answer: Callable) -> Iterator[Property]:
         (_close(gradient, means[1]), "the mean of the parts' gradients: divide each part's summed "
                                      "loss by the number of targets in the whole batch"),
         (_close(gradient, 3 * means[1]), "each part was divided by its own number of targets"),
+        (_close(gradient, rows[1]), "divided by rows: divide by targets"),
         (_close(gradient, sums[1]), "the summed losses went backwards undivided"),
         (_close(gradient, places[1]), "divided by all positions, those that do not count included"),
         (_close(gradient, last[1]) or _close(gradient, alone),
@@ -209,7 +241,7 @@ def _in_parts(answer: Callable, model: _Watched, parts: Parts) -> Iterator[Prope
     got = answer(fresh, empty)
     yield expect("a part without any target changes nothing", _close(got, _wanted(
         parts, lambda targets: 1 / 17)[0]),
-        (isinstance(got, float | Tensor) and math.isnan(float(got)),
+        (isinstance(got, float | Tensor) and math.isnan(float(torch.as_tensor(got).detach())),
          "NaN: the mean over no target is 0 / 0. Take the sum, and divide by the count of all"))
 
 
@@ -222,21 +254,29 @@ def warmup_cosine(answer: Callable) -> Iterator[Property]:
         (_close(first, 0), "the first step would change nothing: count the rising steps from 1"),
         (_close(first, 0.1), "the top would be reached one step early: of 11 equal rises, the "
                              "last leads to step 10"),
-        (_close(first, 1), "there is no warm-up"))
+        (_close(first, 1), "there is no warm-up"),
+        (_close(first, 0.1 + 0.9 / 11), "the floor belongs to the fall: the rise starts near 0"))
     top = answer(10, 100, 10, 0.1)
     yield expect(
         "step 10 has all of it", _close(top, 1),
+        (_close(top, 0.1), "it rises where it should fall: 1 + cos runs down from 2, 1 - cos up"),
         (_close(top, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 10))),
          "the cosine began at step 0: it begins where the warm-up ends"))
-    half = answer(55, 100, 10, 0.1)
+    half, end = answer(55, 100, 10, 0.1), answer(100, 100, 10, 0.1)
     yield expect(
         "half-way down it is midway between 1 and the floor", _close(half, 0.55),
         (_close(half, 0.1 + 0.9 * math.cos(math.pi / 4)) or _close(half, math.cos(math.pi / 4)),
          "a quarter of a period: (1 + cos) / 2 runs over half a period, from 0 to pi"),
-        (_close(half, 0.1), "a whole period: it would rise again. Half of one, from 0 to pi"),
+        (_close(half, 0.1) and _close(end, 1),
+         "a whole period: it would rise again. Half of one, from 0 to pi"),
+        (_close(half, 0.1), "cos runs from 1 to -1: (1 + cos) / 2 runs from 1 to 0"),
         (_close(half, 0.6), "the floor was added on top: floor + (1 - floor) * fall"),
+        (_close(half, 0.1 + 0.9 * (1 + math.cos(math.pi * 0.45)) / 2),
+         "the fall takes max_steps - warmup_steps steps, not max_steps"),
+        (_close(half, 0.1 + 0.9 * (1 + math.cos(90)) / 2), "math.cos takes radians: a half is pi"),
+        (_close(half, 0.5) and _close(end, 0.1), "the floor cuts the fall off, as max(floor, "
+         "fall) does: the whole fall lies between, floor + (1 - floor) * fall"),
         (_close(half, 0.5), "the floor takes no part here: floor + (1 - floor) * fall"))
-    end = answer(100, 100, 10, 0.1)
     yield expect("at the end it is the floor", _close(end, 0.1),
                  (_close(end, 0), "the floor takes no part"), (True, f"it is {end}"))
     late = answer(77, 100, 10, 0.0)
@@ -249,151 +289,3 @@ def warmup_cosine(answer: Callable) -> Iterator[Property]:
                  for step, (got, want) in enumerate(pairs) if not _close(got, want)]
         yield expect("max_steps={}, warmup_steps={}, floor={}: every step".format(*sizes),
                      not wrong, (True, "".join(wrong[:1])))
-
-
-class SmallRun:
-    """A training run whose state lies in the usual five places.
-
-    Its batches come from `generator`, its dropout from torch's own, its rate from `step`.
-    """
-
-    def __init__(self, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.05)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.step = 0
-
-    def advance(self, steps: int) -> None:
-        """Train for some steps."""
-        for _ in range(steps):
-            for group in self.optimizer.param_groups:
-                group["lr"] = 0.05 * (1 - self.step / 20)
-            x = torch.randn(8, 4, generator=self.generator)
-            loss = (self.model(x)[:, 0] - x.sum(1)).square().mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.step += 1
-
-
-def _places(run: SmallRun) -> dict[str, list]:
-    """A copy of all that decides how a run goes on."""
-    return copy.deepcopy({
-        "model": [p.detach() for p in run.model.parameters()], "step": [run.step],
-        "optimizer": [state[name] for state in run.optimizer.state_dict()["state"].values()
-                      for name in ("exp_avg", "exp_avg_sq", "step")],
-        "generator": [run.generator.get_state()], "torch": [torch.get_rng_state()]})
-
-
-def _same(first: list, second: list) -> bool:
-    pairs = itertools.zip_longest(map(torch.as_tensor, first), map(torch.as_tensor, second))
-    return len(first) == len(second) and all(torch.equal(a, b) for a, b in pairs)
-
-
-def _written(saved: dict) -> tuple[object, str]:
-    """What comes back from a file, or why nothing does."""
-    file = io.BytesIO()
-    try:
-        torch.save(saved, file)
-        file.seek(0)
-        return torch.load(file, weights_only=True), ""
-    except (pickle.PickleError, TypeError, AttributeError, RuntimeError) as error:
-        return None, f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-@exercise
-def resume_exactly(answer: Callable) -> Iterator[Property]:
-    """06.4: what a checkpoint must hold."""
-    with torch.random.fork_rng(devices=[]):
-        yield from _resume(answer)
-
-
-def _resume(answer: Callable) -> Iterator[Property]:
-    run = SmallRun(seed=1)
-    run.advance(4)
-    saved, then = answer(run), _places(run)
-    run.advance(5)  # the run without a break goes on; what was saved must not go with it
-    later = _places(run)
-    loaded, why = _written(saved)
-    yield expect(
-        "it returns a dictionary that can be written and read back", isinstance(loaded, dict),
-        (not isinstance(saved, dict), "called without `saved` it should return a dictionary"),
-        (True, f"save state_dict()s and numbers, not the objects themselves ({why})"))
-    if not isinstance(loaded, dict):
-        return
-    other = SmallRun(seed=2)  # another process: other weights, other generators
-    answer(other, loaded)
-    now = _places(other)
-    alias = ("it went on changing after it was saved: state_dict() shows the living tensors. Copy "
-             "them (copy.deepcopy)")
-    for place, what, lost in _LOST:
-        yield expect(f"{what} is back", _same(now[place], then[place]),
-                     (_same(now[place], later[place]), alias), (True, lost))
-    if any(not _same(now[place], then[place]) for place, *_ in _LOST):
-        return
-    other.advance(5)
-    yield expect("five steps later, every weight is equal to the last bit",
-                 _same(_places(other)["model"], later["model"]),
-                 (True, "all places were right, but training moved something else: load into the "
-                        "model that is there, whose parameters the optimizer holds"))
-
-
-_LOST = (
-    ("model", "every weight", "the weights were lost"),
-    ("step", "the step", "the rate would run through its schedule again"),
-    ("optimizer", "the optimizer's state", "AdamW would average from zero again"),
-    ("generator", "the order of the batches", "the batches would come in another order"),
-    ("torch", "torch's own generator", "dropout would strike out other numbers"),
-)
-
-
-@functools.cache
-def _log(health: str, seed: int) -> tuple[dict, ...]:
-    """The log of a real run: a table of what follows what, sixteen ids, eighty steps."""
-    generator = named_generator(seed, "a log to diagnose")
-    followers = torch.randint(16, (16, 3), generator=generator)
-    ids = [0]
-    for pick in torch.randint(3, (2500,), generator=generator).tolist():
-        ids.append(followers[ids[-1], pick].item())
-    row = torch.tensor(ids)
-    if health == "not learning":
-        row = torch.randint(16, (2500,), generator=generator)
-    read = 50 if health == "overfitting" else 2000  # ids to learn from
-    table = nn.Embedding.from_pretrained(0.1 * draw(16, 16, seed=seed, name="table"), freeze=False)
-    lr, schedule = (20.0, "constant") if health == "rate too high" else (0.1, "cosine")
-    config = TrainConfig(max_steps=80, batch_size=8, lr=lr, weight_decay=0.0, eval_every=10,
-                         schedule=schedule, max_grad_norm=None)
-    return tuple(train(table, Windows(row[:read], row[2000:], 16, seed), config).log)
-
-
-@exercise
-def diagnose_logs(answer: Callable) -> Iterator[Property]:
-    """06.5: the illness behind a log."""
-    for health, seed in itertools.product(HEALTHS, (0, 1)):
-        got = answer([dict(entry) for entry in _log(health, seed)])
-        yield expect(
-            f"{health}, run {seed + 1}", got == health,
-            (got not in HEALTHS, f"the answer is one of {', '.join(HEALTHS)}; got {got!r}"),
-            (True, _CONFUSED.get((health, got), f"you said: {got}")))
-
-
-_CONFUSED = {
-    ("healthy", "overfitting"): "in health too, the validation loss may lie above the training "
-                                "loss and tremble a little: what counts is that it rises again, "
-                                "by more than a few hundredths, after its best",
-    ("healthy", "not learning"): "it fell, and then it was done: compare the end with the "
-                                 "beginning, not with the middle",
-    ("healthy", "rate too high"): "a step may raise the loss a little in any run: compare the "
-                                  "largest loss with the first",
-    ("rate too high", "overfitting"): "the training loss rises as well: look at that first",
-    ("rate too high", "not learning"): "its loss rose far on the way: that is not standing still",
-    ("rate too high", "healthy"): "its loss rose far above the first one",
-    ("not learning", "healthy"): "a loss that ends where it began has learned nothing",
-    ("not learning", "overfitting"): "the training loss does not fall: nothing is known by heart",
-    ("overfitting", "healthy"): "its training loss falls to the end and looks well: compare the "
-                                "validation loss with its own best",
-    ("overfitting", "rate too high"): "only the validation loss rises, the training loss falls: "
-                                      "the steps are not too long",
-    ("overfitting", "not learning"): "the training loss did fall: it learned, but by heart",
-}

@@ -1,6 +1,5 @@
 """Wrong answers to chapter 06's exercises, each with a part of the message it must get."""
 
-import copy
 import math
 
 import torch
@@ -21,7 +20,8 @@ def step(weight, gradient, state, lr, betas, eps, weight_decay, *, correct=(True
     if correct[1]:
         square = square / (1 - betas[1] ** number)
     below = (square + eps).sqrt() if under else size(square) + eps
-    shrink = {"apart": lr * weight_decay, "without lr": weight_decay}.get(decay, 0)
+    shrink = {"apart": lr * weight_decay, "without lr": weight_decay,
+              "growth": -lr * weight_decay}.get(decay, 0)
     return weight * (1 - shrink) - sign * lr * mean / below
 
 
@@ -87,6 +87,37 @@ def in_place(weight, gradient, state, **options):
     weight.copy_(step(weight, gradient, state, **options))
 
 
+def without_lr(*args, lr, **options):
+    return step(*args, lr=1.0, **{**options, "weight_decay": lr * options["weight_decay"]})
+
+
+def grows(*args, **options):
+    return step(*args, decay="growth", **options)
+
+
+def squares_the_mean(weight, gradient, state, lr, betas, eps, weight_decay):
+    number = state["step"] = state.get("step", 0) + 1
+    mean = state["mean"] = betas[0] * state.get("mean", 0) + (1 - betas[0]) * gradient
+    square = state["square"] = betas[1] * state.get("square", 0) + (1 - betas[1]) * mean**2
+    mean, square = mean / (1 - betas[0] ** number), square / (1 - betas[1] ** number)
+    return weight * (1 - lr * weight_decay) - lr * mean / (square.sqrt() + eps)
+
+
+def exchanges_the_shares(*args, betas, **options):
+    return step(*args, betas=[1 - beta for beta in betas], correct=(False, False), **options)
+
+
+def decays_last(weight, *args, lr, weight_decay, **options):
+    return step(weight, *args, lr=lr, weight_decay=0.0, **options) * (1 - lr * weight_decay)
+
+
+def keeps_corrected(weight, gradient, state, lr, betas, eps, weight_decay):
+    number = state["step"] = state.get("step", 0) + 1
+    for name, beta, new in (("m", betas[0], gradient), ("v", betas[1], gradient**2)):
+        state[name] = (beta * state.get(name, 0) + (1 - beta) * new) / (1 - beta**number)
+    return weight * (1 - lr * weight_decay) - lr * state["m"] / (state["v"].sqrt() + eps)
+
+
 # 06.2
 def summed(model, part):
     ids, targets = part
@@ -117,6 +148,11 @@ def sum_of_means(model, parts):
 def every_position(model, parts):
     positions = sum(targets.numel() for _, targets in parts)
     return accumulate(model, parts, lambda t: 1 / positions)
+
+
+def every_row(model, parts):
+    rows = sum(len(ids) for ids, _ in parts)
+    return accumulate(model, parts, lambda t: 1 / rows)
 
 
 def undivided(model, parts):
@@ -213,6 +249,33 @@ def no_floor(*args):
     return schedule(*args, join=lambda fall, floor: fall)
 
 
+def floor_cuts(*args):
+    return schedule(*args, join=max)
+
+
+def rises(*args):
+    return schedule(*args, fall=lambda done: (1 - math.cos(math.pi * done)) / 2)
+
+
+def not_halved(*args):
+    return schedule(*args, fall=lambda done: math.cos(math.pi * done))
+
+
+def degrees(*args):
+    return schedule(*args, fall=lambda done: (1 + math.cos(180 * done)) / 2)
+
+
+def whole_length(step, max_steps, warmup_steps, floor):
+    return schedule(step, max_steps, warmup_steps, floor,
+                    fall=lambda done: (1 + math.cos(
+                        math.pi * done * (max_steps - warmup_steps) / max_steps)) / 2)
+
+
+def floor_from_the_start(step, max_steps, warmup_steps, floor):
+    return schedule(step, max_steps, warmup_steps, floor,
+                    rise=lambda s, w: floor + (1 - floor) * (s + 1) / (w + 1))
+
+
 def line(*args):
     return schedule(*args, fall=lambda done: 1 - done)
 
@@ -228,109 +291,6 @@ def divides_by_the_warm_up(step, max_steps, warmup_steps, floor):
     return min(rise, schedule(max(step, warmup_steps), max_steps, warmup_steps, floor))
 
 
-# 06.4
-PARTS = {
-    "model": (lambda run: run.model.state_dict(), lambda run, x: run.model.load_state_dict(x)),
-    "optimizer": (lambda run: run.optimizer.state_dict(),
-                  lambda run, x: run.optimizer.load_state_dict(x)),
-    "step": (lambda run: run.step, lambda run, x: setattr(run, "step", x)),
-    "order": (lambda run: run.generator.get_state(), lambda run, x: run.generator.set_state(x)),
-    "torch": (lambda run: torch.get_rng_state(), lambda run, x: torch.set_rng_state(x)),
-}
-
-
-def resume(run, saved=None, names=tuple(PARTS), keep=copy.deepcopy):
-    if saved is None:
-        return keep({name: PARTS[name][0](run) for name in names})
-    for name in names:
-        PARTS[name][1](run, saved[name])
-    return None
-
-
-def without(left_out):
-    def resume_without(run, saved=None):
-        return resume(run, saved, [name for name in PARTS if name != left_out])
-    resume_without.__name__ = f"without_{left_out}"
-    return resume_without
-
-
-def living_tensors(run, saved=None):
-    return resume(run, saved, keep=lambda state: state)
-
-
-def whole_objects(run, saved=None):
-    return {"model": run.model} if saved is None else None
-
-
-def seeds_anew(run, saved=None):
-    if saved is not None:
-        saved = {**saved, "torch": torch.Generator().manual_seed(1).get_state()}
-    return resume(run, saved)
-
-
-def another_model(run, saved=None):
-    if saved is not None:
-        run.model = copy.deepcopy(run.model)
-    return resume(run, saved)
-
-
-def returns_a_list(run, saved=None):
-    return list(PARTS) if saved is None else None
-
-
-# 06.5
-def losses(log, name="loss"):
-    return [entry[name] for entry in log if name in entry]
-
-
-def training_loss_alone(log):
-    seen = losses(log)
-    if max(seen) > 1.5 * seen[0]:
-        return "rate too high"
-    return "not learning" if seen[-1] > 0.9 * seen[0] else "healthy"
-
-
-def validation_first(log):
-    held_out = losses(log, "validation_loss")
-    rises = held_out[-1] > 1.03 * min(held_out)
-    return "overfitting" if rises else training_loss_alone(log)
-
-
-def any_gap(log):
-    named, gap = training_loss_alone(log), losses(log, "validation_loss")[-1] - losses(log)[-1]
-    return "overfitting" if named == "healthy" and gap > 0 else named
-
-
-def from_the_middle(log):
-    seen = losses(log)
-    if max(seen) > 1.5 * seen[0]:
-        return "rate too high"
-    return "not learning" if seen[-1] > 0.9 * seen[len(seen) // 2] else "healthy"
-
-
-def any_rise(log):
-    seen = losses(log)
-    return "rate too high" if any(b > a for a, b in zip(seen, seen[1:], strict=False)) \
-        else "healthy"
-
-
-def ends_high(log):
-    seen = losses(log)
-    return "not learning" if seen[-1] > 0.9 * seen[0] else "healthy"
-
-
-def always_well(log):
-    return "healthy"
-
-
-def reads_every_line(log):
-    return "healthy" if log[-1]["loss"] < log[0]["loss"] else "not learning"
-
-
-def other_words(log):
-    return "fine"
-
-
 WRONG = {
     "adamw_step": [
         (uphill, "it walks uphill"), (uncorrected, "both means start at zero"),
@@ -342,10 +302,16 @@ WRONG = {
         (never_decays, "the weight did not shrink"), (forgets, "every step is a first step"),
         (exchanges, "the two betas are exchanged"), (under_the_root, "not under it"),
         (without_eps, "eps takes no part"), (in_place, "return the new weight"),
+        (without_lr, "lr takes no part"), (grows, "subtract the decay"),
+        (squares_the_mean, "the running mean was squared"),
+        (exchanges_the_shares, "the shares are exchanged"),
+        (decays_last, "the decay shrank the step too"),
+        (keeps_corrected, "are corrected again"),
     ],
     "accumulate_ragged": [
         (means_of_means, "weighs more than one in a full part"),
         (sum_of_means, "the parts' means were added up"),
+        (every_row, "divided by rows"),
         (every_position, "those with target -100 do not count"), (undivided, "a sum: divide"),
         (divides_the_loss_alone, "went backwards undivided"),
         (means_backwards, "by the number of targets in the whole batch"),
@@ -362,29 +328,10 @@ WRONG = {
         (falls_from_the_start, "the cosine began at step 0"), (quarter, "a quarter of a period"),
         (whole_period, "a whole period"), (floor_on_top, "the floor was added on top"),
         (no_floor, "the floor takes no part"), (line, "this is a straight line"),
+        (floor_cuts, "the floor cuts the fall off"), (rises, "it rises where it should fall"),
+        (not_halved, "cos runs from 1 to -1"), (degrees, "math.cos takes radians"),
+        (whole_length, "max_steps - warmup_steps steps"),
+        (floor_from_the_start, "the rise starts near 0"),
         (a_step_late, "at step 1 it is 1.0"), (divides_by_the_warm_up, "ZeroDivisionError"),
-    ],
-    "resume_exactly": [
-        (without("model"), "the weights were lost"),
-        (without("optimizer"), "average from zero again"),
-        (without("step"), "run through its schedule again"),
-        (without("order"), "the batches would come in another order"),
-        (without("torch"), "dropout would strike out other numbers"),
-        (seeds_anew, "dropout would strike out other numbers"),
-        (living_tensors, "went on changing after it was saved"),
-        (whole_objects, "not the objects themselves"),
-        (another_model, "whose parameters the optimizer holds"),
-        (returns_a_list, "should return a dictionary"),
-    ],
-    "diagnose_logs": [
-        (training_loss_alone, "compare the validation loss with its own best"),
-        (validation_first, "the training loss rises as well"),
-        (any_gap, "what counts is that it rises again"),
-        (from_the_middle, "compare the end with the beginning"),
-        (any_rise, "compare the largest loss with the first"),
-        (ends_high, "that is not standing still"),
-        (always_well, "its loss rose far above the first one"),
-        (always_well, "has learned nothing"), (reads_every_line, "KeyError: 'loss'"),
-        (other_words, "the answer is one of"),
     ],
 }

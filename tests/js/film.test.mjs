@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import test from "node:test";
 
 const require = createRequire(import.meta.url);
-const { along, commonStart, mean, nearest, problem, reach, spread, thin } =
+const { along, commonStart, mean, nearest, problem, reach, rowAt, spread, thin } =
   require("../../scratchbook/teaching/live/film.js");
 
 const near = (got, want, bound = 1e-12) => {
@@ -36,6 +36,10 @@ test("the prompt is what all samples share", () => {
   assert.equal(commonStart(["def f", "def g", "def "]), "def ");
   assert.equal(commonStart(["a", "b"]), "");
   assert.equal(commonStart(["same", "same"]), "same");
+});
+
+test("a click on the map chooses the row under it, or the nearest", () => {
+  assert.deepEqual([-9, 0, 99, 100, 299, 300, 400].map((y) => rowAt(y, 300, 3)), [0, 0, 0, 1, 2, 2, 2]);
 });
 
 test("spread and reach by hand", () => {

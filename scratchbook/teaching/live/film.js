@@ -48,6 +48,9 @@
     return [...bins.values()].map(([steps, losses, count]) => [steps / count, losses / count]);
   }
 
+  // The row at a height within a square of `rows` equal rows; beside it, the nearest.
+  const rowAt = (y, height, rows) => Math.min(rows - 1, Math.max(0, Math.floor((y / height) * rows)));
+
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 
   // Why the data cannot be played, or "".
@@ -63,7 +66,7 @@
     return data.attention.every(square) ? "" : `an attention map is not ${time} by ${time}`;
   }
 
-  const api = { along, nearest, commonStart, spread, reach, thin, mean, problem };
+  const api = { along, nearest, commonStart, spread, reach, thin, rowAt, mean, problem };
 
   // ---------------------------------------------------------------------------------- drawing
 
@@ -96,7 +99,8 @@
     const name = (i) => NAMES[data.tokens[i]] || data.tokens[i];
 
     const curve = lossCurve(el, data, (step) => go(nearest(data.steps, step)));
-    const map = attentionMap(el, data.tokens.map((_, i) => name(i)));
+    const map = attentionMap(el, data.tokens.map((_, i) => name(i)),
+      (row) => { state.position = row; draw(); });
     const sample = el("pre", { "aria-label": "what the model writes" });
     const slider = (id, text, max, moved) => {
       const input = el("input", { type: "range", id: `sb-film-${id}`, min: 0, max, step: 1 });
@@ -154,8 +158,8 @@
         : still ? (state.frame === last ? "Back to 0" : "Next") : "Play";
       // while it plays, a voice would talk without end
       result.setAttribute("aria-live", state.timer ? "off" : "polite");
-      result.textContent = `Step ${step}: loss ${loss.toFixed(2)} nats, as sure as one of ` +
-        `${Math.exp(loss).toFixed(1)}. A position spreads its attention over ${mean(spread(weights)).toFixed(1)} ` +
+      result.textContent = `Step ${step}: loss ${loss.toFixed(2)} nats, as unsure as among ` +
+        `${Math.exp(loss).toFixed(1)} even choices. A position spreads its attention over ${mean(spread(weights)).toFixed(1)} ` +
         `positions and looks ${mean(reach(weights)).toFixed(1)} back, on average.`;
       const row = weights[state.position];
       const most = row.indexOf(Math.max(...row));
@@ -214,11 +218,15 @@
     } };
   }
 
-  // One square per query (row) and key (column); what lies in the future is left out.
-  function attentionMap(el, names) {
+  // One square per query (row) and key (column), a row chosen by a click; the future is left out.
+  function attentionMap(el, names, choose) {
     const time = names.length;
     const [edge, size] = [20, 300 / time];
-    const svg = el("svg", { viewBox: "0 0 344 322", role: "img" });
+    const svg = el("svg", { viewBox: "0 0 344 322", role: "img", style: "cursor:pointer" });
+    svg.addEventListener("click", (event) => {
+      const frame = svg.getBoundingClientRect();
+      choose(rowAt(((event.clientY - frame.top) / frame.height) * 322 - edge, 300, time));
+    });
     const cells = names.map((_, i) => names.slice(0, i + 1).map((_, j) => el("rect", {
       x: edge + j * size, y: edge + i * size, width: size, height: size, fill: "var(--sb-1)" })));
     const every = Math.ceil(time / 36); // so that names do not touch
