@@ -115,5 +115,6 @@ def _check(p: Tensor, q: list[Tensor], guessed: Tensor, generator: torch.Generat
     for place, token in enumerate(guessed.tolist()):
         if torch.rand((), generator=generator) * q[place][token] > p[place, token]:
             left = (p[place] - q[place]).clamp_min(0)
+            left = left if left.any() else p[place]  # they differed by rounding alone
             return place, torch.multinomial(left, 1, generator=generator)
     return len(guessed), torch.multinomial(p[-1], 1, generator=generator)

@@ -140,6 +140,8 @@ def test_tokens_that_lose_the_text_have_infinite_bits():
 def test_the_mode_of_the_model_is_given_back():
     model = nn.Sequential(nn.Embedding(4, 4), nn.Dropout(0.5)).train()
     score_batches(model, [(torch.tensor([[1]]), torch.tensor([[2]]))])
+    with pytest.raises(IndexError):
+        score_batches(model, [(torch.tensor([[4]]), torch.tensor([[2]]))])  # it knows 0 to 3
     assert model.training and not model.eval().training
 
 

@@ -9,7 +9,7 @@ import torch
 from scratchbook.config import ModelConfig
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
-from scratchbook.sampling import beam_search, penalise_repeats, speculate
+from scratchbook.sampling import _check, beam_search, penalise_repeats, speculate
 
 VOCAB = 4
 
@@ -121,6 +121,13 @@ def test_a_perfect_guesser_is_always_believed():
     assert len(new) == 20 and reads == 4  # five tokens a read
     _, reads = speculate(chain(1, 9.0), chain(2, 9.0), [0], 20, guesses=4)
     assert 4 < reads <= 20
+
+
+def test_a_guess_refused_by_rounding_alone_leaves_something_to_draw(monkeypatch):
+    p = torch.tensor([[0.5, 0.5 - 2**-25, 0.0], [1.0, 0.0, 0.0]])
+    q = [torch.tensor([0.5, 0.5, 0.0])]
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.tensor(1.0))
+    assert _check(p, q, torch.tensor([1]), None)[0] == 0
 
 
 def test_cold_speculation_is_greedy():

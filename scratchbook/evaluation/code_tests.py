@@ -10,7 +10,6 @@ Chapter:  chapters/06c_evaluation_and_sampling.ipynb
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import re
@@ -22,6 +21,7 @@ from torch import nn
 
 from scratchbook.evaluation.comparing import wilson
 from scratchbook.evaluation.sandbox import run_program
+from scratchbook.evaluation.text_signals import parses
 from scratchbook.generation import generate
 from scratchbook.runtime import data_dir
 
@@ -147,9 +147,7 @@ def _starts(prompt: dict, text: str) -> bool:
 
 def _behaves(prompt: dict, text: str) -> bool:
     program = prompt["text"] + text.split("\n")[0]
-    try:
-        ast.parse(program)
-    except (SyntaxError, ValueError):
+    if not parses(program + "\n"):
         return False  # no process for what cannot run
     return run_program(f"{program}\n\n{prompt['right']}\n", seconds=1.0).passed
 

@@ -66,14 +66,16 @@ def score_batches(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Sc
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     was_training, _ = model.training, model.eval()
     windows: list[tuple[float, int]] = []
-    for ids, targets, *mask in batches:
-        extra = {"mask": mask[0].to(device)} if mask and mask[0] is not None else {}
-        logits, targets = model(ids.to(device), **extra).float(), targets.to(device)
-        nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none",
-                               ignore_index=IGNORED)  # (batch, time)
-        counts = (targets != IGNORED).sum(dim=1)
-        windows += zip(nats.double().sum(dim=1).tolist(), counts.tolist(), strict=True)
-    model.train(was_training)
+    try:
+        for ids, targets, *mask in batches:
+            extra = {"mask": mask[0].to(device)} if mask and mask[0] is not None else {}
+            logits, targets = model(ids.to(device), **extra).float(), targets.to(device)
+            nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none",
+                                   ignore_index=IGNORED)  # (batch, time)
+            counts = (targets != IGNORED).sum(dim=1)
+            windows += zip(nats.double().sum(dim=1).tolist(), counts.tolist(), strict=True)
+    finally:
+        model.train(was_training)
     tokens = sum(count for _, count in windows)
     if not tokens:
         raise ValueError("there is nothing to predict: a text needs two tokens or more")
