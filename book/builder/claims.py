@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Claim:
     remark: str = ""
     tolerance: float = TOLERANCE
     digits: int = 3
+    against: tuple[str | dict, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {"between": 2}
@@ -50,7 +52,7 @@ def read_claims(root: Path) -> list[Claim]:
     Raises:   ValueError for an unknown rule or the wrong count of stated numbers
     """
     text = (root / "book" / "claims.toml").read_text(encoding="utf-8")
-    return [Claim(**row | {"rows": tuple(row.get("rows", ()))})
+    return [Claim(**row | {name: tuple(row.get(name, ())) for name in ("rows", "against")})
             for row in tomllib.loads(text)["claim"]]
 
 
@@ -59,16 +61,22 @@ def measured(root: Path, claim: Claim) -> float | None:
 
     The key is a path of steps: a string enters a dictionary, a table such as `{who = "ours"}`
     finds the row of a list that has these values, and "mean", "min" and "max" reduce a list.
+    `against` is another path in the same result: the number is then divided by that one.
     """
     path = root / "book" / "results" / f"{claim.result}.json"
     if not path.is_file():
         return None
-    value = json.loads(path.read_text(encoding="utf-8"))["numbers"]
-    for step in claim.key:
+    numbers = json.loads(path.read_text(encoding="utf-8"))["numbers"]
+    value, other = _find(numbers, claim.key), _find(numbers, claim.against or ())
+    if not claim.against or value is None:
+        return value
+    return value / other if other else None
+
+
+def _find(value: object, key: Sequence[str | dict]) -> float | None:
+    for step in key:
         value = _enter(value, step)
-        if value is None:
-            return None
-    return float(value)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _enter(value: object, step: str | dict) -> object:

@@ -107,6 +107,17 @@ def test_a_key_finds_its_way(tmp_path: Path, key: list, value: float | None):
     assert claims.measured(root, given) == value
 
 
+def test_a_claim_may_be_a_ratio(tmp_path: Path):
+    root = fake(tmp_path, {"ours": {"ms": [3, 5]}, "theirs": {"ms": [8]}, "none": 0})
+    given = {"id": "c", "said": "so", "source": "folklore", "rule": "value", "stated": [1],
+             "unit": "u", "result": "demo", "command": "make demo"}
+    for key, against, value in ((["ours", "ms", "mean"], ("theirs", "ms", "max"), 0.5),
+                                (["ours", "ms", "mean"], ("others", "ms"), None),
+                                (["ours", "ms", "mean"], ("none",), None),
+                                (["others"], ("theirs", "ms", "max"), None)):
+        assert claims.measured(root, Claim(**given, key=key, against=against)) == value
+
+
 def test_every_claim_is_answered_or_says_how():
     text = claims.ledger(ROOT)
     found = claims.read_claims(ROOT)
