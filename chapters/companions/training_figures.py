@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from scratchbook.data.batches import IGNORED, Batch, Windows
 from scratchbook.generation import generate
+from scratchbook.teaching.draws import draw
 from scratchbook.teaching.figures import INK, palette
 from scratchbook.teaching.verdicts import mean_and_spread
+from scratchbook.training.schedules import learning_rate_factor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,21 +35,6 @@ def plot_paths(paths: Mapping[str, Sequence[Sequence[float]]]) -> tuple[Figure, 
     ax.set(xlabel="along the valley", ylabel="across", ylim=(-1.35, 1.35), xlim=(-0.6, 1.7))
     ax.legend()
     return figure, f"{len(path) - 1} steps from (1.50, 1.00): " + "; ".join(said) + "."
-
-
-def plot_spectra(spectra: Mapping[str, Tensor]) -> tuple[Figure, str]:
-    """Singular values of several matrices, each divided by its largest, on a log axis."""
-    import matplotlib.pyplot as plt
-
-    figure, ax = plt.subplots(figsize=(6.4, 3.0))
-    said = []
-    for style, (name, values) in zip(("-", "--", "-."), spectra.items(), strict=False):
-        share = values / values.max()
-        ax.semilogy(share, style, label=name)
-        said.append(f"{name}: half of them lie below {share.median():.2g} of the largest")
-    ax.set(xlabel="direction, the strongest first", ylabel="strength", ylim=(1e-4, 1.5))
-    ax.legend()
-    return figure, "Singular values. " + "; ".join(said) + "."
 
 
 def plot_schedules(schedules: Mapping[str, Sequence[float]]) -> tuple[Figure, str]:
@@ -105,7 +92,7 @@ def plot_costs(costs: Mapping[str, Sequence[float]], unit: str) -> tuple[Figure,
 
 
 def plot_clinic(runs: Mapping[str, Sequence[dict]]) -> tuple[Figure, str]:
-    """Small panels, one loss curve each, under one axis."""
+    """Small panels, one loss curve each, under one axis; letters in place of names."""
     import matplotlib.pyplot as plt
 
     columns = 3
@@ -113,16 +100,47 @@ def plot_clinic(runs: Mapping[str, Sequence[dict]]) -> tuple[Figure, str]:
     figure, axes = plt.subplots(rows, columns, figsize=(6.6, 1.9 * rows), sharex=True,
                                 layout="constrained")
     said = []
-    for ax, (name, log) in zip(axes.flat, runs.items(), strict=False):
-        losses = [entry["loss"] for entry in log if "loss" in entry]
-        ax.plot(losses, lw=1)
-        ax.set_title(name, fontsize=9)
-        said.append(f"{name}: from {losses[0]:.1f} to {losses[-1]:.1f}")
+    for ax, (letter, name) in zip(axes.flat, lettered(runs).items(), strict=False):
+        line = losses(runs[name])
+        ax.plot(line, lw=1)
+        ax.set_title(letter, fontsize=9)
+        said.append(f"{letter}: from {line[0]:.1f} to {line[-1]:.1f}, at most {max(line):.1f}")
     for ax in list(axes.flat)[len(runs):]:
         ax.set_visible(False)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("loss", fontsize=9)
     return figure, "Loss curves. " + "; ".join(said) + "."
+
+
+def lettered(runs: Mapping[str, object]) -> dict[str, str]:
+    """Letters for names, in an order that gives nothing away."""
+    order = sorted(runs, key=lambda name: name[::-1])
+    return {chr(ord("A") + place): name for place, name in enumerate(order)}
+
+
+def losses(log: Sequence[dict]) -> list[float]:
+    """The training losses of a log, step by step."""
+    return [entry["loss"] for entry in log if "loss" in entry]
+
+
+def settled(log: Sequence[dict], last: int = 20) -> float:
+    """Where a run stands: the mean of its last training losses."""
+    line = losses(log)[-last:]
+    return sum(line) / len(line)
+
+
+def noisy_valley(direction: Callable[[Tensor, dict], Tensor], kind: str, rate: float,
+                 steps: int = 200, walks: int = 500) -> float:
+    """Mean loss of walks down the valley when every step sees it somewhere else.
+
+    `direction(gradient, memory)` is an optimizer's step before the rate; `kind` names a schedule.
+    """
+    place, memory = torch.tensor([1.5, 1.0]).repeat(walks, 1), {}  # (walks, 2)
+    for step in range(steps):
+        seen = place + draw(walks, 2, seed=step, name="trembling")
+        share = learning_rate_factor(step, steps, steps // 10, kind)
+        place = place - rate * share * direction(seen * torch.tensor([1.0, 100.0]), memory)
+    return (0.5 * place[:, 0] ** 2 + 50 * place[:, 1] ** 2).mean().item()
 
 
 class Film:
