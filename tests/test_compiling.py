@@ -84,8 +84,9 @@ def test_models_go_on_where_authors_did():
     assert pairs[0][0] == "def f(a):\n    return a + 1\n\n\n"
     nonsense = continued(lambda prompts, length: ["(" * length] * len(prompts), [source], 1, 20)
     assert len(nonsense) == 1 and nonsense[0][0] == "def f(a):\n"
-    with pytest.raises(ValueError, match="no function"):
-        continued(author, ["x = 1\n"])
+    for wrong, options in (("x = 1\n", {}), (source, {"count": 0}), (source, {"length": 0})):
+        with pytest.raises(ValueError, match="are not there"):
+            continued(author, [wrong], **options)
 
 
 def test_scripts_for_node_are_sound():

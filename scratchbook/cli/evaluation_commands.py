@@ -80,7 +80,22 @@ def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: boo
         raise ValueError("this tokenizer can encode none of the texts: give one with --text FILE")
     result = evaluate(opened.model, opened.tokenizer, texts, tests,
                       tricks() if tests and controls else None)
+    result |= heading_tests(opened, texts)
     return {"run": Path(run).resolve().name, "step": opened.step} | result
+
+
+def heading_tests(opened: Any, texts: dict[str, str]) -> dict[str, Any]:
+    """For Markdown with headings, how often the run goes on with one, beside an n-gram."""
+    from scratchbook.evaluation.code_tests import NGram, writer
+    from scratchbook.evaluation.headings import FEWEST, HEADING, LENGTH, heading_rates
+
+    if opened.model.config.max_seq_len <= LENGTH + 1:
+        return {}
+    write = writer(opened.model, opened.tokenizer)
+    found = {name: heading_rates(text, {"the run": write, "n-gram": NGram(text[: len(text) // 2])})
+             for name, text in texts.items() if name == "held out" or name.endswith(".md")
+             if len(HEADING.findall(text)) >= FEWEST}
+    return {"headings": found} if found else {}
 
 
 def tricks() -> dict[str, Any]:
@@ -175,6 +190,9 @@ def summary(result: dict[str, Any]) -> list[str]:
         bits = found["bits_per_byte"]
         lines.append(f"  {name:14} perplexity {found['perplexity']:8.2f} per token, "
                      + ("not the text" if bits is None else f"{bits:.3f} bits per byte"))
+    for name, rates in result.get("headings", {}).items():
+        shares = (f"{who} {100 * rate['share']:.0f} %" for who, rate in rates.items())
+        lines.append(f"  {'headings':14} {', '.join(shares)} of those in {name}")
     for name, test in result.get("tests", {}).items():
         controls = ", ".join(f"{control} {100 * tests[name]['share']:.0f}"
                              for control, tests in result["controls"].items())

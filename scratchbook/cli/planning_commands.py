@@ -27,7 +27,8 @@ def cost(options: argparse.Namespace) -> int:
 
     if options.preset is not None and options.preset not in RECIPES:
         raise ValueError(f"preset {options.preset!r} is unknown; known are {', '.join(RECIPES)}")
-    if not all(speed > 0 for speed in [*options.speed, options.memory or 1, options.rate or 1]):
+    given = [*options.speed, options.memory or 1, options.rate or 1]
+    if not all(0 < number < float("inf") for number in given):
         raise ValueError("--speed, --rate and --memory must be numbers above 0")
     file = ["--config", options.config] if options.config else []
     recipe = load_recipe(file + options.settings, RECIPES.get(options.preset))

@@ -102,9 +102,10 @@ def continued(write: Writer, sources: Iterable[str], count: int = 40, length: in
     found = [match for source in sources
              for match in re.finditer(r"^def [^\n]*:\n(?=    )", source, re.MULTILINE)
              if len(source) >= match.end() + length]
-    chosen = found[:: max(1, len(found) // count)][:count]
-    if not chosen:
-        raise ValueError(f"no function with {length} characters after its first line")
+    chosen = found[:: max(1, len(found) // max(1, count))][: max(0, count)]
+    if length < 1 or not chosen:
+        raise ValueError(f"{count} functions with {length} characters after their first lines are "
+                         "not there")
     heads = [match[0] for match in chosen]
     own = [match.string[match.end() : match.end() + length] for match in chosen]
     new = write(heads, length)
