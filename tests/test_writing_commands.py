@@ -78,7 +78,7 @@ def test_in_a_terminal(run):
 
 
 def test_a_run_stands_beside_its_controls(run, capsys):
-    assert main(["compile", run, "--count", "6", "--length", "40"]) == 0
+    assert main(["compile", run, "--count", "6"]) == 0  # 48 characters: half of its window
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["first", "6-gram", "their"]
     assert all("of 6 compile, says Python's compiler" in line for line in lines)

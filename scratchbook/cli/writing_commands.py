@@ -23,8 +23,8 @@ def add_writing_commands(commands, add) -> None:
                    "compiles")
     compiled.add_argument("what", nargs="+", help="the folder of a run, folders or files of code")
     compiled.add_argument("--count", type=int, default=40, metavar="N", help="functions of a run")
-    compiled.add_argument("--length", type=int, default=160, metavar="N",
-                          help="characters that a run writes for each (default: 160)")
+    compiled.add_argument("--length", type=int, metavar="N", help="characters that a run writes "
+                          "for each (default: 160, or half of what its window holds)")
 
 
 def chat(options: argparse.Namespace) -> int:
@@ -106,7 +106,7 @@ def compile_all(options: argparse.Namespace) -> int:
     return 0 if any("%" in line for line in lines) else 1
 
 
-def _run_lines(run: str, count: int, length: int) -> list[str]:
+def _run_lines(run: str, count: int, length: int | None) -> list[str]:
     """Functions of the library that training left out, continued by a run and by controls."""
     from scratchbook.data import standard_library
     from scratchbook.evaluation.code_tests import NGram, writer
@@ -114,6 +114,7 @@ def _run_lines(run: str, count: int, length: int) -> list[str]:
     from scratchbook.training import open_run
 
     opened = open_run(run)
+    length = min(160, opened.model.config.max_seq_len // 2) if length is None else length
     writers = {Path(run).name: writer(opened.model, opened.tokenizer),
                "6-gram": NGram("".join(standard_library(300_000)))}
     library = "\n".join(standard_library())
