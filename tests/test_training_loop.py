@@ -167,6 +167,13 @@ def test_evaluation_weighs_tokens_not_batches():
         assert evaluate(model, data, size) == pytest.approx(reference, abs=1e-6)
 
 
+def test_evaluation_without_anything_held_out_is_refused():
+    data = tiny_data()
+    data.validation = lambda size: iter(())
+    with pytest.raises(ValueError, match="validation data hold no target"):
+        evaluate(tiny_model(), data, 4)
+
+
 class MemoryThatEnds:
     """Fails as a full GPU does whenever more than `rows` rows are read at once."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_training_loop import same_weights, settings, tiny_data, tiny_model
+from torch import nn
 
 from scratchbook.data.batches import Windows
 from scratchbook.tokenizers import CharTokenizer
@@ -23,7 +24,12 @@ from scratchbook.training import (
 )
 from scratchbook.training import checkpoint as checkpoint_module
 from scratchbook.training import runs as runs_module
-from scratchbook.training.checkpoint import checkpoints, load_newest, save_checkpoint
+from scratchbook.training.checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 from scratchbook.training.optim import build_optimizer
 
 
@@ -196,6 +202,14 @@ def test_patience_brings_back_the_best_weights_after_a_break_too(tmp_path):
     assert again.ended == done.ended == "out of patience"
     assert same_weights(model, straight)
     assert evaluate(model, overfitting(), 4) == pytest.approx(done.progress.best_loss, abs=1e-6)
+
+
+def test_a_run_of_a_model_without_config_cannot_be_opened_by_itself(tmp_path):
+    model = nn.Sequential(nn.Embedding(23, 8), nn.Linear(8, 23))
+    train(model, tiny_data(), settings(), tmp_path)
+    with pytest.raises(ValueError, match="a model without a config"):
+        open_run(tmp_path)
+    load_checkpoint(checkpoints(tmp_path)[-1], model)
 
 
 def test_stopping_before_the_first_step(tmp_path):

@@ -288,6 +288,7 @@ def evaluate(model: nn.Module, data: Batches, size: int, autocast: Callable = nu
              ) -> float:
     """Mean loss over every held-out target, in nats: tokens weigh alike, whatever their batch.
 
+    Raises:   ValueError when nothing is held out
     Chapter:  chapters/06_training.ipynb
     """
     was_training, total, counted = model.training, 0.0, 0
@@ -300,6 +301,8 @@ def evaluate(model: nn.Module, data: Batches, size: int, autocast: Callable = nu
         total += _summed_loss(logits, batch.targets).item()
         counted += int((batch.targets != IGNORED).sum())
     model.train(was_training)
+    if counted == 0:
+        raise ValueError("the validation data hold no target that counts")
     return total / counted
 
 

@@ -66,12 +66,16 @@ def open_run(path: str | Path, which: str | int = "best") -> OpenRun:
 
     A run that was never evaluated has no best checkpoint: the last one is taken then.
 
-    Raises:   FileNotFoundError when there is no run or no such checkpoint
+    Raises:   FileNotFoundError when there is no run or no such checkpoint; ValueError when the
+              run does not say what its model is like
     Chapter:  chapters/06_training.ipynb
     """
     run = Path(path)
     config = read_config(run)
     folder = _find(run, which)
+    if config["model"] is None:
+        raise ValueError(f"{run} was trained on a model without a config: build that model and "
+                         "fill it by load_checkpoint")
     entries = dict(config["model"])
     model = DecoderLM(ModelConfig(**entries | {"rope": RopeSettings(**entries["rope"])}))
     state = load_checkpoint(folder, model)
