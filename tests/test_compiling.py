@@ -8,7 +8,7 @@ import pytest
 
 from scratchbook.data import standard_library
 from scratchbook.evaluation import compiling
-from scratchbook.evaluation.compiling import compile_rate, continued, judges, whole_lines
+from scratchbook.evaluation.compiling import body_of, compile_rate, continued, judges
 
 SOURCES = {  # language: (accepted, refused)
     "python": (["x = 1\n", "def f():\n    return 1\n", ""],
@@ -68,23 +68,27 @@ def test_a_missing_tool_and_an_unknown_language_are_said(monkeypatch):
         compile_rate([])
 
 
-def test_a_cut_text_loses_its_last_line_alone():
-    assert whole_lines("a\nb\nc") == "a\nb\n" and whole_lines("one") == "one"
-    assert whole_lines("a\n") == "a\n"
+def test_a_body_is_what_is_indented():
+    assert body_of("    a\n\n    b\nc\n    d\n") == "    a\n\n    b\n"
+    assert body_of("    a\n    cut") == "    a\n" and body_of("    cut") == ""
+    assert body_of("x = 1\n") == ""
 
 
-def test_models_go_on_where_authors_did():
-    source = "import x\n\n\ndef f(a):\n    return a + 1\n\n\ndef g():\n    pass\n" + "# end\n" * 9
+def test_models_write_what_authors_did():
+    source = ("import x\n\n\ndef f(a):\n    return a + 1\n\n\ndef long():\n" + "    pass\n" * 9
+              + "\n\ndef g():\n    pass\n\n\nclass C:\n    def m(self):\n        pass\n# end\n")
 
     def author(prompts, length):
         return [source.split(prompt, 1)[1][:length] for prompt in prompts]
 
-    pairs = continued(author, [source], length=20)
-    assert len(pairs) == 2 and all(ours == theirs for ours, theirs in pairs)
-    assert pairs[0][0] == "def f(a):\n    return a + 1\n\n\n"
-    nonsense = continued(lambda prompts, length: ["(" * length] * len(prompts), [source], 1, 20)
-    assert len(nonsense) == 1 and nonsense[0][0] == "def f(a):\n"
-    for wrong, options in (("x = 1\n", {}), (source, {"count": 0}), (source, {"length": 0})):
+    pairs = continued(author, [source], length=40)
+    assert [theirs.split("(")[0] for _, theirs in pairs] == ["def f", "def g"]
+    assert all(ours == theirs for ours, theirs in pairs)
+    assert compile_rate([ours for ours, _ in pairs])["share"] == 1
+    nonsense = continued(lambda prompts, length: ["(" * length] * len(prompts), [source], 1, 40)
+    assert [ours for ours, _ in nonsense] == ["def f(a):\n"]
+    assert compile_rate([nonsense[0][0]])["share"] == 0
+    for wrong, options in (("x = 1\n", {}), (source, {"count": 0}), (source, {"length": 3})):
         with pytest.raises(ValueError, match="are not there"):
             continued(author, [wrong], **options)
 

@@ -78,9 +78,10 @@ def test_in_a_terminal(run):
 
 
 def test_a_run_stands_beside_its_controls(run, capsys):
-    assert main(["compile", run, "--count", "6"]) == 0  # 48 characters: half of its window
+    assert main(["compile", run, "--count", "6"]) == 0  # bodies of 48 characters: half its window
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["first", "6-gram", "their"]
+    assert "100 %" in lines[2]
     assert all("of 6 compile, says Python's compiler" in line for line in lines)
 
 

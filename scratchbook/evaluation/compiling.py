@@ -21,6 +21,8 @@ from scratchbook.evaluation.code_tests import Writer
 from scratchbook.evaluation.comparing import wilson
 
 SUFFIXES = {".py": "python", ".go": "go", ".vue": "vue", ".st": "smalltalk"}
+FUNCTION = re.compile(r"^(?P<head>def [^\n]*:\n)(?P<body>(?:[ \t]+\S[^\n]*\n|[ \t]*\n)+)(?=\S)",
+                      re.MULTILINE)
 VUE = """
 const { parse, compileScript, compileTemplate } = require("@vue/compiler-sfc");
 const { descriptor, errors } = parse(require("fs").readFileSync(0, "utf8"));
@@ -92,30 +94,29 @@ def compile_rate(sources: Sequence[str], language: str = "python") -> dict[str, 
 
 def continued(write: Writer, sources: Iterable[str], count: int = 40, length: int = 160
               ) -> list[tuple[str, str]]:
-    """Let a model go on after the first line of functions, as (its text, the author's own).
+    """Let a model write the bodies of short functions, as (its function, the author's own).
 
-    Both are cut after `length` characters, and then before the line that the cut went through.
-    What the cut alone costs shows in the author's own.
+    Only functions whose own body fits into `length` characters are asked for. Of what the model
+    writes, the function counts: up to the first line that is not indented.
 
+    Raises:   ValueError when there are no such functions
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
-    found = [match for source in sources
-             for match in re.finditer(r"^def [^\n]*:\n(?=    )", source, re.MULTILINE)
-             if len(source) >= match.end() + length]
+    found = [match for source in sources for match in FUNCTION.finditer(source)
+             if len(match["body"]) <= length]
     chosen = found[:: max(1, len(found) // max(1, count))][: max(0, count)]
-    if length < 1 or not chosen:
-        raise ValueError(f"{count} functions with {length} characters after their first lines are "
-                         "not there")
-    heads = [match[0] for match in chosen]
-    own = [match.string[match.end() : match.end() + length] for match in chosen]
-    new = write(heads, length)
-    return [(whole_lines(head + ours), whole_lines(head + theirs))
-            for head, ours, theirs in zip(heads, new, own, strict=True)]
+    if not chosen:
+        raise ValueError(f"{count} functions with bodies of {length} characters or less are not "
+                         "there")
+    heads = [match["head"] for match in chosen]
+    return [(head + body_of(text), match[0])
+            for head, text, match in zip(heads, write(heads, length), chosen, strict=True)]
 
 
-def whole_lines(text: str) -> str:
-    """A text without its last line, which is unfinished; a text of one line as it is."""
-    return text[: text.rfind("\n") + 1] or text
+def body_of(text: str) -> str:
+    """What is indented at a text's beginning, without a last line that was cut."""
+    end = re.search(r"^\S", text, re.MULTILINE)
+    return text[: end.start() if end else text.rfind("\n") + 1]
 
 
 def _python(source: str) -> str:
