@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from scratchbook.accounting import forward_flops
 from scratchbook.config import PRESETS, ModelConfig
 from scratchbook.data import python_manual, standard_library
 from scratchbook.data.batches import Windows
@@ -42,8 +43,8 @@ def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None
                    train=replace(recipe.train, **train or {}))
 
 
-LONG = changed(with_steps(OURS, 9000), model={"dropout": 0.1}, train={"weight_decay": 0.1})
-LONG_SEEDS = range(1)
+LONG = changed(with_steps(OURS, 16_000), train={"weight_decay": 0.3, "compile": True})
+CODE_STEPS = 600  # of 20,000: what an hour's profile can spare
 
 WITHOUT = {  # each ingredient put back to what the older recipe has
     "Muon for matrices": {"train": {"optimizer": "adamw", "lr": 0.005}},
@@ -52,7 +53,8 @@ WITHOUT = {  # each ingredient put back to what the older recipe has
     "weightless RMSNorm": {"model": {"norm": "layer"}},
     "ReLU²": {"model": {"feedforward": "gelu"}},
     "outputs that start at zero": {"zero_outputs": False},
-    "linear decay": {"train": {"schedule": "constant"}},
+    "a falling rate": {"train": {"schedule": "constant"}},
+    "a line (cosine instead)": {"train": {"schedule": "cosine"}},
     "bfloat16": {"train": {"precision": "fp32"}},
 }
 
@@ -98,6 +100,22 @@ def ablations(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
     return rows
 
 
+def code_model(steps: int, runs: Path = RUNS) -> dict:
+    """The first `steps` of the 27M model of code, read from its log: curve, seconds, tokens."""
+    recipe = replace(RECIPES["code-27m"], train=replace(RECIPES["code-27m"].train, eval_every=100,
+                                                        checkpoint_every=100))
+    data, tokenizer = recipe.build_data()
+    recipe = recipe.with_vocabulary(tokenizer.vocab_size)
+    folder = runs / "code-27m"
+    log = train(recipe.build_model(), data, recipe.train, folder, stop_after=steps).log
+    tokenizer.save(folder / "tokenizer.json")
+    last = [entry for entry in log if "cpu_seconds" in entry][-1]
+    return {"curve": [(e["step"], e["validation_loss"]) for e in log if "validation_loss" in e],
+            "planned": recipe.train.max_steps, "steps": last["step"], "tokens": last["tokens"],
+            "seconds": last["cpu_seconds"], "bytes_per_token": data.bytes_per_token,
+            "vocabulary": tokenizer.vocab_size}
+
+
 def newest_run(runs: Path = RUNS) -> Path | None:
     """The folder of a finished run of the recipe, if there is one."""
     found = [path for path in sorted(runs.glob("ours-*")) if read_log(path)
@@ -123,9 +141,14 @@ def early_notes(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
         "3 · 4 layers, 256 wide": {"model": base.with_(num_layers=4, d_model=256, head_dim=32,
                                                        d_ff=1024)},
         "4 · manual and code": {"text": text[:cut] + code}}
+    cost = [sum(forward_flops(sizes, 128).values())
+            for sizes in (base, plans["3 · 4 layers, 256 wide"]["model"])]
+    plans["3 · at equal operations"] = plans["3 · 4 layers, 256 wide"] | {
+        "steps": round(steps * cost[0] / cost[1])}
     found = {}
     for name, plan in plans.items():
-        found[name] = [_noted(f"notes-{name}", seed, steps, runs, plan.get("text", text[:cut]),
+        found[name] = [_noted(f"notes-{name}", seed, plan.get("steps", steps), runs,
+                              plan.get("text", text[:cut]),
                               text[cut:], plan.get("model", base), plan.get("tokenizer"),
                               plan.get("causal", True)) for seed in seeds]
     return {name: {"bits_per_byte": [log[-1]["bits_per_byte"] for log in logs],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 RATES = {"muon": (0.005, 0.01, 0.02), "adamw": (0.001, 0.003, 0.01),
          "lion": (0.0001, 0.0003, 0.001), "adafactor": (0.01, 0.03, 0.1),
          "galore": (0.003, 0.01, 0.03)}
+MARKED = ("5e-05", "0.0001", "0.0003")  # the rates that our notes on a 27M model had to choose from
+GRID = (5e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SMALL = {"num_layers": 2, "d_model": 64, "head_dim": None, "d_ff": None, "num_kv_heads": None}
 
 

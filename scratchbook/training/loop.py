@@ -184,7 +184,10 @@ class _Loop:
             raise self._diverged(batch, loss)
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf).item()
+        moved = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in moved]).item()
+        if limit is not None and norm > limit:
+            nn.utils.clip_grads_with_norm_(moved, limit, torch.tensor(norm))
         entry = {"grad_norm": norm, "clipped": limit is not None and norm > limit}
         if self.scaler.is_enabled():
             entry |= {"loss_scale": self.scaler.get_scale(), "skipped": not math.isfinite(norm)}
