@@ -182,6 +182,8 @@ def test_the_audit_finds_one_planted_sentence():
     dirty = validation[0]._replace(text=validation[0].text + " " + " ".join(stolen).upper())
     (leak,) = find_leaks(training, [dirty, *validation[1:]])
     assert (leak.name, leak.shared) == (dirty.name, 2)
+    twice = dirty._replace(text=f"{dirty.text} . {dirty.text}")  # a run counts once
+    assert find_leaks(training, [twice])[0].shared == 2
     assert find_leaks(training, [dirty], words=15) == []
     assert find_leaks([], [dirty]) == [] and find_leaks(training, []) == []
 

@@ -47,7 +47,8 @@ def test_the_rows_follow_the_weights():
     rows = torch.cat([mixture.batch(step, 16).ids[:, 0] for step in range(200)])
     # 3,200 draws at 0.75: four standard deviations are 0.031
     assert abs((rows < 100).float().mean() - 0.75) < 0.031
-    for weights, wanted in (({"low": 0, "high": 1}, 0.0), ({"low": math.inf, "high": 1}, 1.0)):
+    for weights, wanted in (({"high": 1, "low": 0}, 0.0), ({"low": 0, "high": 1}, 0.0),
+                            ({"low": math.inf, "high": 1}, 1.0)):
         ids = Mixture(two_sources(), weights).batch(0, 64).ids
         assert (ids < 100).float().mean() == wanted
 

@@ -214,6 +214,10 @@ def test_the_cache_is_what_would_be_encoded(tmp_path):
     before = len(calls)
     cached_tokens(tmp_path / "c", other, encode, 256, "another tokenizer")
     assert len(calls) == before + 3
+    kept = (tmp_path / "c").read_bytes()
+    (tmp_path / "c").write_bytes(kept[:-20] + bytes([kept[-20] ^ 1]) + kept[-19:])  # one bit
+    found = cached_tokens(tmp_path / "c", other, encode, 256, "another tokenizer")
+    assert [bytes(ids.tolist()).decode() for ids in found.documents()] == other
     (tmp_path / "c").write_bytes(b"rubbish")
     assert len(cached_tokens(tmp_path / "c", texts, encode, 256, "bytes").ids) == 6
 

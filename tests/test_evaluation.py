@@ -304,3 +304,15 @@ def test_spearman():
     for wrong in (([1, 2, 3], [1, 2, 3]), (x, x[:5]), (x, [1] * 20)):
         with pytest.raises(ValueError, match="four pairs|never changes"):
             spearman(*wrong)
+
+
+def test_intervals_are_as_wide_as_95_percent():
+    values = [float(n % 10) for n in range(1000)]
+    half = 1.96 * math.sqrt(8.25 / 1000)  # of a mean, by the normal distribution
+    value, low, high = bootstrap(values, draws=4000)
+    assert value == 4.5
+    assert (high - low) / 2 == pytest.approx(half, rel=0.05)
+    rho, low, high = spearman([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6, 5])
+    half = 1.96 * math.sqrt((1 + rho * rho / 2) / 3)
+    assert rho == pytest.approx(1 - 6 * 2 / (6 * 35))
+    assert (math.atanh(high) - math.atanh(low)) / 2 == pytest.approx(half)
