@@ -44,7 +44,6 @@ def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None
 
 
 LONG = changed(with_steps(OURS, 16_000), train={"weight_decay": 0.3, "compile": True})
-CODE_STEPS = 600  # of 20,000: what an hour's profile can spare
 
 WITHOUT = {  # each ingredient put back to what the older recipe has
     "Muon for matrices": {"train": {"optimizer": "adamw", "lr": 0.005}},
@@ -98,22 +97,6 @@ def ablations(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
         recipe = with_steps(changed(OURS, **change), steps, steps)
         rows[name] = race(f"without-{name}-{steps}", recipe, seeds, runs)
     return rows
-
-
-def code_model(steps: int, runs: Path = RUNS) -> dict:
-    """The first `steps` of the 27M model of code, read from its log: curve, seconds, tokens."""
-    recipe = replace(RECIPES["code-27m"], train=replace(RECIPES["code-27m"].train, eval_every=100,
-                                                        checkpoint_every=100))
-    data, tokenizer = recipe.build_data()
-    recipe = recipe.with_vocabulary(tokenizer.vocab_size)
-    folder = runs / "code-27m"
-    log = train(recipe.build_model(), data, recipe.train, folder, stop_after=steps).log
-    tokenizer.save(folder / "tokenizer.json")
-    last = [entry for entry in log if "cpu_seconds" in entry][-1]
-    return {"curve": [(e["step"], e["validation_loss"]) for e in log if "validation_loss" in e],
-            "planned": recipe.train.max_steps, "steps": last["step"], "tokens": last["tokens"],
-            "seconds": last["cpu_seconds"], "bytes_per_token": data.bytes_per_token,
-            "vocabulary": tokenizer.vocab_size}
 
 
 def newest_run(runs: Path = RUNS) -> Path | None:
