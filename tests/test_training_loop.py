@@ -446,6 +446,8 @@ def test_windows_are_a_function_of_seed_and_step():
     assert not torch.equal(one.batch(9, 4).ids, tiny_data(seed=1).batch(9, 4).ids)
     batch = one.batch(0, 4)
     assert torch.equal(batch.ids[:, 1:], batch.targets[:, :-1])
+    only = Windows(torch.arange(9), torch.arange(9), 8).batch(0, 3)  # nine ids hold one window
+    assert torch.equal(only.targets, torch.arange(1, 9).expand(3, 8))
     with pytest.raises(ValueError, match="validation_ids holds 5 ids"):
         Windows(torch.arange(50), torch.arange(5), 8)
     with pytest.raises(ValueError, match="time=0: a window has at least 1 id"):
