@@ -288,6 +288,12 @@ def test_recipes_are_sound():
         read_text("nowhere")
 
 
+def test_a_text_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin\.txt is no UTF-8 text .its byte 3 "):
+        read_text(str(tmp_path / "latin.txt"))
+
+
 def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat. " * 90 + "zyzzyva " * 30, encoding="utf-8")

@@ -14,6 +14,8 @@ from scratchbook.cli.planning_commands import add_planning_commands
 from scratchbook.cli.training_commands import add_training_commands
 from scratchbook.cli.writing_commands import add_writing_commands
 
+EXTRAS = {"optuna": "training", "yaml": "training", "tensorboard": "tracking",
+          "wandb": "tracking", "datasets": "hub"}  # every other package: "notebooks"
 GUIDE = """\
 examples
   scratchbook list                                  the chapters, their times, their last run
@@ -65,8 +67,9 @@ def _parse(top: argparse.ArgumentParser, arguments: list[str] | None):
 def explain(error: Exception) -> str:
     """What went wrong and the way out, without a traceback."""
     if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get(error.name, "notebooks")
         return (f"the package {error.name!r} is missing. Way out: "
-                "pip install 'scratchbook[notebooks]'")
+                f"pip install 'scratchbook[{extra}]'")
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror.lower()}{where}"

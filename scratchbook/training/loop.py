@@ -170,8 +170,8 @@ class _Loop:
                 self.optimizer.zero_grad()
                 return accumulate(self.forward, batch, self.at.parts, self._autocast,
                                   self.scaler.scale)
-            except torch.OutOfMemoryError:
-                if self.at.parts >= len(batch.ids):
+            except RuntimeError as error:
+                if not _memory_ran_out(error) or self.at.parts >= len(batch.ids):
                     raise
                 self.at.parts = min(2 * self.at.parts, len(batch.ids))
 
@@ -257,6 +257,11 @@ class _Loop:
             load_checkpoint(folder_of(self.folder, self.at.best_step), self.model)
         self.model.eval()
         return Trained(self.at, ended, self.log, self.folder)
+
+
+def _memory_ran_out(error: RuntimeError) -> bool:
+    """A GPU has an error of its own for that; a processor only says so."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def accumulate(

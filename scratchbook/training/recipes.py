@@ -97,7 +97,10 @@ class Recipe:
 
 
 def read_text(name: str) -> str:
-    """The text that a `DataConfig` names."""
+    """The text that a `DataConfig` names.
+
+    Raises:   FileNotFoundError for an unknown name, ValueError for what is not UTF-8
+    """
     if name in TEXTS:
         return TEXTS[name]()
     path = Path(name)
@@ -108,7 +111,11 @@ def read_text(name: str) -> str:
         path = fetch(name)
     if path.suffix == ".jsonl":
         return "\n\n".join(document.text for document in load_documents(path))
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text (its byte {error.start} fits nowhere): save it "
+                         "again as UTF-8") from None
 
 
 def _tokenizer(name: str, text: str, vocab_size: int) -> Tokenizer | ByteTokenizer:
