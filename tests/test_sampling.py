@@ -57,6 +57,10 @@ def test_a_text_that_stops_is_scored_by_its_own_length():
         assert 2 not in new[:-1]
         assert score == pytest.approx(logprob(model, [0], new) / len(new), abs=1e-5)
     assert [s for s, _ in found] == sorted((s for s, _ in found), reverse=True)
+    whole = beam_search(model, [0], 6, 3, stop_ids=[2], length_penalty=0)
+    for score, new in whole:
+        assert score == pytest.approx(logprob(model, [0], new), abs=1e-5)
+    assert any(len(new) < 6 for _, new in whole)  # one at least has stopped
     assert beam_search(model, [0], 0) == [(0.0, [])]
 
 
