@@ -46,7 +46,7 @@ def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None
 LONG = changed(with_steps(OURS, 16_000), train={"weight_decay": 0.3, "compile": True})
 
 WITHOUT = {  # each ingredient put back to what the older recipe has
-    "Muon for matrices": {"train": {"optimizer": "adamw", "lr": 0.005}},
+    "Muon for matrices": {"train": {"optimizer": "adamw", "lr": 0.001}},  # its best
     "QK-norm": {"model": {"qk_norm": False}},
     "RoPE": {"model": {"positions": "learned"}},
     "weightless RMSNorm": {"model": {"norm": "layer"}},

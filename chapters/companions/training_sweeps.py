@@ -11,9 +11,9 @@ from scratchbook.companions.training_race import OURS, RUNS, changed, race, with
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# three rates each, about the middle of what their papers use at this size
-RATES = {"muon": (0.005, 0.01, 0.02), "adamw": (0.001, 0.003, 0.01),
-         "lion": (0.0001, 0.0003, 0.001), "adafactor": (0.01, 0.03, 0.1),
+# three rates each, so that the best is not one at the edge
+RATES = {"muon": (0.005, 0.01, 0.02), "adamw": (0.0003, 0.001, 0.003),
+         "lion": (0.0001, 0.0003, 0.001), "adafactor": (0.03, 0.1, 0.3),
          "galore": (0.003, 0.01, 0.03)}
 MARKED = ("5e-05", "0.0001", "0.0003")  # the rates that our notes on a 27M model had to choose from
 GRID = (5e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
