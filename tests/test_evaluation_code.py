@@ -67,7 +67,8 @@ def test_functions_are_run_not_read():
     behaves = code_tests.JUDGES["behaves"]
     assert behaves(prompt, "b\n    nonsense (") and behaves(prompt, "+b")
     assert behaves(prompt, "b if 1 else exit()\n)")
-    for wrong in ("a\n", "(", "exit()", "-" * 100_000 + "b", "not " * 20_000 + "b", "\0", "__import__('os')._exit(0)"):
+    for wrong in ("a\n", "(", "exit()", "-" * 100_000 + "b", "not " * 20_000 + "b", "\0",
+                  "__import__('os')._exit(0)"):
         assert not behaves(prompt, wrong), wrong[:30]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
