@@ -237,7 +237,8 @@ def test_evaluation_reads_no_more_rows_at_once_than_a_training_part():
 
 
 SLOW = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path.insert(0, "{tests}")
 from test_training_loop import settings, tiny_data, tiny_model
 from scratchbook.training import train
@@ -255,7 +256,10 @@ def test_ctrl_c_saves_the_step_it_stands_at(tmp_path):
         assert process.poll() is None and time.monotonic() - since < 60
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    process.wait(60)
+    try:
+        process.wait(60)
+    finally:
+        process.kill()
     assert b"KeyboardInterrupt" in process.stderr.read()
     (folder,) = checkpoints(tmp_path)
     assert json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"] > 20
