@@ -75,7 +75,7 @@ def test_at_least_three_wrong_answers_with_messages_of_their_own(name):
 def test_a_wrong_answer_is_named(name, answer, fragment):
     start = time.process_time()
     report = check.report(name, answer)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 6
     assert not report.passed
     assert len(fragment) >= 5, f"{fragment!r} is too short to be a message"
     advice = words("\n".join(line for line in report.lines if not line.startswith("ok ")))
