@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -22,28 +23,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="write each parity row to book/results/parity/, which the book prints")
 
 
+@dataclass(frozen=True)
+class ParityRow:
+    """How far one component is from a reference; it is true when that is within the bound."""
+
+    component: str
+    against: str
+    error: float
+    bound: float
+    cases: int
+    test: str
+
+    def __bool__(self) -> bool:
+        return self.error <= self.bound and self.cases > 0  # an error that is NaN is none
+
+
 @pytest.fixture
 def parity(request: pytest.FixtureRequest):
-    """Add a row to the parity table: `parity(component, against, error, cases, bound=0)`.
+    """A row of the parity table: `assert parity(component, against, error, cases, bound=0)`.
 
-    The assertion belongs to the fixture, so that no row can be printed that did not hold.
+    Only a row that holds is written; a test that forgets its `assert` fails when it ends.
     """
+    made: list[ParityRow] = []
 
-    def row(component: str, *, against: str, error: float, cases: int, bound: float = 0.0) -> None:
-        assert error <= bound, f"{component}: error {error:g} against {against}, allowed {bound:g}"
-        assert cases > 0, f"{component}: compared nothing with {against}"
-        if not request.config.getoption("--record-parity"):
-            return
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{component} {against.split()[0]}".lower()).strip("-")
+    def row(component: str, *, against: str, error: float, cases: int, bound: float = 0.0
+            ) -> ParityRow:
         test = request.node.nodeid.split("[")[0].removeprefix("tests/")
-        content = {"component": component, "against": against, "error": float(error),
-                   "bound": float(bound), "cases": int(cases), "test": test}
-        folder = ROOT / "book" / "results" / "parity"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        (folder / f"{slug}.json").write_text(text, encoding="utf-8")
+        made.append(ParityRow(component, against, float(error), float(bound), int(cases), test))
+        if made[-1] and request.config.getoption("--record-parity"):
+            slug = re.sub(r"[^a-z0-9]+", "-", f"{component} {against.split()[0]}".lower())
+            folder = ROOT / "book" / "results" / "parity"
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(asdict(made[-1]), indent=1, ensure_ascii=False) + "\n"
+            (folder / f"{slug.strip('-')}.json").write_text(text, encoding="utf-8")
+        return made[-1]
 
-    return row
+    yield row
+    assert all(made), [each for each in made if not each]
 
 
 @pytest.fixture

@@ -99,8 +99,9 @@ def test_the_javascript_equals_torch(chapter, tmp_path, parity):
     errors = [float(found) for found in re.findall(r"largest difference (\S+)", done.stdout)]
     assert len(errors) == len(cases)
     letters = sum(len(one["ids"]) for one in cases)
-    parity("the tiny model in the page's JavaScript: logits", against=f"torch {torch.__version__}",
-           error=max(errors), cases=letters, bound=1e-4)
+    assert parity("the tiny model in the page's JavaScript: logits",
+                  against=f"torch {torch.__version__}",
+                  error=max(errors), cases=letters, bound=1e-4)
 
 
 def test_weights_survive_the_way_to_the_page_and_back(chapter, tmp_path):

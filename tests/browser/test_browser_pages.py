@@ -71,6 +71,8 @@ def test_search_opens_from_the_sidebar(site, browser):
         page.keyboard.press("Enter")
         page.wait_for_url("**/search.html?q=attention*")
         page.wait_for_selector("#search-results li a")
+        hits = page.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
+    assert any("chapters/02_attention.html" in hit for hit in hits), hits
 
 
 def test_the_theme_can_be_changed_and_is_kept(site, browser):

@@ -68,9 +68,9 @@ def test_attend_equals_sdpa(parity) -> None:
     compare()
     for path, found in errors.items():
         assert len(found) >= 200
-        parity(f"attend, {path} path, with gradients",
-               against=f"{TORCH} scaled_dot_product_attention",
-               error=max(found), cases=len(found), bound=BOUND)
+        assert parity(f"attend, {path} path, with gradients",
+                      against=f"{TORCH} scaled_dot_product_attention",
+                      error=max(found), cases=len(found), bound=BOUND)
 
 
 def test_causal_equals_is_causal(parity) -> None:
@@ -79,8 +79,8 @@ def test_causal_equals_is_causal(parity) -> None:
         q, k, v = torch.randn(3, 2, 2, time, 8, generator=torch.Generator().manual_seed(time))
         theirs = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         errors.append(gap([attend(q, k, v, causal_mask(time))], [theirs]))
-    parity("causal_mask", against=f"{TORCH} scaled_dot_product_attention(is_causal=True)",
-           error=max(errors), cases=len(errors), bound=BOUND)
+    assert parity("causal_mask", against=f"{TORCH} scaled_dot_product_attention(is_causal=True)",
+                  error=max(errors), cases=len(errors), bound=BOUND)
 
 
 def copy_weights(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> None:
@@ -143,8 +143,8 @@ def test_multihead_equals_nn_multiheadattention(parity) -> None:
 
     compare()
     assert len(errors) >= 200
-    parity("MultiHeadAttention, with gradients", against=f"{TORCH} nn.MultiheadAttention",
-           error=max(errors), cases=len(errors), bound=BOUND)
+    assert parity("MultiHeadAttention, with gradients", against=f"{TORCH} nn.MultiheadAttention",
+                  error=max(errors), cases=len(errors), bound=BOUND)
 
 
 def test_grouped_queries_equal_sdpa_with_enable_gqa(parity) -> None:
@@ -160,5 +160,5 @@ def test_grouped_queries_equal_sdpa_with_enable_gqa(parity) -> None:
                    for projection in (layer.q_proj, layer.k_proj, layer.v_proj))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         errors.append(gap([layer(x)], [layer.o_proj(mixed.transpose(1, 2).flatten(2))]))
-    parity("MultiHeadAttention with num_kv_heads", against=f"{TORCH} enable_gqa=True",
-           error=max(errors), cases=len(errors), bound=BOUND)
+    assert parity("MultiHeadAttention with num_kv_heads", against=f"{TORCH} enable_gqa=True",
+                  error=max(errors), cases=len(errors), bound=BOUND)

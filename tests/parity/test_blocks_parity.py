@@ -66,8 +66,8 @@ def test_gpt2_mlp(parity) -> None:
         randomise(theirs, seed)
         copy_gpt2_mlp(ours, theirs)
         errors.append(largest_gap(ours, theirs, seed, 24))
-    parity("FeedForward, with gradients", against=f"{HF} GPT2MLP", error=max(errors),
-           cases=CASES, bound=BOUND)
+    assert parity("FeedForward, with gradients", against=f"{HF} GPT2MLP", error=max(errors),
+                  cases=CASES, bound=BOUND)
 
 
 def test_gpt2_block(parity) -> None:
@@ -93,8 +93,8 @@ def test_gpt2_block(parity) -> None:
             return theirs(x, attention_mask=hidden)
 
         errors.append(largest_gap(ours, their_block, seed, 24))
-    parity("Block (pre), with gradients", against=f"{HF} GPT2Block", error=max(errors),
-           cases=CASES, bound=BOUND)
+    assert parity("Block (pre), with gradients", against=f"{HF} GPT2Block", error=max(errors),
+                  cases=CASES, bound=BOUND)
 
 
 def llama_config() -> transformers.LlamaConfig:
@@ -114,8 +114,8 @@ def test_llama_mlp(parity) -> None:
         randomise(theirs, seed)
         ours.load_state_dict(theirs.state_dict())
         errors.append(largest_gap(ours, theirs, seed, 32))
-    parity("GatedFeedForward, with gradients", against=f"{HF} LlamaMLP", error=max(errors),
-           cases=CASES, bound=BOUND)
+    assert parity("GatedFeedForward, with gradients", against=f"{HF} LlamaMLP", error=max(errors),
+                  cases=CASES, bound=BOUND)
 
 
 def llama_pair(seed: int) -> tuple[Block, nn.Module]:
@@ -146,8 +146,8 @@ def test_llama_decoder_layer(parity) -> None:
             return theirs(x, attention_mask=hidden, position_embeddings=places)
 
         errors.append(largest_gap(ours, their_layer, seed, 32))
-    parity("Block (pre, rotary, grouped), with gradients", against=f"{HF} LlamaDecoderLayer",
-           error=max(errors), cases=CASES, bound=BOUND)
+    assert parity("Block (pre, rotary, grouped), with gradients", against=f"{HF} LlamaDecoderLayer",
+                  error=max(errors), cases=CASES, bound=BOUND)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -164,9 +164,9 @@ def test_torch_encoder_layer(parity, norm_first: bool) -> None:
                      layout="pre" if norm_first else "post")
         copy_encoder_layer(ours, theirs)
         errors.append(largest_gap(ours, theirs, seed, 128))
-    parity(f"Block ({'pre' if norm_first else 'post'}), with gradients",
-           against=f"{TORCH} nn.TransformerEncoderLayer(norm_first={norm_first})",
-           error=max(errors), cases=CASES, bound=BOUND)
+    assert parity(f"Block ({'pre' if norm_first else 'post'}), with gradients",
+                  against=f"{TORCH} nn.TransformerEncoderLayer(norm_first={norm_first})",
+                  error=max(errors), cases=CASES, bound=BOUND)
 
 
 def copy_encoder_layer(ours: Block, theirs: nn.TransformerEncoderLayer) -> None:
@@ -209,8 +209,8 @@ def test_mixtral_sparse_block(parity) -> None:
     for seed in range(CASES):
         ours, theirs = mixtral_pair(seed, num_active=2 + seed % 4)
         errors.append(largest_gap(ours, theirs, seed, 16))
-    parity("MixtureOfExperts, with gradients", against=f"{HF} MixtralSparseMoeBlock",
-           error=max(errors), cases=CASES, bound=BOUND)
+    assert parity("MixtureOfExperts, with gradients", against=f"{HF} MixtralSparseMoeBlock",
+                  error=max(errors), cases=CASES, bound=BOUND)
 
 
 def test_mixtral_balance_loss(parity) -> None:
@@ -226,8 +226,8 @@ def test_mixtral_balance_loss(parity) -> None:
         # theirs counts every choice of a token as a whole one, ours shares one among them
         theirs = load_balancing_loss_func((logits,), 5, num_active) / num_active
         errors.append((ours.balance_loss - theirs).abs().item())
-    parity("MixtureOfExperts, balance loss", against=f"{HF} load_balancing_loss_func",
-           error=max(errors), cases=CASES, bound=BOUND)
+    assert parity("MixtureOfExperts, balance loss", against=f"{HF} load_balancing_loss_func",
+                  error=max(errors), cases=CASES, bound=BOUND)
 
 
 def test_the_reference_model_has_513736_parameters() -> None:

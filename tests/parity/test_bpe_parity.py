@@ -101,8 +101,8 @@ def test_random_texts(published, parity):
     texts = random_texts(4_000, seed=0)
     wrong = differences(ours.encode_ordinary, theirs.encode_ordinary, texts)
     assert all(ours.decode(ours.encode_ordinary(text)) == text for text in texts)
-    parity(f"BPE encoding, {theirs.name}, random texts", against=TIKTOKEN, error=wrong,
-           cases=len(texts))
+    assert parity(f"BPE encoding, {theirs.name}, random texts", against=TIKTOKEN, error=wrong,
+                  cases=len(texts))
 
 
 def test_character_by_character(published, parity):
@@ -115,16 +115,17 @@ def test_character_by_character(published, parity):
         for start in range(0, len(characters), 4096)
     ]
     wrong = differences(ours.encode_ordinary, theirs.encode_ordinary, texts)
-    parity(f"BPE encoding, {theirs.name}, character by character", against=TIKTOKEN, error=wrong,
-           cases=len(characters))
+    assert parity(f"BPE encoding, {theirs.name}, character by character", against=TIKTOKEN,
+                  error=wrong,
+                  cases=len(characters))
 
 
 def test_code(published, parity):
     ours, theirs = published
     texts = [*standard_library(1_500_000), "".join(standard_library(300_000))]
     wrong = differences(ours.encode_ordinary, theirs.encode_ordinary, texts)
-    parity(f"BPE encoding, {theirs.name}, Python code", against=TIKTOKEN, error=wrong,
-           cases=sum(map(len, texts)))
+    assert parity(f"BPE encoding, {theirs.name}, Python code", against=TIKTOKEN, error=wrong,
+                  cases=sum(map(len, texts)))
 
 
 LONG_CHUNKS = {
@@ -176,8 +177,8 @@ def test_gpt2s_own_files(dataset, parity):
     assert ours.special_tokens == other.special_tokens == {"<|endoftext|>": 50256}
     assert len(ours.merges) == 50_000
     wrong = sum(other.ranks.get(token) != rank for token, rank in ours.ranks.items())
-    parity("GPT-2's encoder.json and vocab.bpe", against="r50k_base's ranks", error=wrong,
-           cases=len(ours.ranks))
+    assert parity("GPT-2's encoder.json and vocab.bpe", against="r50k_base's ranks", error=wrong,
+                  cases=len(ours.ranks))
 
 
 # training and files, against the Rust library
@@ -212,7 +213,8 @@ def test_training_on_code(pattern, parity):
     theirs = rust_ranks(rust_trained(texts, 4_096, pattern))
     assert len(theirs) == 4_096
     wrong = sum(theirs.get(token) != rank for token, rank in ours.ranks.items())
-    parity(f"BPE training on code, {pattern}", against=RUST, error=wrong, cases=len(ours.merges))
+    assert parity(f"BPE training on code, {pattern}", against=RUST, error=wrong,
+                  cases=len(ours.merges))
 
 
 def test_training_on_plays(dataset, parity):
@@ -223,7 +225,8 @@ def test_training_on_plays(dataset, parity):
     assert len(theirs) < 60_000
     wrong = sum(theirs.get(token) != rank for token, rank in ours.ranks.items())
     wrong += abs(len(theirs) - len(ours.ranks))
-    parity("BPE training until no pair is left", against=RUST, error=wrong, cases=len(theirs))
+    assert parity("BPE training until no pair is left", against=RUST, error=wrong,
+                  cases=len(theirs))
 
 
 def test_training_on_runs_and_every_script(parity):
@@ -233,8 +236,8 @@ def test_training_on_runs_and_every_script(parity):
     ours = BPETokenizer("gpt2").train(texts, 3_000)
     theirs = rust_ranks(rust_trained(texts, 3_000, "gpt2"))
     wrong = sum(theirs.get(token) != rank for token, rank in ours.ranks.items())
-    parity("BPE training on runs and every script", against=RUST, error=wrong,
-           cases=len(ours.merges))
+    assert parity("BPE training on runs and every script", against=RUST, error=wrong,
+                  cases=len(ours.merges))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -248,7 +251,7 @@ def test_our_file_in_the_rust_library(pattern, tmp_path, parity):
     assert theirs.get_vocab_size() == ours.vocab_size
     assert theirs.encode("a<|end|> b").ids == ours.encode("a<|end|> b", "all")
     assert all(theirs.decode(ours.encode(text)) == text for text in texts)
-    parity(f"tokenizer.json written, {pattern}", against=RUST, error=wrong, cases=len(texts))
+    assert parity(f"tokenizer.json written, {pattern}", against=RUST, error=wrong, cases=len(texts))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -262,4 +265,4 @@ def test_the_rust_librarys_file_here(pattern, tmp_path, parity):
     texts += [text for text in random_texts(2_000, seed=4) if "<|end|>" not in text]
     wrong = differences(ours.encode, lambda text: theirs.encode(text).ids, texts)
     assert ours.encode("a<|end|> b", "all") == theirs.encode("a<|end|> b").ids
-    parity(f"tokenizer.json read, {pattern}", against=RUST, error=wrong, cases=len(texts))
+    assert parity(f"tokenizer.json read, {pattern}", against=RUST, error=wrong, cases=len(texts))

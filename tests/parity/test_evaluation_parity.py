@@ -30,8 +30,8 @@ def test_rouge(parity):
         cases += 1
 
     compare()
-    parity("ROUGE-1, ROUGE-2, ROUGE-L", against="rouge-score", error=worst, cases=cases,
-           bound=1e-12)
+    assert parity("ROUGE-1, ROUGE-2, ROUGE-L", against="rouge-score", error=worst, cases=cases,
+                  bound=1e-12)
 
 
 def test_bleu(parity):
@@ -49,7 +49,7 @@ def test_bleu(parity):
         cases += 1
 
     compare()
-    parity("BLEU", against="sacrebleu", error=worst, cases=cases, bound=1e-9)
+    assert parity("BLEU", against="sacrebleu", error=worst, cases=cases, bound=1e-9)
 
 
 def test_wilson_and_spearman(parity):
@@ -63,7 +63,7 @@ def test_wilson_and_spearman(parity):
     for size in (4, 9, 60):
         x, y = torch.randint(8, (2, size), generator=draw).double().numpy()
         worst = max(worst, abs(spearman(x, y).value - stats.spearmanr(x, y).statistic))
-    parity("Wilson interval, Spearman", against="scipy", error=worst, cases=19, bound=1e-9)
+    assert parity("Wilson interval, Spearman", against="scipy", error=worst, cases=19, bound=1e-9)
 
 
 def test_repetition_penalty(parity):
@@ -77,7 +77,8 @@ def test_repetition_penalty(parity):
             theirs = transformers.RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
             worst = max(worst, (penalise_repeats(logits, ids, penalty) - theirs).abs().max().item())
             cases += 1
-    parity("repetition penalty", against="transformers logits processor", error=worst, cases=cases)
+    assert parity("repetition penalty", against="transformers logits processor", error=worst,
+                  cases=cases)
 
 
 def test_beam_search(parity):
@@ -97,4 +98,4 @@ def test_beam_search(parity):
                                    () if stop is None else (stop,))[0][1]
                 found = theirs[0, 4:].tolist()
                 wrong, cases = wrong + (found[: len(ours)] != ours), cases + 1
-    parity("beam search", against="transformers", error=wrong, cases=cases)
+    assert parity("beam search", against="transformers", error=wrong, cases=cases)

@@ -33,4 +33,5 @@ def test_filters_keep_what_transformers_keeps(name, parity):
         cases, worst = cases + 4, max(worst, int((ours(logits, value) != want).sum()))
 
     compare()
-    parity(f"{name} filter", against="transformers logits processor", error=worst, cases=cases)
+    assert parity(f"{name} filter", against="transformers logits processor", error=worst,
+                  cases=cases)

@@ -36,8 +36,8 @@ def test_logits_and_greedy_tokens_equal_transformers(pair, parity):
                                   eos_token_id=None, pad_token_id=0)[:, 20:].tolist()
     assert generate(ours, ids[:, :20], 64, temperature=0) == written
     assert len({token for row in written for token in row}) > 8  # not one token for ever
-    parity(f"{name}: logits, and 64 greedy tokens", against="transformers", error=error,
-           cases=ids.numel(), bound=1e-4)
+    assert parity(f"{name}: logits, and 64 greedy tokens", against="transformers", error=error,
+                  cases=ids.numel(), bound=1e-4)
 
 
 def test_padding_on_the_left_equals_transformers(pair, parity):
@@ -49,8 +49,8 @@ def test_padding_on_the_left_equals_transformers(pair, parity):
         want = theirs(ids, attention_mask=real[:, 0, 0].long(), position_ids=positions).logits
         got = ours(ids, mask=real, positions=positions)
     seen = real[:, 0, 0]
-    parity(f"{name}: padded batch", against="transformers",
-           error=(got - want)[seen].abs().max().item(), cases=int(seen.sum()), bound=1e-4)
+    assert parity(f"{name}: padded batch", against="transformers",
+                  error=(got - want)[seen].abs().max().item(), cases=int(seen.sum()), bound=1e-4)
 
 
 def test_bert_equals_transformers(tmp_path, parity):
@@ -64,8 +64,8 @@ def test_bert_equals_transformers(tmp_path, parity):
     with torch.no_grad():
         want = theirs(ids, attention_mask=mask[:, 0, 0].long(), token_type_ids=segments)
         error = (ours(ids, mask, segments) - want.last_hidden_state)[mask[:, 0, 0]].abs().max()
-    parity("BERT: vectors of a padded batch", against="transformers", error=error.item(),
-           cases=58, bound=1e-5)
+    assert parity("BERT: vectors of a padded batch", against="transformers", error=error.item(),
+                  cases=58, bound=1e-5)
 
 
 def test_real_sentence_vectors_equal_transformers(parity):
@@ -87,8 +87,8 @@ def test_real_sentence_vectors_equal_transformers(parity):
         mean = (vectors * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)
         return torch.nn.functional.normalize(mean, dim=-1)
 
-    parity("MiniLM-L6: real sentence vectors", against="transformers",
-           error=(sentence(got) - sentence(want)).abs().max().item(), cases=3, bound=1e-5)
+    assert parity("MiniLM-L6: real sentence vectors", against="transformers",
+                  error=(sentence(got) - sentence(want)).abs().max().item(), cases=3, bound=1e-5)
 
 
 def torch_reader(config) -> torch.nn.Module:
@@ -142,5 +142,5 @@ def test_char_513k_is_torchs_ready_made_layer(parity):
     ids = torch.randint(200, (2, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         error = (ours(ids) - theirs(ids)).abs().max().item()
-    parity("char-513k: logits", against="torch nn.TransformerEncoder", error=error,
-           cases=ids.numel(), bound=1e-4)
+    assert parity("char-513k: logits", against="torch nn.TransformerEncoder", error=error,
+                  cases=ids.numel(), bound=1e-4)

@@ -60,7 +60,7 @@ def test_norms_and_gradients_equal_the_libraries(which, parity):
     compare()
     name, against, _, _ = pairs(8, 1e-5)[which]
     # small inputs have gradients up to 1e5: the gap is relative to the largest entry
-    parity(f"{name}, with gradients", against=against, error=worst, cases=cases, bound=1e-6)
+    assert parity(f"{name}, with gradients", against=against, error=worst, cases=cases, bound=1e-6)
 
 
 @pytest.mark.parametrize("which", [2, 3])
@@ -71,4 +71,4 @@ def test_bfloat16_equals_the_libraries_to_one_rounding(which, parity):
     x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     gap = ((ours(x) - theirs(x)).float().abs() / theirs(x).float().abs().clamp_min(1)).max()
     # torch multiplies by the gain before it rounds, we (and Llama) after: one digit of bfloat16
-    parity("RMSNorm in bfloat16", against=against, error=gap.item(), cases=50, bound=2**-7)
+    assert parity("RMSNorm in bfloat16", against=against, error=gap.item(), cases=50, bound=2**-7)

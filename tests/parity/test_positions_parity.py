@@ -29,7 +29,8 @@ def test_rotation_equals_llama(head_dim, parity):
         want = llama.apply_rotary_pos_emb(q, k, cos, sin)
         worst = max(worst, *((ours(x, positions) - y).abs().max().item()
                              for x, y in zip((q, k), want, strict=True)))
-    parity("rotary positions", against="transformers Llama", error=worst, cases=6, bound=1e-6)
+    assert parity("rotary positions", against="transformers Llama", error=worst, cases=6,
+                  bound=1e-6)
 
 
 @pytest.mark.parametrize(("settings", "rope"), [
@@ -51,8 +52,8 @@ def test_stretched_frequencies_equal_transformers(settings, rope, head_dim, pari
                                                                device="cpu")
     ours, factor = scaled_frequencies(head_dim, settings)
     error = max(((ours - want).abs() / want).max().item(), abs(factor - want_factor))
-    parity(f"{rope['rope_type']} scaling of rotary speeds", against="transformers",
-           error=error, cases=head_dim // 2, bound=1e-6)
+    assert parity(f"{rope['rope_type']} scaling of rotary speeds", against="transformers",
+                  error=error, cases=head_dim // 2, bound=1e-6)
 
 
 def test_slopes_equal_bloom(parity):
@@ -62,5 +63,5 @@ def test_slopes_equal_bloom(parity):
         # Bloom writes slope x key position; softmax only sees differences along the keys
         bias = bloom.build_alibi_tensor(torch.ones(1, 3), number, torch.float32)
         worst = max(worst, (bias[:, 0, 1] - alibi_slopes(number)).abs().max().item())
-    parity("ALiBi slopes, 1 to 40 heads", against="transformers Bloom", error=worst,
-           cases=len(heads), bound=1e-7)
+    assert parity("ALiBi slopes, 1 to 40 heads", against="transformers Bloom", error=worst,
+                  cases=len(heads), bound=1e-7)

@@ -55,7 +55,7 @@ def test_ids_equal_those_of_tokenizers(trained, parity):
     # Metaspace puts no second "▁" before a text that begins with a space: SentencePiece does
     error = sum(rust.encode(" " + text).ids != trained.encode(text) for text in TEXTS)
     kind = "byte fallback" if trained.byte_fallback else "unknown token"
-    parity(f"Unigram ids, {kind}", against=TOKENIZERS, error=error, cases=len(TEXTS))
+    assert parity(f"Unigram ids, {kind}", against=TOKENIZERS, error=error, cases=len(TEXTS))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -108,7 +108,7 @@ def test_ids_and_decoding_equal_those_of_sentencepiece(trained, parity):
         error += trained.encode(text) != ids
         error += trained.byte_fallback and trained.decode(ids) != google.decode(ids)
     kind = "byte fallback" if trained.byte_fallback else "unknown token"
-    parity(f"Unigram ids, {kind}", against=SENTENCEPIECE, error=error, cases=len(TEXTS))
+    assert parity(f"Unigram ids, {kind}", against=SENTENCEPIECE, error=error, cases=len(TEXTS))
 
 
 def test_without_the_prefix_too():
@@ -137,8 +137,9 @@ def test_a_model_that_sentencepiece_trained(parity):
             ties += gap < 1e-5 * sum(-pieces[i][1] for i in ours)
             wrong += gap >= 1e-5 * sum(-pieces[i][1] for i in ours)
     assert ties < len(TEXTS) / 100
-    parity("Unigram ids, a model trained by SentencePiece (ties aside)", against=SENTENCEPIECE,
-           error=wrong, cases=len(TEXTS))
+    assert parity("Unigram ids, a model trained by SentencePiece (ties aside)",
+                  against=SENTENCEPIECE,
+                  error=wrong, cases=len(TEXTS))
 
 
 def test_ours_compresses_as_well_as_theirs():

@@ -74,8 +74,8 @@ def test_grouped_heads_equal_llama(kv_heads, parity):
         ours = MultiHeadAttention(WIDTH, 8, kv_heads, rotary=rotary)
         copy(ours, theirs)
         worst = max(worst, gap(ours, called(theirs, turn), seed))
-    parity(f"MultiHeadAttention, 8 heads over {kv_heads}, rotary, with gradients",
-           against=f"{HF} LlamaAttention", error=worst, cases=CASES, bound=BOUND)
+    assert parity(f"MultiHeadAttention, 8 heads over {kv_heads}, rotary, with gradients",
+                  against=f"{HF} LlamaAttention", error=worst, cases=CASES, bound=BOUND)
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["unpacked", "absorbed"])
@@ -99,8 +99,8 @@ def test_latent_attention_equals_deepseek(absorbed, parity):
         ours.latent_norm.weight.data = theirs.kv_a_layernorm.weight.data
         worst = max(worst, gap(ours, called(theirs, turn), seed))
     name = "absorbed" if absorbed else "unpacked"
-    parity(f"LatentAttention, {name}, with gradients", against=f"{HF} DeepseekV3Attention",
-           error=worst, cases=CASES, bound=BOUND)
+    assert parity(f"LatentAttention, {name}, with gradients", against=f"{HF} DeepseekV3Attention",
+                  error=worst, cases=CASES, bound=BOUND)
 
 
 @pytest.mark.parametrize("window", [1, 3, 8])
@@ -117,8 +117,8 @@ def test_a_window_equals_mistral(window, parity):
         ours = MultiHeadAttention(WIDTH, 4, 2, rotary=RotaryEmbedding(8), window=window)
         copy(ours, theirs)
         worst = max(worst, gap(ours, called(theirs, turn, allowed), seed))
-    parity(f"MultiHeadAttention, window {window}, with gradients",
-           against=f"{HF} MistralAttention", error=worst, cases=CASES, bound=BOUND)
+    assert parity(f"MultiHeadAttention, window {window}, with gradients",
+                  against=f"{HF} MistralAttention", error=worst, cases=CASES, bound=BOUND)
 
 
 def their_mask(config: MistralConfig, time: int) -> Tensor:
@@ -139,5 +139,5 @@ def test_the_window_mask_equals_mistral(parity):
         config = MistralConfig(hidden_size=WIDTH, num_attention_heads=4, sliding_window=window)
         config._attn_implementation = "eager"
         wrong += (their_mask(config, time) != window_mask(time, window)).sum().item()
-    parity("window_mask, entries that differ", against=f"{HF} sliding window mask",
-           error=wrong, cases=len(cases), bound=0)
+    assert parity("window_mask, entries that differ", against=f"{HF} sliding window mask",
+                  error=wrong, cases=len(cases), bound=0)

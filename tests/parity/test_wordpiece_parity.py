@@ -45,8 +45,8 @@ def test_segmentation_of_random_and_real_words(trained, parity):
     assert len(words) > 20_000
     known = sum(trained.segment(word) != ["[UNK]"] for word in words)
     assert len(words) / 10 < known < len(words)  # both outcomes are compared
-    parity("WordPiece segmentation", against=AGAINST, error=disagreements(trained, words),
-           cases=len(words))
+    assert parity("WordPiece segmentation", against=AGAINST, error=disagreements(trained, words),
+                  cases=len(words))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -77,8 +77,8 @@ def test_words_of_every_character(parity):
         if split_words(f"a{chr(point)}b") != bert_words(f"a{chr(point)}b")
     ]
     assert len(differing) < 200
-    parity("WordPiece pre-tokenization, each code point below U+0600", against=AGAINST,
-           error=sum(point < 0x600 for point in differing), cases=0x600)
+    assert parity("WordPiece pre-tokenization, each code point below U+0600", against=AGAINST,
+                  error=sum(point < 0x600 for point in differing), cases=0x600)
 
 
 def bert_words(text):
@@ -88,7 +88,7 @@ def bert_words(text):
 def test_words_of_real_text(parity):
     texts = python_manual().splitlines() + "".join(standard_library(1_000_000)).splitlines()
     different = sum(split_words(text) != bert_words(text) for text in texts)
-    parity("WordPiece pre-tokenization", against=AGAINST, error=different, cases=len(texts))
+    assert parity("WordPiece pre-tokenization", against=AGAINST, error=different, cases=len(texts))
 
 
 def test_ids_and_decoding_of_whole_texts(trained, parity):
@@ -104,4 +104,4 @@ def test_ids_and_decoding_of_whole_texts(trained, parity):
         error += trained.encode(text) != ids
         error += trained.decode(ids) != library.decode(ids)
         error += trained.decode(ids[1:]) != library.decode(ids[1:])  # begins inside a word
-    parity("WordPiece ids and decoding", against=AGAINST, error=error, cases=len(texts))
+    assert parity("WordPiece ids and decoding", against=AGAINST, error=error, cases=len(texts))
