@@ -11,7 +11,7 @@ import pytest
 
 from scratchbook import cli
 from scratchbook.cli import chapter_commands, tokenizer_commands
-from scratchbook.publishing import runs
+from scratchbook.publishing import receipts
 from scratchbook.publishing.chapters import all_chapters
 from scratchbook.publishing.execute import Receipt
 from tests.test_execute import make_notebook, outputs_of
@@ -90,13 +90,13 @@ def test_a_prediction_prefers_the_same_run_then_this_machine_then_the_budget(boo
         return {"chapter": chapter.stem, "profile": "quick", "status": status, "budget": 30,
                 "seconds": seconds, "parameters": dict(parameters)}
 
-    assert runs.predict(toy, "quick", []).seconds == 30
+    assert receipts.predict(toy, "quick", []).seconds == 30
     others = [ran(broken, 15), ran(broken, 60), ran(broken, 30 * 0.7)]
-    assert runs.predict(toy, "quick", others).seconds == pytest.approx(30 * 0.7)
-    assert runs.predict(toy, "full", others).seconds == pytest.approx(60 * 0.7)
+    assert receipts.predict(toy, "quick", others).seconds == pytest.approx(30 * 0.7)
+    assert receipts.predict(toy, "full", others).seconds == pytest.approx(60 * 0.7)
     misleading = [ran(toy, 1, "failed"), ran(toy, 2, parameters={"SEED": 3}.items())]
-    assert runs.predict(toy, "quick", misleading).seconds == 30
-    assert runs.predict(toy, "quick", [*others, ran(toy, 41), ran(toy, 42)]).seconds == 42
+    assert receipts.predict(toy, "quick", misleading).seconds == 30
+    assert receipts.predict(toy, "quick", [*others, ran(toy, 41), ran(toy, 42)]).seconds == 42
 
 
 @pytest.mark.parametrize(("text", "default", "value"), [
@@ -104,7 +104,7 @@ def test_a_prediction_prefers_the_same_run_then_this_machine_then_the_budget(boo
     ("TRUE", False, True), ("3", "cpu", "3"), ("[1, 2]", [0], [1, 2]), ("(1,)", (), (1,)),
     ("x", None, "x"), ("3", None, 3)])
 def test_a_value_gets_the_type_of_its_default(text, default, value):
-    parsed = runs.parse_value(text, runs.Parameter("NAME", default))
+    parsed = receipts.parse_value(text, receipts.Parameter("NAME", default))
     assert parsed == value
     assert type(parsed) is type(value)
 
@@ -113,7 +113,7 @@ def test_a_value_gets_the_type_of_its_default(text, default, value):
     ("maybe", True), ("", 0), ("(1,)", [0]), ("[1", [0]), ("__import__('os')", [0])])
 def test_a_value_of_another_type_is_refused(text, default):
     with pytest.raises(ValueError, match="NAME=.*: expected .*, such as"):
-        runs.parse_value(text, runs.Parameter("NAME", default))
+        receipts.parse_value(text, receipts.Parameter("NAME", default))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to a child alone on Windows")
@@ -150,8 +150,8 @@ def test_list_shows_every_chapter_and_its_last_run(book, capsys):
     folder = book / "build" / "runs"
     chapter = all_chapters(book / "chapters")[0]
     receipt = Receipt(chapter.stem, folder / "x.ipynb", 12.4, None, "", interrupted=True)
-    runs.remember(folder, receipt, chapter, "quick", {})
-    (folder / runs.HISTORY).open("a", encoding="utf-8").write("damaged\n")
+    receipts.remember(folder, receipt, chapter, "quick", {})
+    (folder / receipts.HISTORY).open("a", encoding="utf-8").write("damaged\n")
     status, out, _ = run(capsys, "list")
     assert status == 0
     header, first, second = out.splitlines()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from scratchbook.companions.cleaning import (
+from scratchbook.data import available, fetch, library_documents, standard_library
+from scratchbook.data.cleaning import (
     clean,
     comments,
     strip_front_matter,
     strip_gutenberg,
 )
-from scratchbook.data import available, fetch, library_documents, standard_library
 from scratchbook.data.documents import (
     Document,
     collect,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from unittest.mock import patch
 
 import matplotlib
 import pytest
@@ -10,14 +11,19 @@ import torch
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+from scratchbook.companions import check
 from scratchbook.teaching import checking, draw, exercise, expect, figures, results
-from scratchbook.teaching.checking import check
 from scratchbook.teaching.sources import show_source
 
 
 @pytest.fixture
-def doubling(monkeypatch):
-    monkeypatch.setattr(checking, "_EXERCISES", dict(checking._EXERCISES))
+def registry():
+    with patch.dict(checking.EXERCISES):
+        yield
+
+
+@pytest.fixture
+def doubling(registry):
 
     @exercise
     def doubling(answer):
@@ -63,8 +69,7 @@ def test_an_unknown_exercise_lists_the_known_ones(doubling):
         check.report("tripling", len)
 
 
-def test_a_check_that_yields_nothing_has_not_passed(monkeypatch):
-    monkeypatch.setattr(checking, "_EXERCISES", dict(checking._EXERCISES))
+def test_a_check_that_yields_nothing_has_not_passed(registry):
 
     @exercise
     def empty(answer):
@@ -73,7 +78,7 @@ def test_a_check_that_yields_nothing_has_not_passed(monkeypatch):
     assert not check.report("empty", len).passed
 
 
-def test_two_exercises_of_one_name_are_refused(monkeypatch, doubling):
+def test_two_exercises_of_one_name_are_refused(doubling):
     def other(answer):
         yield expect("x", True)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from scratchbook.publishing import doctor as machine_doctor
-from scratchbook.publishing import runs
+from scratchbook.publishing import receipts
 from scratchbook.publishing.chapters import Chapter, all_chapters, chapters_dir, find_chapter
 from scratchbook.publishing.execute import Receipt, run_notebook
 from scratchbook.publishing.passport import duration
@@ -17,14 +17,14 @@ from scratchbook.runtime import pick_device
 def run(options: argparse.Namespace) -> int:
     """Run one chapter: what it will cost, then the run, then the receipt."""
     chapter = find_chapter(options.chapter, all_chapters())
-    profile = runs.profile_or_error(options.profile, chapter)
-    known = runs.known_parameters(chapter.path)
-    values = runs.parse_parameters(options.parameter, known)
+    profile = receipts.profile_or_error(options.profile, chapter)
+    known = receipts.known_parameters(chapter.path)
+    values = receipts.parse_parameters(options.parameter, known)
     if "DEVICE" in values:
         values["DEVICE"] = pick_device(str(values["DEVICE"]))
     folder = runs_folder()
-    output = Path(options.output or runs.output_path(folder, chapter, profile))
-    announce(chapter, profile, values, runs.predict(chapter, profile, runs.read_history(folder)))
+    output = Path(options.output or receipts.output_path(folder, chapter, profile))
+    announce(chapter, profile, values, receipts.predict(chapter, profile, receipts.read_history(folder)))
     if options.dry_run:
         return 0
     import ipykernel  # noqa: F401  the kernel that papermill starts; missing is said up front
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         values = {"PROFILE": profile} | values
     start = time.time()
     receipt = run_notebook(chapter.path, output, values, threads)
-    runs.remember(folder, receipt, chapter, profile,
+    receipts.remember(folder, receipt, chapter, profile,
                   {k: v for k, v in values.items() if k != "PROFILE"})
     print_receipt(receipt, new_results(chapter, start))
     return 0 if receipt.passed else 130 if receipt.interrupted else 1
@@ -42,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
 
 def runs_folder() -> Path:
     """The folder of this reader's runs, in the book's repository."""
-    return chapters_dir().parent / runs.RUNS
+    return chapters_dir().parent / receipts.RUNS
 
 
-def announce(chapter: Chapter, profile: str, values: dict, expected: runs.Prediction) -> None:
+def announce(chapter: Chapter, profile: str, values: dict, expected: receipts.Prediction) -> None:
     """Print what a run will cost, before it costs anything."""
     print(f"{chapter.stem}: {chapter.title}, {profile} profile")
     for name, value in values.items():
@@ -78,15 +78,15 @@ def print_receipt(receipt: Receipt, results: list[Path]) -> None:
 
 def list_chapters(options: argparse.Namespace) -> int:
     """Print every chapter with its times, its status and its last run here."""
-    history = runs.read_history(runs_folder())
+    history = receipts.read_history(runs_folder())
     rows = []
     for chapter in all_chapters():
         quick, full = (chapter.budget_seconds.get(p) for p in ("quick", "full"))
         rows.append({"number": chapter.number, "title": chapter.title,
                      "quick": duration(quick) if quick else "-",
                      "full": duration(full) if full else "-",
-                     "status": "executed" if runs.is_executed(chapter.path) else "draft",
-                     "last run": runs.last_run(history, chapter)})
+                     "status": "executed" if receipts.is_executed(chapter.path) else "draft",
+                     "last run": receipts.last_run(history, chapter)})
     print(json.dumps(rows, indent=1, ensure_ascii=False) if options.json else as_table(rows))
     return 0
 

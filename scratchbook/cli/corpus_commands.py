@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from scratchbook.cli.chapter_commands import as_table
-from scratchbook.companions.cleaning import clean
 from scratchbook.data import fetch, library_documents
+from scratchbook.data.cleaning import clean
 from scratchbook.data.documents import (
     INCLUDE,
     Document,

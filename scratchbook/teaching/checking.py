@@ -1,22 +1,17 @@
 """Exercise checks that say more than right or wrong: they name the mistake.
 
 A check is a generator that calls the reader's function and yields one `Property` after another,
-from the most basic to the most demanding. It lives beside its chapter, in
-`chapters/companions/exercises_*.py`.
+from the most basic to the most demanding. `scratchbook.companions.check` finds and runs them.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from scratchbook import companions
-
 Mistake = tuple[bool, str]
-_EXERCISES: dict[str, Callable[[Callable], Iterator[Property]]] = {}
+EXERCISES: dict[str, Callable[[Callable], Iterator[Property]]] = {}
 
 
 @dataclass(frozen=True)
@@ -62,10 +57,10 @@ def expect(what: str, passed: bool, *mistakes: Mistake) -> Property:
 def exercise(check_function: Callable) -> Callable:
     """Register a check under its own name, which must be unique in the book."""
     name = check_function.__name__
-    known = _EXERCISES.get(name)
+    known = EXERCISES.get(name)
     if known is not None and known.__module__ != check_function.__module__:
         raise ValueError(f"two exercises are called {name!r}: {known.__module__} has the first")
-    _EXERCISES[name] = check_function
+    EXERCISES[name] = check_function
     return check_function
 
 
@@ -77,46 +72,14 @@ def _error_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _run(name: str, answer: Callable) -> Report:
+def run_check(name: str, answer: Callable) -> Report:
+    """Run the check of one exercise; whatever the answer raises becomes a line of the report."""
     report = Report(name)
     try:
-        for found in _EXERCISES[name](answer):
+        for found in EXERCISES[name](answer):
             report.properties.append(found)
     except NotImplementedError:
         report.note = f"not yet: {name} raises NotImplementedError"
     except Exception as error:  # the reader's code may raise anything; a check never does
         report.properties.append(Property("it runs without an error", False, _error_line(error)))
     return report
-
-
-class _Checks:
-    """`check.NAME(answer)` for every exercise of the book."""
-
-    def _load(self) -> dict[str, Callable]:
-        for module in pkgutil.iter_modules(companions.__path__):
-            if module.name.startswith("exercises_"):
-                importlib.import_module(f"{companions.__name__}.{module.name}")
-        return _EXERCISES
-
-    def report(self, name: str, answer: Callable) -> Report:
-        """Run one check and return its report without printing.
-
-        Raises:   ValueError when no exercise has this name
-        """
-        if name not in self._load():
-            raise ValueError(f"no exercise is called {name!r}; there are: {', '.join(dir(self))}")
-        return _run(name, answer)
-
-    def __getattr__(self, name: str) -> Callable[[Callable], None]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name not in self._load():
-            raise AttributeError(f"no exercise is called {name!r}; there are: "
-                                 f"{', '.join(dir(self))}")
-        return lambda answer: print("\n".join(_run(name, answer).lines))
-
-    def __dir__(self) -> list[str]:
-        return sorted(self._load())
-
-
-check = _Checks()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchbook.teaching import check
+from scratchbook.companions import check
 from tests.notebook_tools import CHAPTERS, exercises, run_cell
 
 HERE = Path(__file__).resolve().parent
