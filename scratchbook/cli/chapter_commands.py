@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
         values["DEVICE"] = pick_device(str(values["DEVICE"]))
     folder = runs_folder()
     output = Path(options.output or receipts.output_path(folder, chapter, profile))
-    announce(chapter, profile, values, receipts.predict(chapter, profile, receipts.read_history(folder)))
+    expected = receipts.predict(chapter, profile, receipts.read_history(folder))
+    announce(chapter, profile, values, expected)
     if options.dry_run:
         return 0
     import ipykernel  # noqa: F401  the kernel that papermill starts; missing is said up front
