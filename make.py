@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
         ("run", package_command, "run one chapter: run 01 --profile full"),
         ("bench", bench, "measure the speeds that the chapters show (minutes)"),
         ("refresh", refresh, "run chapters in place and tidy them, before a commit"),
+        ("chapter", chapter, "write the skeleton of a planned chapter: chapter 07_compression"),
         ("setup", setup_only, "only make the environment"),
     ):
         command = commands.add_parser(name, help=text, add_help=action is not package_command)
@@ -296,9 +297,16 @@ def bench(options: argparse.Namespace, extra: list[str]) -> int:
 
 
 def refresh(options: argparse.Namespace, extra: list[str]) -> int:
-    """Execute committed chapters in place."""
+    """Execute committed chapters in place, and write the contents that follow from them."""
     setup()
-    return run(["-m", "scratchbook.publishing.notebooks", "refresh", *extra], one_thread=True)
+    status = run(["-m", "scratchbook.publishing.notebooks", "refresh", *extra], one_thread=True)
+    return run(["-m", "book.builder.contents"]) or status
+
+
+def chapter(options: argparse.Namespace, extra: list[str]) -> int:
+    """Write the files of a new chapter."""
+    setup()
+    return run(["-m", "book.builder.skeleton", *extra])
 
 
 def setup_only(options: argparse.Namespace, extra: list[str]) -> int:

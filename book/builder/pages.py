@@ -162,6 +162,7 @@ GENERATORS: dict[str, Callable[[Path], str]] = {
     "data": data_table,
     "results": results_table,
     "api": api_index,
+    "chapters": routes.chapters_list,
     "parts": routes.parts_table,
     "approaches": routes.approaches_table,
     "weeks": routes.weeks_table,

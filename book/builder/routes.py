@@ -1,61 +1,17 @@
 """The plan of the course as tables: parts, chapters, routes, and hours that add up.
 
-Everything is read from book/course.toml; whether a chapter exists is read from the folder of
-notebooks, so that the page cannot promise what is not there.
+A route is completed by what its chapters need, so that it cannot skip a prerequisite.
 """
 
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Planned:
-    """One chapter of the plan: where it will be, how long it takes, whether it is there."""
-
-    file: str
-    title: str
-    part: str
-    reading: float
-    exercises: float
-    exists: bool
-
-    @property
-    def number(self) -> str:
-        """The chapter's number as readers say it: 06b."""
-        return self.file.split("_", 1)[0]
-
-    @property
-    def hours(self) -> float:
-        """Reading and exercises together."""
-        return self.reading + self.exercises
-
-    def cell(self) -> str:
-        """The chapter as a cell of a table: a link, or its name marked as coming."""
-        if self.exists:
-            return f"[{self.number} {self.title}](../chapters/{self.file}.ipynb)"
-        return f'{self.number} {self.title} <span class="sb-coming">coming</span>'
+from book.builder.plan import Planned, chapters, hours_of, read_plan, with_needs
 
 
-def read_plan(root: Path) -> dict:
-    """The course plan as a dictionary."""
-    return tomllib.loads((root / "book" / "course.toml").read_text(encoding="utf-8"))
-
-
-def chapters(root: Path) -> dict[str, Planned]:
-    """Every planned chapter by its number, in the order of the course."""
-    found = {}
-    for part in read_plan(root)["part"]:
-        for row in part["chapter"]:
-            exists = (root / "chapters" / f"{row['file']}.ipynb").is_file()
-            planned = Planned(row["file"], row["title"], part["title"], *row["hours"], exists)
-            found[planned.number] = planned
-    return found
-
-
-def hours_of(steps: list[str], known: dict[str, Planned]) -> float:
-    """The hours of several chapters together."""
-    return sum(known[number].hours for number in steps)
+def chapters_list(root: Path) -> str:
+    """The written chapters, each a link and the sentence that its passport says of it."""
+    return "\n\n".join(f"**[{c.number} · {c.title}](../chapters/{c.file}.ipynb).** {c.about}"
+                       for c in chapters(root).values() if c.exists)
 
 
 def parts_table(root: Path) -> str:
@@ -63,16 +19,19 @@ def parts_table(root: Path) -> str:
     known = chapters(root)
     rows = [[p.part, p.cell(), f"{p.reading:g}", f"{p.exercises:g}"] for p in known.values()]
     total = ["**The whole course**", f"{len(known)} chapters",
-             f"**{sum(p.reading for p in known.values()):g}**",
-             f"**{sum(p.exercises for p in known.values()):g}**"]
+             f"**{round(sum(p.reading for p in known.values()), 1):g}**",
+             f"**{round(sum(p.exercises for p in known.values()), 1):g}**"]
     return markdown_table(["Part", "Chapter", "Reading, h", "Exercises, h"], [*rows, total])
 
 
 def approaches_table(root: Path) -> str:
     """Five ways into the course, each with what it needs."""
     known = chapters(root)
-    rows = [[f"**{a['title']}**", a["needs"], _cells(a["steps"], known),
-             f"{hours_of(a['steps'], known):g}"] for a in read_plan(root)["approach"]]
+    rows = []
+    for approach in read_plan(root)["approach"]:
+        steps = with_needs(approach["steps"], known)
+        rows.append([f"**{approach['title']}**", approach["needs"], _cells(steps, known),
+                     f"{hours_of(steps, known):g}"])
     return markdown_table(["Approach", "Needs", "Chapters", "Hours"], rows)
 
 
@@ -81,7 +40,7 @@ def weeks_table(root: Path) -> str:
     known, plan = chapters(root), read_plan(root)["week"]
     rows = [[w["weeks"], w["theme"], _cells(w["steps"], known),
              f"{hours_of(w['steps'], known):g}"] for w in plan]
-    total = sum(hours_of(w["steps"], known) for w in plan)
+    total = hours_of([step for w in plan for step in w["steps"]], known)
     return markdown_table(["Week", "Theme", "Chapters", "Hours"],
                           [*rows, [f"**{len(plan)}**", "", "", f"**{total:g}**"]])
 
@@ -116,11 +75,14 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
 
 def _ranged(root: Path, name: str, heading: str) -> str:
     known, plan = chapters(root), read_plan(root)[name]
-    rows = [[f"**{p['title']}**", "{} to {}".format(*p["weeks"]), _cells(p["steps"], known),
-             f"{hours_of(p['steps'], known):g}"] for p in plan]
+    rows, done = [], []
+    for stage in plan:
+        steps = with_needs(stage["steps"], known, tuple(done))
+        done += steps
+        rows.append([f"**{stage['title']}**", "{} to {}".format(*stage["weeks"]),
+                     _cells(steps, known), f"{hours_of(steps, known):g}"])
     low, high = (sum(p["weeks"][i] for p in plan) for i in (0, 1))
-    total = sum(hours_of(p["steps"], known) for p in plan)
-    rows.append(["**Together**", f"**{low} to {high}**", "", f"**{total:g}**"])
+    rows.append(["**Together**", f"**{low} to {high}**", "", f"**{hours_of(done, known):g}**"])
     return markdown_table([heading, "Weeks", "Chapters", "Hours"], rows)
 
 

@@ -162,7 +162,7 @@ def cell_hours(table: str) -> list[float]:
 @pytest.mark.parametrize("name", ["weeks", "phases", "mac"])
 def test_hours_of_a_route_add_up(name: str):
     *parts, total = cell_hours(pages.GENERATORS[name](ROOT))
-    assert sum(parts) == total
+    assert sum(parts) == pytest.approx(total)
 
 
 def test_the_course_adds_up():
@@ -171,7 +171,7 @@ def test_the_course_adds_up():
     for column, wanted in ((2, [p.reading for p in known.values()]),
                            (3, [p.exercises for p in known.values()])):
         shown = [float(row[column].strip("* ")) for row in rows]
-        assert shown[:-1] == wanted and sum(wanted) == shown[-1]
+        assert shown[:-1] == wanted and shown[-1] == pytest.approx(sum(wanted))
 
 
 def test_routes_name_chapters_of_the_plan_in_order():
@@ -184,6 +184,30 @@ def test_routes_name_chapters_of_the_plan_in_order():
     for kind in ("week", "phase", "mac"):
         steps = [step for row in plan[kind] for step in row["steps"]]
         assert set(steps) <= set(order) and len(steps) == len(set(steps)), kind
+
+
+@pytest.mark.parametrize("kind", ["week", "phase"])
+def test_a_timetable_has_what_a_chapter_needs_before_it(kind: str):
+    plan, known, done = routes.read_plan(ROOT), routes.chapters(ROOT), set()
+    for row in plan[kind]:
+        done |= set(row["steps"])
+        assert set(routes.with_needs(row["steps"], known)) <= done, row
+
+
+def test_a_route_is_completed_by_what_its_chapters_need():
+    known = routes.chapters(ROOT)
+    assert {"02", "03", "04", "05", "05b"} < set(routes.with_needs(["06"], known))
+    assert routes.with_needs(["02b", "02"], known, done=("00", "02")) == ["02b"]
+    with pytest.raises(ValueError, match="does not plan"):
+        routes.with_needs(["99"], known)
+    for line in routes.approaches_table(ROOT).splitlines()[2:]:
+        steps = line.strip("| ").split(" | ")[2].split("<br>")
+        shown = [re.match(r"\[?(\d\d\w?) ", step)[1] for step in steps]
+        assert shown == routes.with_needs(shown, known), line
+
+
+def test_exercise_hours_are_the_minutes_of_the_headings():
+    assert routes.chapters(ROOT)["00"].exercises == round((15 + 10 + 10) / 60, 1)
 
 
 def test_twelve_weeks_and_four_phases():
