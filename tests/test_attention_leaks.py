@@ -223,3 +223,54 @@ def test_a_stale_cache_between_calls_is_noticed() -> None:
 
     with pytest.raises(ValueError, match="fresh cache"):
         assert_no_future_leak(remembers, VOCAB)
+
+
+class Branch(nn.Module):
+    """x plus what a layer that may leak says, through a projection and a gate."""
+
+    def __init__(self, causal: bool, projection: float | None, gate: float = 1.0):
+        super().__init__()
+        self.causal, self.o_proj = causal, nn.Linear(16, 16)
+        self.gate = nn.Parameter(torch.full((16,), gate))
+        if projection is not None:
+            nn.init.constant_(self.o_proj.weight, projection)
+            nn.init.zeros_(self.o_proj.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = attend(x, x, x, causal_mask(x.shape[1]) if self.causal else None)
+        return x + self.gate * self.o_proj(mixed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("projection, gate, name", [
+    (0.0, 1.0, "mix.o_proj.weight"), (None, 0.0, "mix.gate"), (None, 1e-6, "mix.gate")])
+def test_a_zero_output_does_not_hide_a_leak(method, projection, gate, name) -> None:
+    model = build(Branch(False, projection, gate))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(FutureLeak, match=name) as leak:
+        assert_no_future_leak(model, VOCAB, method=method)
+    assert (leak.value.position, leak.value.source) == (0, 1) and name in leak.value.woken
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert_no_future_leak(build(Branch(True, projection, gate)), VOCAB, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_whose_head_is_zero_is_no_way_out(method) -> None:
+    for causal in (True, False):
+        model = build(Encoder(causal))
+        nn.init.zeros_(model.lm_head.weight)
+        if causal:
+            assert_no_future_leak(model, VOCAB, method=method)
+        else:
+            with pytest.raises(FutureLeak, match="lm_head.weight"):
+                assert_no_future_leak(model, VOCAB, method=method)
+
+
+def test_what_no_input_moves_is_refused() -> None:
+    with pytest.raises(ValueError, match="no input moves any output"):
+        assert_no_future_leak(lambda ids: torch.zeros(*ids.shape, 3), VOCAB)
+    asleep = build(Branch(False, 0.0))
+    with pytest.raises(ValueError, match="Pass the nn.Module itself"):
+        assert_no_future_leak(lambda ids: asleep(ids), VOCAB)
+    assert_no_future_leak(lambda ids: build(Branch(True, None))(ids), VOCAB)
+    assert_no_future_leak(nn.Sequential(nn.Embedding(VOCAB, 4)), VOCAB)  # mixes nothing, rightly

@@ -3,26 +3,31 @@
 Chapter:  chapters/02_attention.ipynb
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 METHODS = ("auto", "gradient", "mutation")
+NEARLY_ZERO = 1e-3  # gates start at 0 or at 1e-6 (LayerScale); a drawn matrix is far above
 
 
 class FutureLeak(AssertionError):
     """The output at `position` depends on the input at `source`, which comes later."""
 
-    def __init__(self, position: int, source: int, effect: float, method: str):
+    def __init__(self, position: int, source: int, effect: float, method: str,
+                 woken: Sequence[str] = ()):
         self.position, self.source, self.effect, self.method = position, source, effect, method
+        self.woken = tuple(woken)
         how = {
             "gradient": f"the gradient of one with respect to the other reaches {effect:.2g}",
             "mutation": f"changing that input moves this output by up to {effect:.2g}",
         }[method]
+        when = (f", once the parameters that are (nearly) zero are given random values: "
+                f"{', '.join(woken)}" if woken else "")
         super().__init__(
-            f"the output at position {position} sees the input at position {source}: {how}. "
+            f"the output at position {position} sees the input at position {source}: {how}{when}. "
             "Pass a causal mask to every layer that mixes positions"
         )
 
@@ -42,6 +47,9 @@ def assert_no_future_leak(
     gradient of each output with respect to each input vector (of ids: the output of the
     `nn.Embedding` that reads them) and, for ids, changing one token at a time. An effect
     counts as a leak above `tolerance` times the largest legitimate effect.
+    A layer whose output projection or gate is still zero hides whatever it sees until the first
+    step of training, so parameters that are (nearly) zero throughout are given random values
+    for a second round, and their own back.
     Runs in eval mode, so a leak that only training has (batch statistics) stays unseen;
     modes, gradients and parameters are as before afterwards.
 
@@ -50,28 +58,72 @@ def assert_no_future_leak(
               object with `.logits` or `.last_hidden_state`
     Raises:   FutureLeak with the first (position, source); ValueError when the model cannot
               be tested: no input, outputs of another length, two different answers to one
-              input, or ids without an `nn.Embedding` under method="gradient"
+              input, ids without an `nn.Embedding` under method="gradient", outputs that no
+              input moves, or (of a function, whose parameters are out of reach) outputs
+              that no earlier input moves
     Chapter:  chapters/02_attention.ipynb
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
     inputs = _make_inputs(model, vocab_size, inputs, time, seed)
-    is_ids = not inputs.is_floating_point()
-    if method == "mutation" and not is_ids:
+    if method == "mutation" and inputs.is_floating_point():
         raise ValueError("method='mutation' changes tokens; vectors need method='gradient'")
     with _evaluating(model):
         _check_testable(model, inputs)
-        if method != "mutation":
-            effects = _gradient_effects(model, inputs, seed)
-            if effects is not None:
-                _raise_first(effects, "gradient", tolerance)
-            elif method == "gradient":
-                raise ValueError(
-                    "no nn.Embedding of the model reads the ids, so there is no vector to "
-                    "differentiate by; use method='mutation'"
-                )
-        if method != "gradient" and is_ids:
-            _raise_first(_mutation_effects(model, inputs, vocab_size), "mutation", tolerance)
+        effects = _probe(model, inputs, vocab_size, method, tolerance, seed)
+        with _awake(model, seed) as woken:
+            if woken:
+                effects = _probe(model, inputs, vocab_size, method, tolerance, seed, woken)
+    if not effects.any():
+        raise ValueError("no input moves any output, so a leak could not show: is the last "
+                         "projection still zero?")
+    if not _is_module(model) and not effects.tril(-1).any():
+        raise ValueError(
+            "no output depends on an earlier position, so nothing mixes positions yet and a leak "
+            "could not show. Pass the nn.Module itself: its zero-initialised parameters are then "
+            "given random values for the test"
+        )
+
+
+def _probe(
+    model: Callable, inputs: Tensor, vocab_size: int | None, method: str, tolerance: float,
+    seed: int, woken: Sequence[str] = (),
+) -> Tensor:
+    """Raise at a leak, by the gradient first; return the effects that were seen: (time, time)."""
+    is_ids, seen = not inputs.is_floating_point(), None
+    if method != "mutation":
+        seen = _gradient_effects(model, inputs, seed)
+        if seen is not None:
+            _raise_first(seen, "gradient", tolerance, woken)
+        elif method == "gradient":
+            raise ValueError(
+                "no nn.Embedding of the model reads the ids, so there is no vector to "
+                "differentiate by; use method='mutation'"
+            )
+    if method != "gradient" and is_ids:
+        seen = _mutation_effects(model, inputs, vocab_size)
+        _raise_first(seen, "mutation", tolerance, woken)
+    return seen
+
+
+@contextmanager
+def _awake(model: Callable, seed: int) -> Iterator[list[str]]:
+    """Give parameters that are (nearly) zero throughout random values; yield their names."""
+    named = dict(model.named_parameters()) if _is_module(model) else {}
+    asleep = {name: p for name, p in named.items()
+              if p.is_floating_point() and p.numel() and p.detach().abs().max() < NEARLY_ZERO}
+    before = {name: p.detach().clone() for name, p in asleep.items()}
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        with torch.no_grad():
+            for p in asleep.values():
+                width = p.shape[-1] if p.dim() else 1
+                p.copy_(torch.randn(p.shape, generator=generator) / width**0.5)
+        yield list(asleep)
+    finally:
+        with torch.no_grad():
+            for name, p in asleep.items():
+                p.copy_(before[name])
 
 
 def _make_inputs(
@@ -170,7 +222,9 @@ def _mutation_effects(model: Callable, inputs: Tensor, vocab_size: int | None) -
     return torch.stack(columns, dim=1)  # (time, time): row = position of the output
 
 
-def _raise_first(effects: Tensor, method: str, tolerance: float) -> None:
+def _raise_first(
+    effects: Tensor, method: str, tolerance: float, woken: Sequence[str] = ()
+) -> None:
     effects = effects.double().cpu()
     if effects.isnan().any():
         raise ValueError(f"the {method} probe met NaN: repair that first, it hides any leak")
@@ -178,7 +232,7 @@ def _raise_first(effects: Tensor, method: str, tolerance: float) -> None:
     leaks = (effects.triu(1) > tolerance * allowed).nonzero()
     if len(leaks):
         position, source = leaks[0].tolist()
-        raise FutureLeak(position, source, effects[position, source].item(), method)
+        raise FutureLeak(position, source, effects[position, source].item(), method, woken)
 
 
 def _call(model: Callable, inputs: Tensor) -> Tensor:
