@@ -5,11 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +18,8 @@ from scratchbook.companions.live_weights import (
     write_page_weights,
 )
 from tests import notebook_tools
+from tests.node import run_figure
 
-SCRIPT = Path(__file__).parent / "js" / "tiny_model.test.mjs"
 CHAPTER = notebook_tools.ROOT / "chapters" / "00_start_here.ipynb"
 LETTERS = [chr(97 + i) for i in range(20)]
 
@@ -83,20 +79,11 @@ def choices() -> list[dict]:
 
 
 def test_the_javascript_equals_torch(chapter, tmp_path, parity):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed: https://nodejs.org")
     cases = [case(chapter, page_weights(build(chapter, 20, layers, seed), LETTERS, 32), seed)
              for layers, seed in ((1, 0), (2, 1), (3, 2))]
     cases.append(case(chapter, read_page_weights(PAGE_WEIGHTS), 4))
-    reference = tmp_path / "reference.json"
-    reference.write_text(json.dumps({"cases": cases, "choices": choices()}), encoding="utf-8")
-    done = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True,
-                          env={**os.environ, "SCRATCHBOOK_TINY_MODEL": str(reference)},
-                          timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "# skipped 0" in done.stdout
-    errors = [float(found) for found in re.findall(r"largest difference (\S+)", done.stdout)]
+    printed = run_figure("tiny_model", tmp_path, {"cases": cases, "choices": choices()})
+    errors = [float(found) for found in re.findall(r"largest difference (\S+)", printed)]
     assert len(errors) == len(cases)
     letters = sum(len(one["ids"]) for one in cases)
     assert parity("the tiny model in the page's JavaScript: logits",

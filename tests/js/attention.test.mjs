@@ -1,5 +1,5 @@
 // node --test tests/js/attention.test.mjs
-// SCRATCHBOOK_ATTENTION names a JSON file that tests/js/test_attention_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_attention_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -45,9 +45,9 @@ test("a handle stays in the frame and never reads minus zero", () => {
   assert.ok(Object.is(clamp(-0.001, 3), 0));
 });
 
-const path = process.env.SCRATCHBOOK_ATTENTION;
+const path = process.env.SCRATCHBOOK_CASES;
 
-test("equal to torch on random cases", { skip: path ? false : "SCRATCHBOOK_ATTENTION is not set" }, () => {
+test("equal to torch on random cases", { skip: path ? false : "SCRATCHBOOK_CASES is not set" }, () => {
   const cases = JSON.parse(readFileSync(path, "utf8"));
   assert.ok(cases.length >= 200);
   for (const { query, keys, values, options, weights, output } of cases) {

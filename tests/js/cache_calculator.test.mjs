@@ -1,5 +1,5 @@
 // node --test tests/js/cache_calculator.test.mjs
-// SCRATCHBOOK_CACHE names a JSON file that tests/js/test_cache_calculator_js.py writes from Python.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_cache_calculator_js.py writes from Python.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -32,8 +32,8 @@ test("units", () => {
   assert.equal(withUnit(1024 * 1023.9), "1.00\u00a0MiB");
 });
 
-test("bytes equal Python's", { skip: !process.env.SCRATCHBOOK_CACHE }, () => {
-  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_CACHE, "utf8"))) {
+test("bytes equal Python's", { skip: !process.env.SCRATCHBOOK_CASES }, () => {
+  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf8"))) {
     assert.equal(cacheBytes(c.kind, c.sizes, c.slack), c.bytes, JSON.stringify(c));
   }
 });

@@ -1,5 +1,5 @@
 // node --test tests/js/film.test.mjs
-// SCRATCHBOOK_FILM names a JSON file that tests/js/test_film_js.py writes from a real run.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_film_js.py writes from a real run.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -68,9 +68,9 @@ test("data that cannot be played is refused with its reason", () => {
   assert.equal(problem({ ...data, tokens: ["x", "y"] }), "an attention map is not 2 by 2");
 });
 
-const path = process.env.SCRATCHBOOK_FILM;
+const path = process.env.SCRATCHBOOK_CASES;
 
-test("the film of a real run", { skip: path ? false : "SCRATCHBOOK_FILM is not set" }, () => {
+test("the film of a real run", { skip: path ? false : "SCRATCHBOOK_CASES is not set" }, () => {
   const { data, prompt, spreads, reaches } = JSON.parse(readFileSync(path, "utf8"));
   assert.equal(problem(data), "");
   assert.ok(commonStart(data.samples).startsWith(prompt));

@@ -1,5 +1,5 @@
 // node --test tests/js/mixture.test.mjs
-// SCRATCHBOOK_MIXTURE names a JSON file that tests/js/test_mixture_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_mixture_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -58,9 +58,9 @@ test("only nothing is 0 %, only everything 100 %", () => {
     ["0 %", "0.1 %", "0.4 %", "50 %", "76 %", "99.8 %", "99.9 %", "100 %"]);
 });
 
-const path = process.env.SCRATCHBOOK_MIXTURE;
+const path = process.env.SCRATCHBOOK_CASES;
 
-test("equal to the package on random corpora", { skip: path ? false : "SCRATCHBOOK_MIXTURE is not set" }, () => {
+test("equal to the package on random corpora", { skip: path ? false : "SCRATCHBOOK_CASES is not set" }, () => {
   const cases = JSON.parse(readFileSync(path, "utf8"));
   assert.ok(cases.length >= 200);
   for (const { sizes, weights, wanted } of cases) {

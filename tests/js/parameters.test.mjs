@@ -1,5 +1,5 @@
 // node --test tests/js/parameters.test.mjs
-// SCRATCHBOOK_PARAMETERS names a JSON file that tests/js/test_parameters_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_parameters_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -48,10 +48,10 @@ test("numbers get a unit and three digits", () => {
   assert.equal(withUnit(249e6, units), "249 MB");
 });
 
-const path = process.env.SCRATCHBOOK_PARAMETERS;
+const path = process.env.SCRATCHBOOK_CASES;
 
 test("equal to Python on every preset and random configs",
-  { skip: path ? false : "SCRATCHBOOK_PARAMETERS is not set" }, () => {
+  { skip: path ? false : "SCRATCHBOOK_CASES is not set" }, () => {
     const cases = JSON.parse(readFileSync(path, "utf8"));
     assert.ok(cases.length >= 200);
     for (const { config, time, counts, work, cache } of cases) {

@@ -1,5 +1,5 @@
 // node --test tests/js/rope_clock.test.mjs
-// SCRATCHBOOK_ROPE names a JSON file that tests/js/test_rope_clock_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_rope_clock_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -19,8 +19,8 @@ test("at distance zero the score is one, and it does not feel the sign", () => {
   assert.equal(score(5, found), score(-5, found));
 });
 
-test("every scaling equals the package", { skip: !process.env.SCRATCHBOOK_ROPE }, () => {
-  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_ROPE, "utf8"))) {
+test("every scaling equals the package", { skip: !process.env.SCRATCHBOOK_CASES }, () => {
+  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf8"))) {
     const found = stretched(c.head_dim, c.base, c.scaling, c.factor, c.trained);
     found.forEach((speed, i) => assert.ok(Math.abs(speed - c.speeds[i]) <= 1e-5 * c.speeds[i],
       `${c.scaling} pair ${i}: ${speed} is not ${c.speeds[i]}`));

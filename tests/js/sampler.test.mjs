@@ -1,5 +1,5 @@
 // node --test tests/js/sampler.test.mjs
-// SCRATCHBOOK_SAMPLER names a JSON file that tests/js/test_sampler_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_sampler_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -33,8 +33,8 @@ test("draws follow the probabilities and the seed", () => {
   assert.equal(generator(5)(), generator(5)());
 });
 
-test("the probabilities equal the package's", { skip: !process.env.SCRATCHBOOK_SAMPLER }, () => {
-  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_SAMPLER, "utf8"))) {
+test("the probabilities equal the package's", { skip: !process.env.SCRATCHBOOK_CASES }, () => {
+  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf8"))) {
     const found = probabilities(c.logits, c.settings);
     c.probs.forEach((p, i) => assert.ok(Math.abs(p - found[i]) < 1e-5,
       `${JSON.stringify(c.settings)} token ${i}: ${found[i]} is not ${p}`));

@@ -1,5 +1,5 @@
 // node --test tests/js/stability.test.mjs
-// SCRATCHBOOK_STABILITY names a JSON file that tests/js/test_stability_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_stability_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -17,8 +17,8 @@ test("sizes by hand", () => {
   assert.deepEqual(chain([1, 1], [double, double], 1, "post"), [1, 1, 1]);
 });
 
-test("every arrangement equals torch", { skip: !process.env.SCRATCHBOOK_STABILITY }, () => {
-  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_STABILITY, "utf8"))) {
+test("every arrangement equals torch", { skip: !process.env.SCRATCHBOOK_CASES }, () => {
+  for (const c of JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf8"))) {
     chain(c.start, c.matrices, c.gain, c.placement).forEach((value, layer) =>
       assert.ok(Math.abs(value - c.sizes[layer]) <= 1e-3 * c.sizes[layer],
         `${c.placement}, layer ${layer}: ${value} is not ${c.sizes[layer]}`));

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 import torch
 
 from scratchbook.attention import attend
 from scratchbook.runtime import named_generator
-
-SCRIPT = Path(__file__).with_name("attention.test.mjs")
+from tests.node import run_figure
 
 
 def make_case(seed: int) -> dict:
@@ -34,12 +28,4 @@ def make_case(seed: int) -> dict:
 
 
 def test_the_javascript_equals_torch(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
-    path = tmp_path / "attention.json"
-    path.write_text(json.dumps([make_case(seed) for seed in range(300)]), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_ATTENTION": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("attention", tmp_path, [make_case(seed) for seed in range(300)])

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from scratchbook.cache import WindowCache
 from scratchbook.companions.variants_figures import KINDS, cache_bytes, live_data
-
-SCRIPT = Path(__file__).with_name("cache_calculator.test.mjs")
+from tests.node import run_figure
 
 
 def random_sizes(seed: int) -> dict:
@@ -28,15 +21,7 @@ def random_sizes(seed: int) -> dict:
 
 
 def test_the_javascript_equals_python(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
     sizes = [*live_data()["presets"].values(), *(random_sizes(seed) for seed in range(100))]
     cases = [{"kind": kind, "sizes": s, "slack": WindowCache.SLACK, "bytes": cache_bytes(kind, **s)}
              for s in sizes for kind in KINDS]
-    path = tmp_path / "cache.json"
-    path.write_text(json.dumps(cases), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_CACHE": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("cache_calculator", tmp_path, cases)

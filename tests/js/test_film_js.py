@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 import torch
 
 from scratchbook.companions.training_figures import Film
@@ -16,8 +11,8 @@ from scratchbook.config import ModelConfig
 from scratchbook.data.batches import Windows
 from scratchbook.model import DecoderLM
 from scratchbook.training import TrainConfig, train
+from tests.node import run_figure
 
-SCRIPT = Path(__file__).with_name("film.test.mjs")
 SIZES = ModelConfig(vocab_size=256, max_seq_len=32, num_layers=1, d_model=16, num_heads=2)
 
 
@@ -32,9 +27,6 @@ def film_of_a_run() -> dict:
 
 
 def test_the_javascript_plays_what_the_chapter_hands_it(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
     data = film_of_a_run()
     maps = torch.tensor(data["attention"], dtype=torch.float64)  # (frames, time, time)
     shares = maps / maps.sum(-1, keepdim=True)
@@ -42,9 +34,4 @@ def test_the_javascript_plays_what_the_chapter_hands_it(tmp_path: Path) -> None:
     case = {"data": data, "prompt": "the ",
             "spreads": torch.special.entr(shares).sum(-1).exp().tolist(),
             "reaches": (shares * back).sum(-1).tolist()}
-    path = tmp_path / "film.json"
-    path.write_text(json.dumps(case), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_FILM": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("film", tmp_path, case)

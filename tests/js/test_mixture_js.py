@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
-
 from scratchbook.data.mixing import Sizes, shares
-
-SCRIPT = Path(__file__).with_name("mixture.test.mjs")
+from tests.node import run_figure
 
 
 def make_case(seed: int) -> dict:
@@ -26,12 +19,4 @@ def make_case(seed: int) -> dict:
 
 
 def test_the_javascript_equals_the_package(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
-    path = tmp_path / "mixture.json"
-    path.write_text(json.dumps([make_case(seed) for seed in range(300)]), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_MIXTURE": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("mixture", tmp_path, [make_case(seed) for seed in range(300)])

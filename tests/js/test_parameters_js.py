@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from scratchbook import accounting
 from scratchbook.companions.blocks_figures import live_data
 from scratchbook.config import BIASES, FEEDFORWARDS, LAYOUTS, NORMS, POSITIONS, PRESETS, ModelConfig
-
-SCRIPT = Path(__file__).with_name("parameters.test.mjs")
+from tests.node import run_figure
 
 
 def random_config(seed: int) -> ModelConfig:
@@ -43,14 +36,6 @@ def make_case(config: ModelConfig, time: int) -> dict:
 
 
 def test_the_javascript_equals_python(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
     configs = [*PRESETS.values(), *(random_config(seed) for seed in range(300))]
     cases = [make_case(config, 1 + 37 * number % 2048) for number, config in enumerate(configs)]
-    path = tmp_path / "parameters.json"
-    path.write_text(json.dumps(cases), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_PARAMETERS": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("parameters", tmp_path, cases)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 import torch
 
 from scratchbook.generation import keep_min_p, keep_top_k, keep_top_p
-
-SCRIPT = Path(__file__).with_name("sampler.test.mjs")
+from tests.node import run_figure
 
 
 def make_case(seed: int, temperature: float, top_k: int | None, top_p: float | None,
@@ -29,14 +23,6 @@ def make_case(seed: int, temperature: float, top_k: int | None, top_p: float | N
 
 
 def test_the_javascript_equals_the_package(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
     cases = [make_case(seed, *case) for seed, case in enumerate(itertools.product(
         (0.5, 1.0, 1.7), (None, 1, 7), (None, 0.33, 0.9), (None, 0.07)))]
-    path = tmp_path / "sampler.json"
-    path.write_text(json.dumps(cases), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_SAMPLER": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("sampler", tmp_path, cases)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
-import subprocess
 import unicodedata
-from pathlib import Path
-
-import pytest
 
 from scratchbook.data import python_manual
 from scratchbook.tokenizers import BPETokenizer
+from tests.node import run_figure
 
-SCRIPT = Path(__file__).with_name("tokens.test.mjs")
 PATTERNS = ("gpt2", "cl100k", "o200k")
 # What a splitter gets wrong first: endings in both cases and with the long s, white space that
 # JavaScript and Rust disagree on, digits beyond ASCII, marks, joined emoji, flags.
@@ -57,9 +50,6 @@ def model(pattern: str) -> BPETokenizer:
 
 
 def test_the_javascript_equals_the_package(tmp_path):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed (https://nodejs.org): the JavaScript is not compared")
     models = {pattern: model(pattern) for pattern in PATTERNS}
     cases = [{"text": text,
               "splits": {name: models[name].split(text) for name in PATTERNS},
@@ -69,9 +59,4 @@ def test_the_javascript_equals_the_package(tmp_path):
                    "alphabet": [trained.token_bytes(i)[0] for i in range(256)],
                    "merges": [trained.ranks[half] for pair in trained.merges for half in pair]}
             for name, trained in models.items()}
-    path = tmp_path / "tokens.json"
-    path.write_text(json.dumps({"models": data, "cases": cases}), encoding="utf-8")
-    run = subprocess.run([node, "--test", str(SCRIPT)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "SCRATCHBOOK_TOKENS": str(path)}, encoding="utf-8")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "skipped 0" in run.stdout, run.stdout[-1000:]
+    assert run_figure("tokens", tmp_path, {"models": data, "cases": cases})

@@ -1,5 +1,5 @@
 // node --test tests/js/tiny_model.test.mjs
-// SCRATCHBOOK_TINY_MODEL names a JSON file that tests/test_live_tiny_model.py writes with torch:
+// SCRATCHBOOK_CASES names a JSON file that tests/test_live_tiny_model.py writes with torch:
 // {cases: [{weights, ids, logits, window}], choices: [{logits, temperature, top_k, probs}]}
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -105,7 +105,7 @@ test("drawing ten thousand times gives the probabilities", () => {
   });
 });
 
-const file = process.env.SCRATCHBOOK_TINY_MODEL;
+const file = process.env.SCRATCHBOOK_CASES;
 const reference = file ? JSON.parse(readFileSync(file, "utf-8")) : null;
 
 test("logits equal torch's", { skip: !reference }, (t) => {

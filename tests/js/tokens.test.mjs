@@ -1,5 +1,5 @@
 // node --test tests/js/tokens.test.mjs
-// SCRATCHBOOK_TOKENS names a JSON file that tests/js/test_tokens_js.py writes from the package.
+// SCRATCHBOOK_CASES names a JSON file that tests/js/test_tokens_js.py writes from the package.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -46,7 +46,7 @@ test("an empty text has no pieces", () => {
   assert.deepEqual(tokens.encode(tiny, ""), []);
 });
 
-const path = process.env.SCRATCHBOOK_TOKENS;
+const path = process.env.SCRATCHBOOK_CASES;
 
 test("ids and splits equal the package's", { skip: path ? false : "no fixture given" }, () => {
   const fixture = JSON.parse(readFileSync(path, "utf-8"));
