@@ -74,3 +74,13 @@ def dataset():
             pytest.skip(str(error))
 
     return path
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[str]:
+    """The HTML of everything displayed during a test."""
+    import IPython.display
+
+    found: list[str] = []
+    monkeypatch.setattr(IPython.display, "display", lambda item: found.append(item.data))
+    return found

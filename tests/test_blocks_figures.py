@@ -56,3 +56,25 @@ def test_the_still_picture_and_the_data_of_the_living_one() -> None:
     assert "gpt2 124,439,808, feed-forward 46%" in svg and svg.startswith("<svg")
     data = json.loads(json.dumps(figures.live_data(presets, "gpt2")))
     assert data["start"] == "gpt2" and data["presets"]["llama-3-8b"]["num_kv_heads"] == 8
+
+
+def numbers(gelu: float = 2.0) -> dict:
+    near = [gelu, gelu + 0.1, gelu + 0.3]
+    far = [2.5, 2.61, 2.8]
+    kinds = dict.fromkeys(("no bend", "ReLU", "ReLU²", "GEGLU", "SwiGLU"), far) | {"GELU": near}
+    layouts = {name: {"0.1": near, "0.2": far} for name in ("pre", "post")}
+    return {"family": kinds, "layouts": layouts, "blind": 2.7,
+            "experts": {"dense": far, "no balance loss": near, "with balance loss": near},
+            "loads": dict.fromkeys(("no balance loss", "with balance loss"), [[0.75, 0.25]])}
+
+
+def test_insights_summary_and_tables_give_one_verdict() -> None:
+    found = figures.findings(numbers())
+    assert "SwiGLU against GELU: higher (" in found[1] and found[2].endswith("pre 1, post 1.")
+    assert "with balance loss against dense: lower (" in found[3]
+    assert figures.summary_lines(numbers())[1].endswith("with balance loss against dense: lower.")
+    rows = {row["compared"]: row["verdict"]
+            for row in (c.row() for c in figures.compare_family(numbers()["family"]))}
+    assert rows["SwiGLU against GELU"] == "higher"
+    blown = figures.findings(numbers(gelu=1e9))
+    assert "SwiGLU against GELU: the other blew up in 3 of 3;" in blown[1]

@@ -10,16 +10,6 @@ import torch
 from scratchbook.companions import start_figures
 
 
-@pytest.fixture
-def shown(monkeypatch) -> list[str]:
-    """The HTML of everything displayed during a test."""
-    import IPython.display
-
-    found: list[str] = []
-    monkeypatch.setattr(IPython.display, "display", lambda item: found.append(item.data))
-    return found
-
-
 def alt(html: str) -> str:
     return re.search('aria-label="([^"]*)"', html)[1]
 

@@ -238,15 +238,14 @@ def sample_run(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Print what changed, with intervals, and draw both; or a line for each checkpoint."""
-    from scratchbook.evaluation import compare_tests
+    from scratchbook.evaluation import compare_tests, verdict_on
 
     if options.first == "checkpoints":
         return compare_checkpoints(options.second)
     before, after = (load(name) for name in (options.first, options.second))
     for name, change in compare_tests(before["tests"], after["tests"]).items():
-        word = "better" if change.low > 0 else "worse" if change.high < 0 else "no clear difference"
         print(f"  {name:14} {100 * change.value:+4.0f} points ({100 * change.low:+.0f} to "
-              f"{100 * change.high:+.0f}): {word}")
+              f"{100 * change.high:+.0f}): {verdict_on(change, 'worse', 'better')}")
     draw({f"before: {before['run']}": before, f"after: {after['run']}": after}, options.output)
     return 0
 

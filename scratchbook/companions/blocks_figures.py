@@ -1,4 +1,6 @@
-"""The drawing behind chapter 05's figures: each function returns a figure and its alternative text.
+"""What stands behind chapter 05's figures and sentences.
+
+A function that draws returns a figure and its alternative text; `findings` writes the Insights.
 
 Chapter:  chapters/05_blocks.ipynb
 """
@@ -14,12 +16,15 @@ from torch import Tensor
 from scratchbook.accounting import count_parameters
 from scratchbook.config import ModelConfig
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.verdicts import mean_and_spread
+from scratchbook.teaching.verdicts import Comparison, comparisons, mean_and_spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PAIRS = (("GELU", "no bend"), ("GELU", "ReLU"), ("ReLU²", "GELU"), ("GEGLU", "GELU"),
+         ("SwiGLU", "GELU"), ("SwiGLU", "ReLU²"))
+BITS = "bits per byte"
 LIVE_FIELDS = ("vocab_size", "max_seq_len", "num_layers", "d_model", "num_heads", "num_kv_heads",
                "head_dim", "d_ff", "feedforward", "norm", "layout", "positions", "window",
                "latent_dim", "bias", "qk_norm", "tie_embeddings")
@@ -189,3 +194,54 @@ def live_data(presets: Mapping[str, ModelConfig], start: str) -> dict:
     return {"start": start, "presets": {
         name: {field: asdict(config)[field] for field in LIVE_FIELDS}
         for name, config in presets.items()}}
+
+
+Runs = Mapping[str, Sequence[float]]
+
+
+def compare_family(family: Runs) -> list[Comparison]:
+    """The kinds of feed-forward part that the chapter holds against each other."""
+    return comparisons(family, PAIRS, unit=BITS)
+
+
+def compare_layouts(layouts: Mapping[str, Mapping], rate: float | str) -> list[Comparison]:
+    """Each layout against pre-norm at one learning rate."""
+    return comparisons({name: found[rate] for name, found in layouts.items()}, against="pre",
+                       unit=BITS)
+
+
+def compare_experts(scores: Runs) -> list[Comparison]:
+    """Experts against the dense part, and what the balance loss costs."""
+    pairs = [("with balance loss", "dense"), ("with balance loss", "no balance loss")]
+    return comparisons(scores, pairs, unit=BITS)
+
+
+def survived(layouts: Mapping[str, Mapping], blind: float) -> str:
+    """For each layout at how many rates every run beat a model that only counts bytes."""
+    return ", ".join(f"{name} {sum(max(runs) < blind for runs in found.values())}"
+                     for name, found in layouts.items())
+
+
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    spread = {name: mean_and_spread(values) for name, values in numbers["family"].items()}
+    busiest = {name: sum(map(max, runs)) / len(runs) for name, runs in numbers["loads"].items()}
+    told = [f"{name} {mean:.2f} ± {half:.2f}" for name, (mean, half) in spread.items()]
+    family = {(one.name, one.other): one for one in compare_family(numbers["family"])}
+    return [
+        f"Bits per byte at equal parameters: {', '.join(told)}.",
+        f"{family['SwiGLU', 'GELU']}; {family['ReLU²', 'GELU']}.",
+        f"Of {len(numbers['layouts']['pre'])} learning rates every seed survived: "
+        f"{survived(numbers['layouts'], numbers['blind'])}.",
+        f"Experts {compare_experts(numbers['experts'])[0]}; the busiest of eight gets "
+        f"{busiest['no balance loss']:.0%} without the loss and "
+        f"{busiest['with balance loss']:.0%} with it."]
+
+
+def summary_lines(numbers: Mapping) -> list[str]:
+    """Those lines of the Summary that hold a result of this run."""
+    experts = compare_experts(numbers["experts"])[0]
+    return [f"Rates survived, of {len(numbers['layouts']['pre'])}, by where the norm stands: "
+            f"{survived(numbers['layouts'], numbers['blind'])}.",
+            "Experts buy parameters without operations, and need a second loss and a watch on "
+            f"their load. Here, {experts.name} against {experts.other}: {experts.word}."]

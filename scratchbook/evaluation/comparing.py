@@ -1,5 +1,7 @@
 """Which of two is better, and could it be chance? Intervals for shares, differences and ranks.
 
+Every verdict of the book is made here, by `verdict`, `verdict_on` or `bound_verdict`.
+
 Chapter:  chapters/06c_evaluation_and_sampling.ipynb
 """
 
@@ -11,6 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+NO_DIFFERENCE, NOT_SETTLED, NOT_TESTED = "no clear difference", "not settled", "not tested"
+BLOWN = 1e8  # a loss this large, or none at all (inf, NaN), is a run that blew up
+# Student's t, two-sided 95 %, by degrees of freedom
+_T95 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
 
 class Interval(NamedTuple):
     """A measured value and where, with 95 % confidence, the true one lies."""
@@ -18,6 +25,73 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the half-width of its 95 % interval (Student's t); one value has none: nan."""
+    if not values:
+        raise ValueError("no values: nothing was measured")
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, math.nan
+    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
+    quantile = _T95[len(values) - 1] if len(values) <= len(_T95) else 2.228
+    return mean, quantile * math.sqrt(variance / len(values))
+
+
+def verdict(first: Sequence[float], second: Sequence[float], low: str = "lower",
+            high: str = "higher", limit: float = BLOWN) -> str:
+    """How `first` compares with `second`, run by run with the same seeds: low, high or neither.
+
+    A word is only given when the 95 % interval of the paired differences leaves out zero;
+    otherwise the answer is "no clear difference". A run that reaches `limit`, or is inf or NaN,
+    has no difference to average: then the answer counts the runs that blew up.
+
+    Raises:   ValueError when the two do not have the same number of runs, or fewer than three
+    """
+    if len(first) != len(second) or len(first) < 3:
+        raise ValueError(f"{len(first)} and {len(second)} runs: give both the same seeds, "
+                         "three or more")
+    ours, theirs = blown(first, limit), blown(second, limit)
+    if ours and theirs:
+        return f"blew up in {ours} of {len(first)}, the other in {theirs} of {len(first)}"
+    if ours or theirs:
+        return f"{'' if ours else 'the other '}blew up in {ours or theirs} of {len(first)}"
+    return verdict_on(paired(first, second), low, high)
+
+
+def blown(values: Sequence[float], limit: float = BLOWN) -> int:
+    """How many of the values are no number, or as large as `limit` or larger."""
+    return sum(not abs(value) < limit for value in values)
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Mean of `first - second`, run by run, with its interval by Student's t: for few runs."""
+    mean, half = mean_and_spread([a - b for a, b in zip(first, second, strict=True)])
+    return Interval(mean, mean - half, mean + half)
+
+
+def verdict_on(change: Interval, low: str = "lower", high: str = "higher") -> str:
+    """A word for a difference whose interval leaves out zero; else "no clear difference"."""
+    return high if change.low > 0 else low if change.high < 0 else NO_DIFFERENCE
+
+
+def bound_verdict(values: Interval | Sequence[float], at_least: float = -math.inf,
+                  at_most: float = math.inf) -> str:
+    """Whether a stated bound, or range, was "met" or "missed" by an interval or by runs.
+
+    An interval that holds the bound leaves it "not settled"; fewer than three runs are
+    "not tested".
+    """
+    if not isinstance(values, Interval):
+        if len(values) < 3:
+            return NOT_TESTED
+        if lost := blown(values):
+            return f"blew up in {lost} of {len(values)}"
+        values = paired(values, [0.0] * len(values))
+    if at_least <= values.low and values.high <= at_most:
+        return "met"
+    return "missed" if values.high < at_least or values.low > at_most else NOT_SETTLED
 
 
 def wilson(passed: int, total: int, z: float = 1.96) -> Interval:

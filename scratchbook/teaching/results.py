@@ -115,7 +115,7 @@ def _path(name: str) -> Path:
 
 
 def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str,
-           depends: Sequence[str]) -> Path:
+           depends: Sequence[str] = ()) -> Path:
     """Write `numbers` with everything needed to make them again to book/results/NAME.json.
 
     `depends` names the modules whose change makes the numbers stale.

@@ -1,39 +1,84 @@
-"""Sentences about which of two is better, written by the numbers and not by hope."""
+"""Two ways compared once: the row of a table and the sentence below come from the same verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-# Student's t, two-sided 95 %, by degrees of freedom
-_T95 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+from scratchbook.evaluation.comparing import (
+    BLOWN,
+    Interval,
+    blown,
+    bound_verdict,
+    mean_and_spread,
+    paired,
+    verdict,
+)
 
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % interval (Student's t); one value has none: nan."""
-    if not values:
-        raise ValueError("no values: nothing was measured")
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
-    quantile = _T95[len(values) - 1] if len(values) <= len(_T95) else 2.228
-    return mean, quantile * math.sqrt(variance / len(values))
+__all__ = ["Comparison", "bound_verdict", "comparisons", "mean_and_spread", "verdict"]
 
 
-def verdict(first: Sequence[float], second: Sequence[float], low: str = "lower",
-            high: str = "higher") -> str:
-    """How `first` compares with `second`, run by run with the same seeds: low, high or neither.
+@dataclass(frozen=True)
+class Comparison:
+    """How `name` did beside `other`, run by run with the same seeds.
 
-    A word is only given when the 95 % interval of the paired differences leaves out zero;
-    otherwise the answer is "no clear difference".
+    `low` and `high` are the words for a lower and a higher number, `limit` the size at which a
+    run counts as blown up. `str()` of it is a sentence, `row()` a row for `table`.
 
     Raises:   ValueError when the two do not have the same number of runs, or fewer than three
     """
-    if len(first) != len(second) or len(first) < 3:
-        raise ValueError(f"{len(first)} and {len(second)} runs: give both the same seeds, "
-                         "three or more")
-    mean, half = mean_and_spread([a - b for a, b in zip(first, second, strict=True)])
-    if abs(mean) <= half:
-        return "no clear difference"
-    return low if mean < 0 else high
+
+    name: str
+    other: str
+    first: Sequence[float]
+    second: Sequence[float]
+    unit: str = ""
+    low: str = "lower"
+    high: str = "higher"
+    limit: float = BLOWN
+
+    def __post_init__(self) -> None:
+        assert self.word  # refuses now what it would refuse later
+
+    @property
+    def word(self) -> str:
+        """The verdict."""
+        return verdict(self.first, self.second, self.low, self.high, self.limit)
+
+    @property
+    def difference(self) -> Interval | None:
+        """The mean difference with its interval; None when a run blew up."""
+        if blown([*self.first, *self.second], self.limit):
+            return None
+        return paired(self.first, self.second)
+
+    @property
+    def gap(self) -> str:
+        """The difference as text, such as "+0.12 ± 0.05"; empty when a run blew up."""
+        if self.difference is None:
+            return ""
+        half = self.difference.high - self.difference.value
+        digits = min(max(1 - math.floor(math.log10(half)), 0), 4) if half > 0 else 3
+        value = round(self.difference.value, digits) + 0.0  # never -0.00
+        return f"{value:+.{digits}f}\u00a0±\u00a0{half:.{digits}f}"  # no line breaks inside
+
+    def row(self) -> dict[str, str]:
+        """What is compared, the difference and the verdict."""
+        head = f"difference, {self.unit}" if self.unit else "difference"
+        return {"compared": f"{self.name} against {self.other}", head: self.gap,
+                "verdict": self.word}
+
+    def __str__(self) -> str:
+        gap = f" ({self.gap} {self.unit}".rstrip() + ")" if self.gap else ""
+        return f"{self.name} against {self.other}: {self.word}{gap}"
+
+
+def comparisons(runs: Mapping[str, Sequence[float]], pairs: Iterable[tuple[str, str]] = (), *,
+                against: str = "", **how: object) -> list[Comparison]:
+    """Compare the named pairs, or each way with the one called `against`.
+
+    `how` goes to `Comparison`: unit, low, high, limit.
+    """
+    pairs = list(pairs) or [(name, against) for name in runs if name != against]
+    return [Comparison(one, other, runs[one], runs[other], **how) for one, other in pairs]
