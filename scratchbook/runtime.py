@@ -5,18 +5,51 @@ Torch is imported inside the functions that need it, so that the tokenizers stay
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import os
 import platform
+import re
 import tempfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "numpy", "regex", "tokenizers", "tiktoken", "sentencepiece")
+RENAMED = {"floor": "min_lr_ratio"}  # names of this package that gave way to the field's own
+
+
+def with_new_names(value: Any) -> Any:
+    """What an older version wrote, nested as it may be, with today's names for its keys."""
+    if isinstance(value, dict):
+        return {RENAMED.get(key, key): with_new_names(entry) for key, entry in value.items()}
+    return value
+
+
+def saying_new_names(message: str) -> str:
+    """An error about an unknown option; where it has another name now, the error says so."""
+    old = [name for name in re.findall(r"(?:--(?:\w+\.)?|[Oo]ption ')(\w+)", message)
+           if name in RENAMED]
+    return message + "".join(f" ({name} is now called {RENAMED[name]})" for name in old)
+
+
+def refuses_old_names(function: Callable) -> Callable:
+    """A function whose keywords were renamed: an old one is refused, and the new one said."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        for name in options:
+            if name in RENAMED and name not in known:
+                raise TypeError(f"{name} is now called {RENAMED[name]}")
+        return function(*arguments, **options)
+
+    return checked
 
 
 def named_generator(seed: int, name: str = "") -> torch.Generator:

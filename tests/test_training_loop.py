@@ -357,7 +357,7 @@ def test_torch_compile_gives_the_same_losses():
     ({"max_grad_norm": math.nan}, "max_grad_norm=nan"),
     ({"betas": (2.0, 3.0)}, "betas=(2.0, 3.0) must be two numbers"),
     ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number from 0"),
-    ({"floor": 2.0}, "floor=2.0 is not within 0..1"),
+    ({"min_lr_ratio": 2.0}, "min_lr_ratio=2.0 is not within 0..1"),
     ({"decay_share": -1.0}, "decay_share=-1.0 is not within 0..1"),
     ({"seed": 10**13}, "seed=10000000000000 is too large"),
 ])

@@ -139,7 +139,7 @@ def test_every_optimizer_overfits_one_batch(name):
 def test_schedules_at_six_points(kind, values):
     found = [learning_rate_factor(step, 100, 10, kind) for step in (0, 10, 20, 50, 90, 100)]
     assert found == pytest.approx(values)
-    ends = [learning_rate_factor(step, 100, 10, kind, floor=0.1) for step in (10, 100)]
+    ends = [learning_rate_factor(step, 100, 10, kind, min_lr_ratio=0.1) for step in (10, 100)]
     assert ends == pytest.approx([1.0, 1.0 if kind == "constant" else 0.1])
 
 

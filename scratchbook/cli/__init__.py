@@ -13,6 +13,7 @@ from scratchbook.cli.evaluation_commands import add_evaluation_commands
 from scratchbook.cli.planning_commands import add_planning_commands
 from scratchbook.cli.training_commands import add_training_commands
 from scratchbook.cli.writing_commands import add_writing_commands
+from scratchbook.runtime import saying_new_names
 
 EXTRAS = {"optuna": "training", "yaml": "training", "tensorboard": "tracking",
           "wandb": "tracking", "datasets": "hub"}  # every other package: "notebooks"
@@ -60,7 +61,7 @@ def _parse(top: argparse.ArgumentParser, arguments: list[str] | None):
     """The known options, and those that only a recipe knows (--train.lr 3e-4)."""
     options, settings = top.parse_known_args(arguments)
     if settings and not getattr(options, "takes_settings", False):
-        top.error(f"unrecognized arguments: {' '.join(settings)}")
+        top.error(saying_new_names(f"unrecognized arguments: {' '.join(settings)}"))
     return options, settings
 
 

@@ -255,7 +255,7 @@ def warmup_cosine(answer: Callable) -> Iterator[Property]:
         (_close(first, 0.1), "the top would be reached one step early: of 11 equal rises, the "
                              "last leads to step 10"),
         (_close(first, 1), "there is no warm-up"),
-        (_close(first, 0.1 + 0.9 / 11), "the floor belongs to the fall: the rise starts near 0"))
+        (_close(first, 0.1 + 0.9 / 11), "min_lr_ratio belongs to the fall: the rise starts near 0"))
     top = answer(10, 100, 10, 0.1)
     yield expect(
         "step 10 has all of it", _close(top, 1),
@@ -264,28 +264,32 @@ def warmup_cosine(answer: Callable) -> Iterator[Property]:
          "the cosine began at step 0: it begins where the warm-up ends"))
     half, end = answer(55, 100, 10, 0.1), answer(100, 100, 10, 0.1)
     yield expect(
-        "half-way down it is midway between 1 and the floor", _close(half, 0.55),
+        "half-way down it is midway between 1 and min_lr_ratio", _close(half, 0.55),
         (_close(half, 0.1 + 0.9 * math.cos(math.pi / 4)) or _close(half, math.cos(math.pi / 4)),
          "a quarter of a period: (1 + cos) / 2 runs over half a period, from 0 to pi"),
         (_close(half, 0.1) and _close(end, 1),
          "a whole period: it would rise again. Half of one, from 0 to pi"),
         (_close(half, 0.1), "cos runs from 1 to -1: (1 + cos) / 2 runs from 1 to 0"),
-        (_close(half, 0.6), "the floor was added on top: floor + (1 - floor) * fall"),
+        (_close(half, 0.6),
+         "min_lr_ratio was added on top: min_lr_ratio + (1 - min_lr_ratio) * fall"),
         (_close(half, 0.1 + 0.9 * (1 + math.cos(math.pi * 0.45)) / 2),
          "the fall takes max_steps - warmup_steps steps, not max_steps"),
         (_close(half, 0.1 + 0.9 * (1 + math.cos(90)) / 2), "math.cos takes radians: a half is pi"),
-        (_close(half, 0.5) and _close(end, 0.1), "the floor cuts the fall off, as max(floor, "
-         "fall) does: the whole fall lies between, floor + (1 - floor) * fall"),
-        (_close(half, 0.5), "the floor takes no part here: floor + (1 - floor) * fall"))
-    yield expect("at the end it is the floor", _close(end, 0.1),
-                 (_close(end, 0), "the floor takes no part"), (True, f"it is {end}"))
+        (_close(half, 0.5) and _close(end, 0.1), "min_lr_ratio cuts the fall off, as "
+         "max(min_lr_ratio, fall) does: the whole fall lies between, min_lr_ratio + "
+         "(1 - min_lr_ratio) * fall"),
+        (_close(half, 0.5),
+         "min_lr_ratio takes no part here: min_lr_ratio + (1 - min_lr_ratio) * fall"))
+    yield expect("at the end it is min_lr_ratio", _close(end, 0.1),
+                 (_close(end, 0), "min_lr_ratio takes no part"), (True, f"it is {end}"))
     late = answer(77, 100, 10, 0.0)
     yield expect("the fall is a cosine's", _close(late, 0.5 * (1 + math.cos(math.pi * 67 / 90))),
                  (_close(late, 1 - 67 / 90), "this is a straight line"))
     for sizes in ((100, 10, 0.1), (50, 0, 0.0), (40, 39, 0.5)):
-        pairs = [(answer(step, *sizes), learning_rate_factor(step, *sizes[:2], floor=sizes[2]))
+        pairs = [(answer(step, *sizes),
+                  learning_rate_factor(step, *sizes[:2], min_lr_ratio=sizes[2]))
                  for step in range(sizes[0] + 1)]
         wrong = [f"at step {step} it is {got}, and should be {want:.4f}"
                  for step, (got, want) in enumerate(pairs) if not _close(got, want)]
-        yield expect("max_steps={}, warmup_steps={}, floor={}: every step".format(*sizes),
+        yield expect("max_steps={}, warmup_steps={}, min_lr_ratio={}: every step".format(*sizes),
                      not wrong, (True, "".join(wrong[:1])))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
-from scratchbook.runtime import keep_freed_memory
+from scratchbook.runtime import keep_freed_memory, with_new_names
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.checkpoint import (
     folder_of,
@@ -133,7 +133,7 @@ class _Loop:
         self.sinks = [log, *(sink.write for sink in sinks)]
         state = load_newest(self.folder, self.model, self.optimizer) if self.folder else None
         if state is not None:
-            self.at, self.saved = Progress(**state["progress"]), state["step"]
+            self.at, self.saved = Progress(**with_new_names(state["progress"])), state["step"]
             if self.at.best_step == self.saved:
                 mark_best(self.folder, self.saved)  # the break may have come just before
             if state["scaler"]:
@@ -149,7 +149,7 @@ class _Loop:
         config, at, began = self.config, self.at, time.process_time()
         torch.manual_seed(config.seed * 1_000_003 + at.step)  # dropout: by the step alone
         factor = learning_rate_factor(at.step, config.max_steps, config.warmup_steps,
-                                      config.schedule, config.floor, config.decay_share)
+                                      config.schedule, config.min_lr_ratio, config.decay_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         batch = Batch(*(None if t is None else t.to(self.device)

@@ -19,6 +19,7 @@ from scratchbook.data.batches import Windows
 from scratchbook.data.documents import load_documents
 from scratchbook.data.packing import PackedDocuments
 from scratchbook.model import DecoderLM
+from scratchbook.runtime import saying_new_names
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.packed import is_packed, load_tokenizer, packed_data
@@ -139,7 +140,7 @@ RECIPES: dict[str, Recipe] = {
                          tie_embeddings=True),
         DataConfig("tinyshakespeare", "char"),
         TrainConfig(max_steps=2000, batch_size=12, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1,
-                    warmup_steps=100, schedule="cosine", floor=0.1, eval_every=250)),
+                    warmup_steps=100, schedule="cosine", min_lr_ratio=0.1, eval_every=250)),
     "shakespeare-char-cpu": Recipe(
         _character_model(norm="rms_no_gain", feedforward="relu2", qk_norm=True),
         DataConfig("tinyshakespeare", "char"),
@@ -176,7 +177,7 @@ def load_recipe(arguments: Sequence[str], base: Recipe | None = None) -> Recipe:
     try:
         found = parser.instantiate_classes(parser.parse_args(list(arguments)))
     except ArgumentError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(saying_new_names(str(error))) from None
     return Recipe(ModelConfig(**vars(found.model)), DataConfig(**vars(found.data)),
                   TrainConfig(**vars(found.train)), found.zero_outputs)
 

@@ -29,7 +29,7 @@ from torch import nn
 from scratchbook.config import ModelConfig, RopeSettings
 from scratchbook.data.batches import Batches
 from scratchbook.model import DecoderLM
-from scratchbook.runtime import write_atomically
+from scratchbook.runtime import with_new_names, write_atomically
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.checkpoint import checkpoints, folder_of, load_checkpoint
 from scratchbook.training.logs import JsonLog
@@ -100,7 +100,7 @@ def read_config(run: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise ValueError(f"{path} is not that of a run, or was damaged: take another folder")
-    return config
+    return config | {"train": with_new_names(config["train"])}
 
 
 def _find(run: Path, which: str | int) -> Path:

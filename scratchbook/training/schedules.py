@@ -9,11 +9,11 @@ import math
 
 
 def learning_rate_factor(step: int, max_steps: int, warmup_steps: int = 0, kind: str = "cosine",
-                         floor: float = 0.0, decay_share: float = 0.2) -> float:
+                         min_lr_ratio: float = 0.0, decay_share: float = 0.2) -> float:
     """What to multiply the learning rate with at `step`, counted from 0.
 
-    It rises in equal steps over `warmup_steps`; then "cosine" and "linear" fall to `floor` at
-    `max_steps`, "wsd" (warm up, stay, decay) stays until the last `decay_share` of the run and
+    It rises in equal steps over `warmup_steps`; then "cosine" and "linear" fall to `min_lr_ratio`
+    at `max_steps`, "wsd" (warm up, stay, decay) stays until the last `decay_share` of the run and
     falls along a line, and "constant" stays.
 
     Raises:   ValueError for an unknown kind or a step outside the run
@@ -32,4 +32,4 @@ def learning_rate_factor(step: int, max_steps: int, warmup_steps: int = 0, kind:
              "cosine": 0.5 * (1 + math.cos(math.pi * done))}
     if kind not in falls:
         raise ValueError(f"schedule={kind!r} is unknown; choose one of {', '.join(falls)}")
-    return floor + (1 - floor) * falls[kind] if kind != "constant" else 1.0
+    return min_lr_ratio + (1 - min_lr_ratio) * falls[kind] if kind != "constant" else 1.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scratchbook.runtime import refuses_old_names
+
 SCHEDULES = ("constant", "cosine", "linear", "wsd")
 PRECISIONS = ("fp32", "bf16", "fp16")
 LARGEST_SEED = 2**40  # a step's own seed is a million times as large, and has 64 bits
@@ -21,7 +23,7 @@ class TrainConfig:
     memory and nothing else. `lr` belongs to the optimizer named; under "muon" it is the rate of
     the matrices inside the blocks, and `other_lr` that of everything else. `warmup_steps` rise
     to the full rate; "wsd" keeps it until the last `decay_share` of the run; the rate ends at
-    `floor` times `lr`. `patience` evaluations without a better loss end the run.
+    `min_lr_ratio` times `lr`. `patience` evaluations without a better loss end the run.
 
     Raises:   ValueError naming the field that makes no sense
     Chapter:  chapters/06_training.ipynb
@@ -38,7 +40,7 @@ class TrainConfig:
     schedule: str = "cosine"
     warmup_steps: int = 0
     decay_share: float = 0.2
-    floor: float = 0.0
+    min_lr_ratio: float = 0.0
     max_grad_norm: float | None = 1.0
     precision: str = "fp32"
     recompute: bool = False  # gradient checkpointing: less memory, a second forward pass
@@ -72,10 +74,13 @@ class TrainConfig:
     def _check_shares(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={self.betas} must be two numbers from 0 to below 1")
-        for name in ("decay_share", "floor"):
+        for name in ("decay_share", "min_lr_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not within 0..1")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay} must be a number from 0")
         if abs(self.seed) >= LARGEST_SEED:
             raise ValueError(f"seed={self.seed} is too large: take one below {LARGEST_SEED}")
+
+
+TrainConfig.__init__ = refuses_old_names(TrainConfig.__init__)
