@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "numpy", "regex", "tokenizers", "tiktoken", "sentencepiece")
-RENAMED = {"floor": "min_lr_ratio"}  # names of this package that gave way to the field's own
+RENAMED = {  # names of this package that gave way to the field's own
+    "floor": "min_lr_ratio",
+    "decay_share": "cooldown_frac",
+}
 
 
 def with_new_names(value: Any) -> Any:

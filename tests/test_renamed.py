@@ -7,7 +7,10 @@ from scratchbook.runtime import RENAMED
 from scratchbook.training import TrainConfig
 from scratchbook.training.recipes import load_recipe
 
-SETTINGS = {"floor": "train"}  # old name -> its part of a recipe
+SETTINGS = {  # old name -> its part of a recipe
+    "floor": "train",
+    "decay_share": "train",
+}
 
 
 @pytest.mark.parametrize(("old", "part"), SETTINGS.items())

@@ -358,7 +358,7 @@ def test_torch_compile_gives_the_same_losses():
     ({"betas": (2.0, 3.0)}, "betas=(2.0, 3.0) must be two numbers"),
     ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number from 0"),
     ({"min_lr_ratio": 2.0}, "min_lr_ratio=2.0 is not within 0..1"),
-    ({"decay_share": -1.0}, "decay_share=-1.0 is not within 0..1"),
+    ({"cooldown_frac": -1.0}, "cooldown_frac=-1.0 is not within 0..1"),
     ({"seed": 10**13}, "seed=10000000000000 is too large"),
 ])
 def test_settings_that_make_no_sense_are_named(changes, said):

@@ -149,7 +149,7 @@ class _Loop:
         config, at, began = self.config, self.at, time.process_time()
         torch.manual_seed(config.seed * 1_000_003 + at.step)  # dropout: by the step alone
         factor = learning_rate_factor(at.step, config.max_steps, config.warmup_steps,
-                                      config.schedule, config.min_lr_ratio, config.decay_share)
+                                      config.schedule, config.min_lr_ratio, config.cooldown_frac)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         batch = Batch(*(None if t is None else t.to(self.device)

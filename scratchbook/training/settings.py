@@ -22,7 +22,7 @@ class TrainConfig:
     `batch_size` rows make one step; they are read in `grad_accum_steps` parts, which changes
     memory and nothing else. `lr` belongs to the optimizer named; under "muon" it is the rate of
     the matrices inside the blocks, and `other_lr` that of everything else. `warmup_steps` rise
-    to the full rate; "wsd" keeps it until the last `decay_share` of the run; the rate ends at
+    to the full rate; "wsd" keeps it until the last `cooldown_frac` of the run; the rate ends at
     `min_lr_ratio` times `lr`. `patience` evaluations without a better loss end the run.
 
     Raises:   ValueError naming the field that makes no sense
@@ -39,7 +39,7 @@ class TrainConfig:
     weight_decay: float = 0.1
     schedule: str = "cosine"
     warmup_steps: int = 0
-    decay_share: float = 0.2
+    cooldown_frac: float = 0.2
     min_lr_ratio: float = 0.0
     max_grad_norm: float | None = 1.0
     precision: str = "fp32"
@@ -74,7 +74,7 @@ class TrainConfig:
     def _check_shares(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={self.betas} must be two numbers from 0 to below 1")
-        for name in ("decay_share", "min_lr_ratio"):
+        for name in ("cooldown_frac", "min_lr_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not within 0..1")
         if not 0 <= self.weight_decay < math.inf:
