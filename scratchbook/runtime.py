@@ -24,6 +24,7 @@ PACKAGES = ("torch", "numpy", "regex", "tokenizers", "tiktoken", "sentencepiece"
 RENAMED = {  # names of this package that gave way to the field's own
     "floor": "min_lr_ratio",
     "decay_share": "cooldown_frac",
+    "other_lr": "adamw_lr",
 }
 
 

@@ -10,6 +10,7 @@ from scratchbook.training.recipes import load_recipe
 SETTINGS = {  # old name -> its part of a recipe
     "floor": "train",
     "decay_share": "train",
+    "other_lr": "train",
 }
 
 

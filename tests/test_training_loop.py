@@ -326,7 +326,7 @@ def test_the_schedule_reaches_the_optimizer(monkeypatch):
         return optimizer
 
     monkeypatch.setattr(loop_module, "build_optimizer", spied)
-    train(tiny_model(), tiny_data(), settings(optimizer="muon", lr=0.02, other_lr=0.004,
+    train(tiny_model(), tiny_data(), settings(optimizer="muon", lr=0.02, adamw_lr=0.004,
                                               warmup_steps=3, schedule="linear"))
     assert seen[0][:2] == pytest.approx([0.005, 0.001])
     assert seen[3][:2] == pytest.approx([0.02, 0.004])

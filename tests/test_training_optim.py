@@ -102,7 +102,7 @@ def test_galore_renews_its_directions():
 def test_only_matrices_decay_and_only_those_in_blocks_are_orthogonalised():
     model = DecoderLM(TINY.with_(norm="layer", bias="all"))
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = build_optimizer(model, "muon", lr=0.02, other_lr=0.001, weight_decay=0.1).param_groups
+    groups = build_optimizer(model, "muon", lr=0.02, adamw_lr=0.001, weight_decay=0.1).param_groups
     special, matrices, vectors = ([names[id(p)] for p in g["params"]] for g in groups)
     assert all("blocks." in name and name.endswith("weight") for name in special)
     assert matrices == ["token_embedding.weight"]
@@ -120,7 +120,7 @@ def test_every_optimizer_overfits_one_batch(name):
     model = DecoderLM(TINY)
     ids = torch.randint(23, (4, 9), generator=torch.Generator().manual_seed(0))
     rate = {"adamw": 1e-2, "muon": 3e-2, "lion": 3e-3, "galore": 3e-2, "adafactor": 0.1}[name]
-    optimizer = build_optimizer(model, name, lr=rate, other_lr=1e-2)
+    optimizer = build_optimizer(model, name, lr=rate, adamw_lr=1e-2)
     for _ in range(150):
         loss = nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         optimizer.zero_grad()

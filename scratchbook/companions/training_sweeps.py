@@ -30,7 +30,7 @@ def optimizers(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
         tried = {}
         for rate in rates:
             recipe = changed(with_steps(OURS, steps), train={
-                "optimizer": name, "lr": rate, "other_lr": rate / 4})
+                "optimizer": name, "lr": rate, "adamw_lr": rate / 4})
             tried[rate] = (recipe, race(f"{name}-{rate}-{steps}", recipe, seeds[:1], runs))
         best = min(tried, key=lambda rate: tried[rate][1]["losses"][0])
         found[name] = race(f"{name}-{best}-{steps}", tried[best][0], seeds, runs)

@@ -117,7 +117,7 @@ class _Loop:
         self.model, self.data, self.config, self.folder = model, data, config, folder
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(
-            model, config.optimizer, lr=config.lr, other_lr=config.other_lr, betas=config.betas,
+            model, config.optimizer, lr=config.lr, adamw_lr=config.adamw_lr, betas=config.betas,
             weight_decay=config.weight_decay)
         self.at = Progress(parts=config.grad_accum_steps)
         # the compiler's own generator would make dropout several times slower on a CPU

@@ -189,13 +189,13 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def build_optimizer(
-    model: nn.Module, name: str = "adamw", lr: float = 1e-3, other_lr: float | None = None,
+    model: nn.Module, name: str = "adamw", lr: float = 1e-3, adamw_lr: float | None = None,
     betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.0,
 ) -> Optimizer:
     """An optimizer for all of a model's parameters, in groups.
 
     Matrices decay; gains and biases never do. "muon" and "galore" take the matrices inside the
-    blocks; everything else then steps by AdamW at `other_lr`.
+    blocks; everything else then steps by AdamW at `adamw_lr`.
 
     Raises:   ValueError for an unknown name
     Chapter:  chapters/06_training.ipynb
@@ -210,7 +210,7 @@ def build_optimizer(
         else:
             (matrices if parameter.dim() >= 2 else vectors).append(parameter)
     rest = {"rule": "adamw" if special else name, "betas": betas,
-            "lr": other_lr if special and other_lr else lr}
+            "lr": adamw_lr if special and adamw_lr else lr}
     groups = [{"params": special, "rule": name, "lr": lr, "betas": betas,
                "weight_decay": weight_decay},
               {"params": matrices, **rest, "weight_decay": weight_decay},

@@ -144,7 +144,7 @@ RECIPES: dict[str, Recipe] = {
     "shakespeare-char-cpu": Recipe(
         _character_model(norm="rms_no_gain", feedforward="relu2", qk_norm=True),
         DataConfig("tinyshakespeare", "char"),
-        TrainConfig(max_steps=2000, batch_size=16, optimizer="muon", lr=0.01, other_lr=0.0025,
+        TrainConfig(max_steps=2000, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
                     weight_decay=0.1, schedule="linear", max_grad_norm=None, precision="bf16",
                     eval_every=250),
         zero_outputs=True),

@@ -21,7 +21,7 @@ class TrainConfig:
 
     `batch_size` rows make one step; they are read in `grad_accum_steps` parts, which changes
     memory and nothing else. `lr` belongs to the optimizer named; under "muon" it is the rate of
-    the matrices inside the blocks, and `other_lr` that of everything else. `warmup_steps` rise
+    the matrices inside the blocks, and `adamw_lr` that of everything else. `warmup_steps` rise
     to the full rate; "wsd" keeps it until the last `cooldown_frac` of the run; the rate ends at
     `min_lr_ratio` times `lr`. `patience` evaluations without a better loss end the run.
 
@@ -34,7 +34,7 @@ class TrainConfig:
     grad_accum_steps: int = 1
     optimizer: str = "adamw"
     lr: float = 1e-3
-    other_lr: float = 1e-3
+    adamw_lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     schedule: str = "cosine"
@@ -56,7 +56,7 @@ class TrainConfig:
                      "checkpoint_every", "keep_last", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("lr", "other_lr", "max_grad_norm"):
+        for name in ("lr", "adamw_lr", "max_grad_norm"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
         self._check_shares()
