@@ -25,6 +25,7 @@ RENAMED = {  # names of this package that gave way to the field's own
     "floor": "min_lr_ratio",
     "decay_share": "cooldown_frac",
     "other_lr": "adamw_lr",
+    "recompute": "activation_checkpointing",
 }
 
 

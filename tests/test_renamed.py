@@ -11,6 +11,7 @@ SETTINGS = {  # old name -> its part of a recipe
     "floor": "train",
     "decay_share": "train",
     "other_lr": "train",
+    "recompute": "train",
 }
 
 

@@ -349,7 +349,7 @@ def test_every_remedy_lowers_the_memory_it_should():
     assert activations(8) == activations() // 2 == activations(grad_accum_steps=2)
     assert activations(time=32) < activations() / 2  # half the tokens, a quarter of the scores
     assert activations(precision="bf16") == activations() // 2
-    assert activations(recompute=True) < activations() / 2
+    assert activations(activation_checkpointing=True) < activations() / 2
     lion, adamw = (training_bytes(sizes, 16, 64, optimizer=name) for name in ("lion", "adamw"))
     assert 2 * lion["optimizer"] == adamw["optimizer"] == 2 * adamw["weights"]
     with pytest.raises(ValueError, match="optimizer='sgdx'"):

@@ -21,10 +21,10 @@ from scratchbook.training import (
     Diverged,
     TrainConfig,
     accumulate,
+    activation_checkpointing,
     evaluate,
     open_run,
     read_log,
-    recomputing,
     train,
 )
 from scratchbook.training import loop as loop_module
@@ -248,7 +248,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
         train(tiny_model(), tiny_data(), settings(lr=0.5), tmp_path)
 
 
-def test_recomputing_changes_memory_and_nothing_else():
+def test_activation_checkpointing_changes_memory_and_nothing_else():
     config, batch = TINY.with_(dropout=0.0, num_layers=4), ragged_batch()
     model = tiny_model(config=config)
 
@@ -267,7 +267,7 @@ def test_recomputing_changes_memory_and_nothing_else():
 
     names = set(model.state_dict())
     loss, whole, kept = run()
-    with recomputing(model):
+    with activation_checkpointing(model):
         again, repeated, fewer = run()
         assert set(model.state_dict()) == names
     assert again == loss
@@ -275,7 +275,7 @@ def test_recomputing_changes_memory_and_nothing_else():
     assert run()[2] == kept  # and it is over when the block is
 
 
-def test_recomputing_keeps_fewer_activations():
+def test_activation_checkpointing_keeps_fewer_activations():
     """What is still referenced between forward and backward, by the blocks' own outputs."""
     model = tiny_model(config=TINY.with_(dropout=0.0, num_layers=4))
     ids = ragged_batch().ids
@@ -288,7 +288,7 @@ def test_recomputing_keeps_fewer_activations():
         return sum(seen.values())
 
     plain = kept()
-    with recomputing(model):
+    with activation_checkpointing(model):
         assert kept() < plain / 3
 
 

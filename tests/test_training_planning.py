@@ -34,7 +34,8 @@ def test_a_plan_counts_what_the_run_will_read():
 
 
 @pytest.mark.parametrize(("name", "size", "options"), [
-    ("mini-27m", 4e9, {}), ("mini-27m", 4e9, {"recompute": True}), ("gpt2", 12e9, {}),
+    ("mini-27m", 4e9, {}), ("mini-27m", 4e9, {"activation_checkpointing": True}),
+    ("gpt2", 12e9, {}),
     ("char-513k", 5e8, {"precision": "bf16", "optimizer": "muon"})])
 def test_the_largest_batch_fills_the_memory_and_no_more(name, size, options):
     config, time = PRESETS[name], 128

@@ -42,7 +42,7 @@ def cost(options: argparse.Namespace) -> int:
     print(f"memory      {sum(found.memory.values()) / 1e6:,.0f} MB: {parts}")
     if options.memory:
         rows = largest_batch(recipe.model, time, int(options.memory * 1e9), train.optimizer,
-                             train.precision, train.recompute)
+                             train.precision, train.activation_checkpointing)
         print(f"            {rows:,} rows would fit into {options.memory:g} GB")
     if not options.no_measure:
         speed = measured_speed(recipe)

@@ -5,7 +5,14 @@ Chapter:  chapters/06_training.ipynb
 
 from scratchbook.training.checkpoint import CheckpointError
 from scratchbook.training.logs import ProgressBar, TensorBoardSink, WandbSink, read_log
-from scratchbook.training.loop import Diverged, Trained, accumulate, evaluate, recomputing, train
+from scratchbook.training.loop import (
+    Diverged,
+    Trained,
+    accumulate,
+    activation_checkpointing,
+    evaluate,
+    train,
+)
 from scratchbook.training.runs import ByteTokenizer, OpenRun, open_run
 from scratchbook.training.settings import TrainConfig
 
@@ -23,6 +30,6 @@ __all__ = [
     "evaluate",
     "open_run",
     "read_log",
-    "recomputing",
+    "activation_checkpointing",
     "train",
 ]

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
+from torch.utils.checkpoint import checkpoint as run_again
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
 from scratchbook.runtime import keep_freed_memory, with_new_names
@@ -102,7 +102,7 @@ def train(
         if watch is not None:
             watch(loop.at.step, model)
         last = config.max_steps if stop_after is None else min(config.max_steps, stop_after)
-        with recomputing(model) if config.recompute else nullcontext():
+        with activation_checkpointing(model) if config.activation_checkpointing else nullcontext():
             while loop.at.step < last and not loop.out_of_patience and not held:
                 loop.step()
                 if watch is not None:
@@ -324,14 +324,14 @@ def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @contextmanager
-def recomputing(model: nn.Module) -> Iterator[None]:
+def activation_checkpointing(model: nn.Module) -> Iterator[None]:
     """Within the block, each of `model.blocks` keeps its input alone and is run again backwards.
 
     Paper:    Chen et al. (2016), arXiv:1604.06174
     Chapter:  chapters/06_training.ipynb
     """
     for block in model.blocks:
-        block.forward = partial(recompute, block.forward, use_reentrant=False)
+        block.forward = partial(run_again, block.forward, use_reentrant=False)
     try:
         yield
     finally:

@@ -11,12 +11,13 @@ from scratchbook.config import GATED, ModelConfig
 STATES = {"adamw": 2.0, "lion": 1.0, "muon": 1.0, "sgd": 0.0}  # numbers kept for each weight
 
 
-def activation_numbers(config: ModelConfig, batch: int, time: int, recompute: bool = False) -> int:
+def activation_numbers(config: ModelConfig, batch: int, time: int,
+                       activation_checkpointing: bool = False) -> int:
     """How many numbers the forward pass keeps for the backward pass.
 
     For each token of a layer: the inputs of its matrices, what the norms kept, queries, keys and
-    values, and the attention weights of every head; with `recompute` the layer's input alone,
-    and one layer in full while it is run again.
+    values, and the attention weights of every head; with `activation_checkpointing` the layer's
+    input alone, and one layer in full while it is run again.
 
     Chapter:  chapters/06_training.ipynb
     """
@@ -27,14 +28,14 @@ def activation_numbers(config: ModelConfig, batch: int, time: int, recompute: bo
     hidden = (4 if config.feedforward in GATED else 2) * config.d_ff
     layer = tokens * (norms + attention + hidden)
     ends = tokens * (2 * d + 2 * config.vocab_size)  # final norm, logits and their softmax
-    if recompute:
+    if activation_checkpointing:
         return ends + config.num_layers * tokens * d + layer
     return ends + config.num_layers * layer
 
 
 def training_bytes(config: ModelConfig, batch: int, time: int, optimizer: str = "adamw",
-                   precision: str = "fp32", grad_accum_steps: int = 1, recompute: bool = False
-                   ) -> dict[str, int]:
+                   precision: str = "fp32", grad_accum_steps: int = 1,
+                   activation_checkpointing: bool = False) -> dict[str, int]:
     """Bytes of weights, gradients, optimizer state and activations of one step.
 
     Raises:   ValueError for an optimizer whose state is not known here
@@ -47,4 +48,4 @@ def training_bytes(config: ModelConfig, batch: int, time: int, optimizer: str = 
     size = 4 if precision == "fp32" else 2
     return {"weights": 4 * weights, "gradients": 4 * weights,
             "optimizer": int(4 * STATES[optimizer] * weights),
-            "activations": size * activation_numbers(config, rows, time, recompute)}
+            "activations": size * activation_numbers(config, rows, time, activation_checkpointing)}

@@ -53,18 +53,19 @@ def plan(recipe: Recipe) -> Plan:
     return Plan(total_parameters(recipe.model), tokens,
                 tokens * flops_per_token(recipe.model, time),
                 training_bytes(recipe.model, config.batch_size, time, config.optimizer,
-                               config.precision, config.grad_accum_steps, config.recompute))
+                               config.precision, config.grad_accum_steps,
+                               config.activation_checkpointing))
 
 
 def largest_batch(config: ModelConfig, time: int, size: int, optimizer: str = "adamw",
-                  precision: str = "fp32", recompute: bool = False) -> int:
+                  precision: str = "fp32", activation_checkpointing: bool = False) -> int:
     """The most rows of `time` tokens that a step holds in `size` bytes; 0 when not even one.
 
     Chapter:  chapters/06_training.ipynb
     """
     def needed(rows: int) -> int:
         return sum(training_bytes(config, rows, time, optimizer, precision,
-                                  recompute=recompute).values())
+                                  activation_checkpointing=activation_checkpointing).values())
 
     fixed, row = needed(0), needed(1) - needed(0)
     return max(0, (size - fixed) // row)

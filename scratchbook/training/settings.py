@@ -43,7 +43,7 @@ class TrainConfig:
     min_lr_ratio: float = 0.0
     max_grad_norm: float | None = 1.0
     precision: str = "fp32"
-    recompute: bool = False  # gradient checkpointing: less memory, a second forward pass
+    activation_checkpointing: bool = False  # less memory, a second forward pass
     compile: bool = False
     eval_every: int = 100
     checkpoint_every: int = 500
