@@ -26,6 +26,7 @@ RENAMED = {  # names of this package that gave way to the field's own
     "decay_share": "cooldown_frac",
     "other_lr": "adamw_lr",
     "recompute": "activation_checkpointing",
+    "watch": "on_step",
 }
 
 

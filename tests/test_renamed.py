@@ -4,7 +4,7 @@ import pytest
 
 from scratchbook.cli import main
 from scratchbook.runtime import RENAMED
-from scratchbook.training import TrainConfig
+from scratchbook.training import TrainConfig, train
 from scratchbook.training.recipes import load_recipe
 
 SETTINGS = {  # old name -> its part of a recipe
@@ -30,3 +30,5 @@ def test_an_old_setting_is_refused_with_its_new_name(old, part, tmp_path, capsys
 def test_an_old_keyword_is_refused_with_its_new_name():
     with pytest.raises(TypeError, match="floor is now called min_lr_ratio"):
         TrainConfig(floor=0.1)
+    with pytest.raises(TypeError, match="watch is now called on_step"):
+        train(None, None, None, watch=print)

@@ -222,7 +222,7 @@ def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(tmp_path):
             model.token_embedding.weight.data[0, 0] = math.nan
 
     with pytest.raises(Diverged) as error:
-        train(model, tiny_data(), settings(), tmp_path, watch=poison)
+        train(model, tiny_data(), settings(), tmp_path, on_step=poison)
     said = str(error.value)
     assert "step 9" in said and "data.batch(8, 4)" in said and "step_000006" in said
     assert "lr=0.01" in said

@@ -144,7 +144,7 @@ def noisy_valley(direction: Callable[[Tensor, dict], Tensor], kind: str, rate: f
 
 
 class Film:
-    """Collects frames while a model trains: call it as `watch` of `train`.
+    """Collects frames while a model trains: call it as `on_step` of `train`.
 
     A frame holds what the model writes after `prompt`, its loss, and what one head looks at.
     """

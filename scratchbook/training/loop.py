@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
-from scratchbook.runtime import keep_freed_memory, with_new_names
+from scratchbook.runtime import keep_freed_memory, refuses_old_names, with_new_names
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.checkpoint import (
     folder_of,
@@ -77,16 +77,17 @@ class Trained:
         return [(e["step"], e["validation_loss"]) for e in self.log if "validation_loss" in e]
 
 
+@refuses_old_names
 def train(
     model: nn.Module, data: Batches, config: TrainConfig, folder: str | Path | None = None,
-    sinks: tuple[Sink, ...] = (), watch: Callable[[int, nn.Module], None] | None = None,
+    sinks: tuple[Sink, ...] = (), on_step: Callable[[int, nn.Module], None] | None = None,
     stop_after: int | None = None, tokenizer: Tokenizer | ByteTokenizer | None = None,
 ) -> Trained:
     """Train `model` in place and return the log; with a folder, keep checkpoints and resume.
 
     A folder that holds a run of the same config and data is continued where its newest whole
     checkpoint stands, and ends with the weights it would have had without the break. There the
-    `tokenizer` is kept too. `watch(step, model)` is called before the first step and after every
+    `tokenizer` is kept too. `on_step(step, model)` is called before the first step and after every
     one. `stop_after` ends the run early, as Ctrl-C does, after a last checkpoint. With
     `patience`, the best weights are put back at the end.
 
@@ -99,14 +100,14 @@ def train(
     with (open_log(loop.folder, model, data, config, tokenizer) as log, interrupts_held() as held,
           torch.random.fork_rng(devices=[])):
         loop.start(log, sinks)
-        if watch is not None:
-            watch(loop.at.step, model)
+        if on_step is not None:
+            on_step(loop.at.step, model)
         last = config.max_steps if stop_after is None else min(config.max_steps, stop_after)
         with activation_checkpointing(model) if config.activation_checkpointing else nullcontext():
             while loop.at.step < last and not loop.out_of_patience and not held:
                 loop.step()
-                if watch is not None:
-                    watch(loop.at.step, model)
+                if on_step is not None:
+                    on_step(loop.at.step, model)
         return loop.finish()
 
 

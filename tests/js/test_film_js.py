@@ -22,7 +22,7 @@ def film_of_a_run() -> dict:
     ids = torch.tensor(list(b"the cat sat on the mat. " * 60))
     film = Film([0, 1, 2, 5, 10, 20, 30, 40], prompt="the ", text="the cat sat", length=12)
     config = TrainConfig(max_steps=40, batch_size=4, lr=1e-2, eval_every=40)
-    log = train(DecoderLM(SIZES), Windows(ids[:1200], ids[1200:], 16), config, watch=film).log
+    log = train(DecoderLM(SIZES), Windows(ids[:1200], ids[1200:], 16), config, on_step=film).log
     return film.data(log)
 
 
