@@ -27,6 +27,8 @@ RENAMED = {  # names of this package that gave way to the field's own
     "other_lr": "adamw_lr",
     "recompute": "activation_checkpointing",
     "watch": "on_step",
+    "sinks": "loggers",
+    "sink": "logger",
 }
 
 

@@ -32,3 +32,10 @@ def test_an_old_keyword_is_refused_with_its_new_name():
         TrainConfig(floor=0.1)
     with pytest.raises(TypeError, match="watch is now called on_step"):
         train(None, None, None, watch=print)
+    with pytest.raises(TypeError, match="sinks is now called loggers"):
+        train(None, None, None, sinks=())
+
+
+def test_an_old_option_of_a_command_is_refused_with_its_new_name(capsys, tmp_path):
+    assert main(["train", "--out", str(tmp_path), "--sink", "wandb"]) == 2
+    assert "sink is now called logger" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The commands around training, their files, the sinks, sweeps and the memory table."""
+"""The commands around training, their files, the loggers, sweeps and the memory table."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import torch
 from scratchbook import cli
 from scratchbook.config import ModelConfig
 from scratchbook.model import DecoderLM
-from scratchbook.training import TensorBoardSink, TrainConfig, WandbSink, open_run, read_log
+from scratchbook.training import TensorBoardLogger, TrainConfig, WandbLogger, open_run, read_log
 from scratchbook.training.memory import activation_numbers, training_bytes
 from scratchbook.training.recipes import RECIPES, DataConfig, Recipe, load_recipe, read_text
 from scratchbook.training.sweeps import recipe_objective, sweep
@@ -159,7 +159,7 @@ def test_status_lists_what_it_can_and_names_what_it_cannot(text, tmp_path, capsy
 
 def test_a_run_that_diverged_is_shown_as_such(text, tmp_path, capsys):
     out = tmp_path / "run"
-    assert start(text, out, "--train.lr", "1e30", "--sink", "tensorboard") == 2
+    assert start(text, out, "--train.lr", "1e30", "--logger", "tensorboard") == 2
     assert "step 3: the loss or its gradient is nan" in capsys.readouterr().err
     assert cli.main(["monitor", str(out), "--summary"]) == 0
     shown = capsys.readouterr().out
@@ -209,7 +209,7 @@ def test_halving_ends_hopeless_trials_early():
     assert 0 < len(steps) < 20 and found[0][1] == min(steps)
 
 
-def logged(sinks):
+def logged(loggers):
     ids = torch.arange(400) % 23
     from scratchbook.data.batches import Windows
     from scratchbook.training import train
@@ -217,14 +217,14 @@ def logged(sinks):
     torch.manual_seed(0)
     model = DecoderLM(ModelConfig(vocab_size=23, num_layers=1, d_model=16, num_heads=2))
     return train(model, Windows(ids[:300], ids[300:], 8), TrainConfig(max_steps=4, eval_every=2),
-                 sinks=sinks).log
+                 loggers=loggers).log
 
 
 def test_tensorboard_holds_the_same_numbers(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    sink = TensorBoardSink(tmp_path)
-    log = logged((sink,))
-    sink.close()
+    logger = TensorBoardLogger(tmp_path)
+    log = logged((logger,))
+    logger.close()
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()
     for name in ("loss", "lr", "grad_norm", "validation_loss", "bits_per_byte"):
@@ -259,9 +259,9 @@ def test_wandb_offline_holds_the_same_numbers(tmp_path, monkeypatch):
 
     for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
-    sink = WandbSink("scratchbook-test", tmp_path)
-    log = logged((sink,))
-    sink.close()
+    logger = WandbLogger("scratchbook-test", tmp_path)
+    log = logged((logger,))
+    logger.close()
     (file,) = tmp_path.rglob("run-*.wandb")
     rows, kinds, since = [], [], time.monotonic()
     while "exit" not in kinds:  # the client's own process writes the file, in its own time

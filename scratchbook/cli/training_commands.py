@@ -17,7 +17,7 @@ def add_training_commands(commands, add) -> None:
     _add_recipe(train)
     train.add_argument("--out", required=True, metavar="RUN",
                        help="the folder of the run; a run that stopped there goes on")
-    train.add_argument("--sink", action="append", default=[], choices=("tensorboard", "wandb"),
+    train.add_argument("--logger", action="append", default=[], choices=("tensorboard", "wandb"),
                        help="log there too; repeatable")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     sweep = add(commands, "sweep", "training_commands", "sweep",
@@ -55,7 +55,7 @@ def _recipe(options: argparse.Namespace):
 
 def train(options: argparse.Namespace) -> int:
     """Train as told and say where the run lies and what it came to."""
-    from scratchbook.training import ProgressBar, TensorBoardSink, WandbSink
+    from scratchbook.training import ProgressBar, TensorBoardLogger, WandbLogger
     from scratchbook.training import train as run_training
 
     recipe = _recipe(options)
@@ -66,17 +66,17 @@ def train(options: argparse.Namespace) -> int:
         text = recipe.data.text
         where = {"text": str(Path(text).resolve()) if Path(text).exists() else text}
         write_atomically(folder / "data.json", json.dumps(asdict(recipe.data) | where))
-    sinks = [] if options.quiet else [ProgressBar(recipe.train.max_steps)]
-    if "tensorboard" in options.sink:
-        sinks.append(TensorBoardSink(folder / "tensorboard"))
-    if "wandb" in options.sink:
-        sinks.append(WandbSink("scratchbook", folder))
+    loggers = [] if options.quiet else [ProgressBar(recipe.train.max_steps)]
+    if "tensorboard" in options.logger:
+        loggers.append(TensorBoardLogger(folder / "tensorboard"))
+    if "wandb" in options.logger:
+        loggers.append(WandbLogger("scratchbook", folder))
     try:
-        done = run_training(recipe.build_model(), data, recipe.train, folder, tuple(sinks),
+        done = run_training(recipe.build_model(), data, recipe.train, folder, tuple(loggers),
                             tokenizer=tokenizer)
     finally:
-        for sink in sinks:
-            sink.close()
+        for logger in loggers:
+            logger.close()
     print(f"{done.ended} at step {done.progress.step}: best validation loss "
           f"{done.progress.best_loss:.4f} at step {done.progress.best_step}, "
           f"{done.progress.cpu_seconds:.0f} CPU s; the run lies in {folder}")

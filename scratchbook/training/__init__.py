@@ -4,7 +4,7 @@ Chapter:  chapters/06_training.ipynb
 """
 
 from scratchbook.training.checkpoint import CheckpointError
-from scratchbook.training.logs import ProgressBar, TensorBoardSink, WandbSink, read_log
+from scratchbook.training.logs import ProgressBar, TensorBoardLogger, WandbLogger, read_log
 from scratchbook.training.loop import (
     Diverged,
     Trained,
@@ -22,10 +22,10 @@ __all__ = [
     "Diverged",
     "OpenRun",
     "ProgressBar",
-    "TensorBoardSink",
+    "TensorBoardLogger",
     "TrainConfig",
     "Trained",
-    "WandbSink",
+    "WandbLogger",
     "accumulate",
     "evaluate",
     "open_run",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from scratchbook.runtime import write_atomically
 
 
-class Sink(Protocol):
+class Logger(Protocol):
     """Something that is told every line of the log."""
 
     def write(self, entry: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     return entries
 
 
-class TensorBoardSink:
+class TensorBoardLogger:
     """Write event files for TensorBoard, which `pip install tensorboard` brings.
 
     Chapter:  chapters/06_training.ipynb
@@ -88,7 +88,7 @@ class TensorBoardSink:
         self.writer.close()
 
 
-class WandbSink:
+class WandbLogger:
     """Log to Weights & Biases; offline unless told otherwise, so that no account is needed.
 
     `wandb sync FOLDER` uploads an offline run later.

@@ -30,7 +30,7 @@ from scratchbook.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
-from scratchbook.training.logs import Sink
+from scratchbook.training.logs import Logger
 from scratchbook.training.optim import build_optimizer
 from scratchbook.training.runs import ByteTokenizer, interrupts_held, mark_best, open_log
 from scratchbook.training.schedules import learning_rate_factor
@@ -80,7 +80,7 @@ class Trained:
 @refuses_old_names
 def train(
     model: nn.Module, data: Batches, config: TrainConfig, folder: str | Path | None = None,
-    sinks: tuple[Sink, ...] = (), on_step: Callable[[int, nn.Module], None] | None = None,
+    loggers: tuple[Logger, ...] = (), on_step: Callable[[int, nn.Module], None] | None = None,
     stop_after: int | None = None, tokenizer: Tokenizer | ByteTokenizer | None = None,
 ) -> Trained:
     """Train `model` in place and return the log; with a folder, keep checkpoints and resume.
@@ -99,7 +99,7 @@ def train(
     loop = _Loop(model, data, config, None if folder is None else Path(folder))
     with (open_log(loop.folder, model, data, config, tokenizer) as log, interrupts_held() as held,
           torch.random.fork_rng(devices=[])):
-        loop.start(log, sinks)
+        loop.start(log, loggers)
         if on_step is not None:
             on_step(loop.at.step, model)
         last = config.max_steps if stop_after is None else min(config.max_steps, stop_after)
@@ -130,8 +130,8 @@ class _Loop:
         self.skipped = 0  # steps in a row that overflowed
         self.log: list[dict] = []
 
-    def start(self, log: Callable[[dict], None], sinks: tuple[Sink, ...]) -> None:
-        self.sinks = [log, *(sink.write for sink in sinks)]
+    def start(self, log: Callable[[dict], None], loggers: tuple[Logger, ...]) -> None:
+        self.loggers = [log, *(logger.write for logger in loggers)]
         state = load_newest(self.folder, self.model, self.optimizer) if self.folder else None
         if state is not None:
             self.at, self.saved = Progress(**with_new_names(state["progress"])), state["step"]
@@ -243,7 +243,7 @@ class _Loop:
 
     def _write(self, entry: dict) -> None:
         self.log.append(entry)
-        for write in self.sinks:
+        for write in self.loggers:
             write(entry)
 
     def finish(self) -> Trained:

@@ -91,11 +91,12 @@ def recipe_objective(base: Recipe) -> Callable[[Any, dict[str, Any]], float]:
             read[wanted] = recipe.build_data()
         data, tokenizer = read[wanted]
         recipe = recipe.with_vocabulary(tokenizer.vocab_size)
-        sink = _Pruning(trial, optuna.TrialPruned)
+        logger = _Pruning(trial, optuna.TrialPruned)
         try:
-            return train(recipe.build_model(), data, recipe.train, sinks=(sink,)).progress.best_loss
+            done = train(recipe.build_model(), data, recipe.train, loggers=(logger,))
         except Diverged as error:
             raise optuna.TrialPruned from error
+        return done.progress.best_loss
 
     return objective
 
