@@ -1,17 +1,36 @@
 """What `make test` adds to pytest (`-p tests.plugin`): who shares a worker, what CI must not skip.
 
 The cells of one notebook share a kernel; the tests of one file share what they computed; all
-tests of the built book share that book, and start first because they take longest.
+tests of the built book share that book, and start first because they take longest. Chapters run
+as a reader of Colab has them: over the wheel, in an empty folder, out of reach of the checkout.
 """
 
+import functools
 import os
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.alone import CHECK, alone
+
 FIRST = ("tests/book/", "tests/browser/")
 TOOLS = re.compile(r"\b(node|browser|chromium|chrome)\b", re.IGNORECASE)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the kernels of nbval in an empty folder, with the wheel in place of the checkout."""
+    if not config.getoption("nbval_lax", default=False):
+        return
+    from nbval import kernel
+
+    start = kernel.start_new_kernel
+
+    @functools.wraps(start)
+    def start_alone(*arguments, **options):
+        return start(*arguments, **options | alone())
+
+    kernel.start_new_kernel = start_alone
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file = item.nodeid.split("::")[0]
         group = "book" if item.nodeid.startswith(FIRST) else Path(file).stem
         item.add_marker(pytest.mark.xdist_group(group))
+        if type(item).__name__ == "IPyNbCell" and "setup" in item.cell.metadata.get("tags", []):
+            item.cell.source = CHECK + item.cell.source
 
 
 @pytest.hookimpl(wrapper=True)

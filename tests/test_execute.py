@@ -45,7 +45,7 @@ def test_refresh_executes_in_place_and_leaves_one_committed_form(tmp_path):
     assert notebook["cells"][-1]["outputs"][-1]["data"]["text/plain"] == ["42"]
     assert notebook["metadata"] == {"kernelspec": notebooks.KERNELSPEC,
                                     "language_info": {"name": "python"}, "scratchbook": PASSPORT}
-    assert notebook["cells"][1]["source"][0].startswith("# Colab only")
+    assert notebook["cells"][1]["source"][0].startswith("# Installs what")
     once = path.read_bytes()
     notebooks.refresh(path)
     assert path.read_bytes() == once, "a second refresh changes nothing"

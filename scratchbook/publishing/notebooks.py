@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from scratchbook import __version__
 from scratchbook.publishing.chapters import all_chapters, find_chapter
 from scratchbook.publishing.execute import run_notebook
 from scratchbook.runtime import repository_root
@@ -25,10 +26,25 @@ KEPT_CELL_METADATA = ("tags", "mystnb")
 KEPT_NOTEBOOK_METADATA = ("scratchbook",)
 SETUP_TAGS = ["setup", "remove-cell"]
 SETUP_CELL = """\
-# Colab only: installs the course's package when it is missing; elsewhere does nothing.
-import importlib.util
+# Installs what the chapter needs and lacks (in Colab, the whole package); elsewhere does nothing.
+from importlib.metadata import PackageNotFoundError, requires, version
 
-if importlib.util.find_spec("scratchbook") is None:
+from packaging.requirements import Requirement
+
+
+def lacks(need):
+    try:
+        return not need.specifier.contains(version(need.name), prereleases=True)
+    except PackageNotFoundError:
+        return True
+
+
+needs = [Requirement("scratchbook>={version}")]
+if not lacks(needs[0]):
+    extras = map(Requirement, requires("scratchbook"))
+    needs += [n for n in extras if not n.marker or n.marker.evaluate({{"extra": "notebooks"}})]
+if missing := [need.name for need in needs if lacks(need)]:
+    print("Missing or too old: " + ", ".join(missing) + ". Installing: a minute or two.")
     %pip install -q "scratchbook[notebooks] @ git+{address}"
 """
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -84,7 +100,7 @@ def write_setup_cell(notebook: dict, address: str) -> None:
     if first is None or not (placeholder or "setup" in tags):
         raise ValueError('the first code cell must be tagged "setup" (or say `# setup`): '
                          "the Colab cell is written there")
-    first["source"] = SETUP_CELL.format(address=address)
+    first["source"] = SETUP_CELL.format(address=address, version=__version__)
     first["metadata"]["tags"] = list(SETUP_TAGS)
 
 

@@ -54,9 +54,15 @@ class Result:
 
 
 def results_dir() -> Path:
-    """The folder `book/results` of the checkout, or `results` here when there is no checkout."""
+    """The folder of recorded results: the checkout's own, or the copy inside the wheel."""
     root = repository_root()
-    return root / "book" / "results" if root else Path.cwd() / "results"
+    package = Path(__file__).resolve().parent.parent
+    return root / "book" / "results" if root else package / "_results"
+
+
+def own_results_dir() -> Path:
+    """Where `record` writes: into the checkout, or into `results` here when there is none."""
+    return results_dir() if repository_root() else Path.cwd() / "results"
 
 
 def _code_only(source: str) -> str:
@@ -108,15 +114,15 @@ def _commit() -> str:
     return answer.stdout.strip() or "not committed yet"
 
 
-def _path(name: str) -> Path:
+def _file(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"a result's name has letters a-z, digits and _ . - only, not {name!r}")
-    return results_dir() / f"{name}.json"
+    return f"{name}.json"
 
 
 def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str,
            depends: Sequence[str] = ()) -> Path:
-    """Write `numbers` with everything needed to make them again to book/results/NAME.json.
+    """Write `numbers` with everything needed to make them again to NAME.json among the results.
 
     `depends` names the modules whose change makes the numbers stale.
 
@@ -132,15 +138,16 @@ def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str,
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"result {name!r} holds something JSON cannot: {error}") from None
-    return write_atomically(_path(name), text + "\n")
+    return write_atomically(own_results_dir() / _file(name), text + "\n")
 
 
 def load_result(name: str) -> Result:
-    """Read a recorded result.
+    """Read a recorded result: one's own, else the one that came with the package.
 
     Raises:   FileNotFoundError naming the recorded ones, ValueError for a damaged file
     """
-    path = _path(name)
+    own, path = (folder / _file(name) for folder in (own_results_dir(), results_dir()))
+    path = own if own.is_file() else path
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none yet"
         raise FileNotFoundError(f"no result called {name!r} is recorded (recorded: {known}); a full"
