@@ -11,6 +11,7 @@ import inspect
 import os
 import platform
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
@@ -163,6 +164,25 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def lacks(version: str, extra: str = "notebooks") -> str:
+    """What of this package at `version` and of its extra is not installed, or too old.
+
+    The package's modules are forgotten then, so that what pip installs next is what is imported.
+    """
+    from packaging.requirements import Requirement  # comes with every kernel of Jupyter's
+
+    missing = []
+    for need in map(Requirement, [f"scratchbook>={version}", *metadata.requires("scratchbook")]):
+        if need.marker is None or need.marker.evaluate({"extra": extra}):
+            there = versions((need.name,)).get(need.name)
+            if there is None or not need.specifier.contains(there, prereleases=True):
+                missing.append(need.name)
+    for name in [name for name in sys.modules if name.split(".")[0] == "scratchbook"]:
+        if missing:
+            del sys.modules[name]
+    return ", ".join(missing)
 
 
 def total_memory_bytes() -> int | None:

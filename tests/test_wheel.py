@@ -3,7 +3,6 @@
 The chapters themselves run over the wheel as well: see `tests/plugin.py`.
 """
 
-import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -43,40 +42,50 @@ def test_every_file_of_the_package_travels():
     assert here <= there, here - there
 
 
-def first_cell(monkeypatch, gone: str = "", old: str = "") -> tuple[str | None, str]:
-    """What the first cell of a chapter would install, and why, with a package gone or too old."""
-    real, asked, said = importlib.metadata.version, [], []
-
-    def version(name):
-        if name == gone:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return "0.0.1" if name == old else real(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+def first_cell(before: str, *options: str) -> list[str]:
+    """What the first cell of a chapter prints and installs, `before` having been run before it."""
     source = notebooks.SETUP_CELL.format(address="https://a/b", version="0.1.0")
     assert source.count("%pip install -q ") == 1
-    source = source.replace('%pip install -q "', 'asked.append("').rstrip() + ")"
-    exec(source, {"asked": asked, "print": said.append})
-    return (asked or [None])[0], "".join(said)
+    source = source.replace("%pip install -q", "print(").rstrip() + ")"
+    done = subprocess.run([sys.executable, *options, "-c", f"{before}\n{source}\n{AFTER}"],
+                          check=False, capture_output=True, text=True, **alone())
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
-def test_the_first_cell_does_nothing_where_all_is_there(monkeypatch):
-    assert first_cell(monkeypatch) == (None, "")
+AFTER = """import sys
+assert not lacking or not any(name.split(".")[0] == "scratchbook" for name in sys.modules)"""
+GONE = """from importlib import metadata
+real = metadata.version
+def version(name):
+    if name == {name!r} and {there!r} is None:
+        raise metadata.PackageNotFoundError(name)
+    return {there!r} if name == {name!r} else real(name)
+metadata.version = version"""
+CLONE = """import os, sys
+os.mkdir("scratchbook")
+sys.path = ["", *(path for path in sys.path if not path.endswith("/site"))]
+import scratchbook
+assert scratchbook.__file__ is None
+del sys.modules["scratchbook"]"""
 
 
-@pytest.mark.parametrize("gone", ["scratchbook", "tiktoken", "torch"])
-def test_the_first_cell_asks_for_what_is_missing(monkeypatch, tmp_path, gone):
-    (tmp_path / "scratchbook").mkdir()  # a clone beside the notebook, which can be imported
-    monkeypatch.chdir(tmp_path)
-    asked, said = first_cell(monkeypatch, gone=gone)
+def test_the_first_cell_does_nothing_where_all_is_there():
+    assert first_cell("") == []
+
+
+def test_a_clone_beside_the_notebook_is_not_the_package():
+    said, asked = first_cell(CLONE, "-S")  # without the environment's packages
     assert asked == "scratchbook[notebooks] @ git+https://a/b"
-    assert f"Missing or too old: {gone}." in said and "Installing" in said
+    assert said == "Installing scratchbook and what it needs, which takes a minute or two."
 
 
-@pytest.mark.parametrize("old", ["scratchbook", "transformers"])
-def test_the_first_cell_asks_for_the_version(monkeypatch, old):
-    asked, said = first_cell(monkeypatch, old=old)
-    assert asked and f"Missing or too old: {old}." in said
+@pytest.mark.parametrize(("name", "there"), [("tiktoken", None), ("torch", None),
+                                             ("transformers", "3.0"), ("scratchbook", "0.0.9")])
+def test_the_first_cell_asks_for_what_is_missing_or_too_old(name, there):
+    said, asked = first_cell(GONE.format(name=name, there=there))
+    assert said.startswith(f"Installing {name} and what it needs")
+    assert asked == "scratchbook[notebooks] @ git+https://a/b"
 
 
 def test_one_s_own_results_come_first(tmp_path, monkeypatch):

@@ -26,25 +26,11 @@ KEPT_CELL_METADATA = ("tags", "mystnb")
 KEPT_NOTEBOOK_METADATA = ("scratchbook",)
 SETUP_TAGS = ["setup", "remove-cell"]
 SETUP_CELL = """\
-# Installs what the chapter needs and lacks (in Colab, the whole package); elsewhere does nothing.
-from importlib.metadata import PackageNotFoundError, requires, version
-
-from packaging.requirements import Requirement
-
-
-def lacks(need):
-    try:
-        return not need.specifier.contains(version(need.name), prereleases=True)
-    except PackageNotFoundError:
-        return True
-
-
-needs = [Requirement("scratchbook>={version}")]
-if not lacks(needs[0]):
-    extras = map(Requirement, requires("scratchbook"))
-    needs += [n for n in extras if not n.marker or n.marker.evaluate({{"extra": "notebooks"}})]
-if missing := [need.name for need in needs if lacks(need)]:
-    print("Missing or too old: " + ", ".join(missing) + ". Installing: a minute or two.")
+# Installs what the chapter needs and lacks (in Colab, all of it); elsewhere does nothing.
+from importlib import import_module, metadata
+found = any(metadata.distributions(name="scratchbook"))  # a clone beside the notebook is none
+if lacking := import_module("scratchbook.runtime").lacks("{version}") if found else "scratchbook":
+    print(f"Installing {{lacking}} and what it needs, which takes a minute or two.")
     %pip install -q "scratchbook[notebooks] @ git+{address}"
 """
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
