@@ -237,7 +237,7 @@ def test_early_stopping_brings_back_the_best_weights(tmp_path):
     hidden = torch.randint(23, (100,), generator=torch.Generator().manual_seed(3))
     model, data = tiny_model(), Windows(ids, hidden, 8)
     done = train(model, data, settings(max_steps=400, eval_every=5, patience=3, lr=3e-2), tmp_path)
-    assert done.ended == "out of patience"
+    assert done.stop_reason == "out of patience"
     assert done.progress.step == done.progress.best_step + 3 * 5 < 400
     assert evaluate(model, data, 4) == pytest.approx(done.progress.best_loss, abs=1e-6)
 

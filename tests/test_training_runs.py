@@ -54,7 +54,7 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     del config["data"]  # as older runs have it: nothing to compare with
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert train(tiny_model(), tiny_data(), settings(), tmp_path).ended == "finished"
+    assert train(tiny_model(), tiny_data(), settings(), tmp_path).stop_reason == "finished"
 
 
 def test_a_refused_run_keeps_its_tokenizer(tmp_path):
@@ -100,7 +100,7 @@ def test_a_folder_has_one_process_and_a_dead_one_holds_nobody_up(tmp_path, holde
     holder.kill()
     holder.wait()
     assert not runs_module.is_training(tmp_path)
-    assert train(tiny_model(), tiny_data(), settings(), tmp_path).ended == "finished"
+    assert train(tiny_model(), tiny_data(), settings(), tmp_path).stop_reason == "finished"
 
 
 @pytest.mark.parametrize("content", ["", "5", "{}", '{"pid": "x"}', "\0\0", None])
@@ -109,7 +109,7 @@ def test_a_lock_that_nobody_holds_is_no_lock(tmp_path, content):
     content = json.dumps({"pid": os.getppid(), "host": "here"}) if content is None else content
     (tmp_path / "lock").write_text(content, encoding="utf-8")
     assert not runs_module.is_training(tmp_path)
-    assert train(tiny_model(), tiny_data(), settings(), tmp_path).ended == "finished"
+    assert train(tiny_model(), tiny_data(), settings(), tmp_path).stop_reason == "finished"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}', '{"train": 1, "model": 2}'])
@@ -199,7 +199,7 @@ def test_patience_brings_back_the_best_weights_after_a_break_too(tmp_path):
     stop = done.progress.best_step + 7  # the best lies behind
     train(tiny_model(), overfitting(), config, tmp_path / "broken", stop_after=stop)
     again = train(model, overfitting(), config, tmp_path / "broken")
-    assert again.ended == done.ended == "out of patience"
+    assert again.stop_reason == done.stop_reason == "out of patience"
     assert same_weights(model, straight)
     assert evaluate(model, overfitting(), 4) == pytest.approx(done.progress.best_loss, abs=1e-6)
 

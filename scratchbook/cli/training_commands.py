@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> int:
     finally:
         for logger in loggers:
             logger.close()
-    print(f"{done.ended} at step {done.progress.step}: best validation loss "
+    print(f"{done.stop_reason} at step {done.progress.step}: best validation loss "
           f"{done.progress.best_loss:.4f} at step {done.progress.best_step}, "
           f"{done.progress.cpu_seconds:.0f} CPU s; the run lies in {folder}")
     return 0

@@ -62,7 +62,7 @@ class Trained:
     """What `train` returns: the log, line by line, and why the run ended."""
 
     progress: Progress
-    ended: str
+    stop_reason: str
     log: list[dict] = field(default_factory=list)
     folder: Path | None = None
 
@@ -247,17 +247,17 @@ class _Loop:
             write(entry)
 
     def finish(self) -> Trained:
-        ended = "finished"
+        stop_reason = "finished"
         if self.at.step < self.config.max_steps:
-            ended = "out of patience" if self.out_of_patience else "stopped"
-            if self.folder and ended == "stopped" and self.saved != self.at.step:
+            stop_reason = "out of patience" if self.out_of_patience else "stopped"
+            if self.folder and stop_reason == "stopped" and self.saved != self.at.step:
                 self.save()
         if self.best is not None:
             self.model.load_state_dict(self.best)
         elif self.folder and self.config.patience is not None and self.at.best_step:
             load_checkpoint(folder_of(self.folder, self.at.best_step), self.model)
         self.model.eval()
-        return Trained(self.at, ended, self.log, self.folder)
+        return Trained(self.at, stop_reason, self.log, self.folder)
 
 
 def _memory_ran_out(error: RuntimeError) -> bool:
