@@ -97,14 +97,14 @@ class RotaryEmbedding(nn.Module):
         self.head_dim = head_dim
         # No buffer, because model.to(bfloat16) would round the speeds, and an angle at position
         # 1,000 would then be off by several radians.
-        self._speeds, self.attention_factor = scaled_frequencies(head_dim, self.settings)
+        self.inv_freq, self.attention_factor = scaled_frequencies(head_dim, self.settings)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """Turn every vector of `x` to its place."""
-        if self._speeds.device != x.device:  # moved, or built on the meta device without values
+        if self.inv_freq.device != x.device:  # moved, or built on the meta device without values
             with torch.device(x.device):
-                self._speeds, _ = scaled_frequencies(self.head_dim, self.settings)
-        angles = positions[..., None].float() * self._speeds  # (..., time, head_dim / 2)
+                self.inv_freq, _ = scaled_frequencies(self.head_dim, self.settings)
+        angles = positions[..., None].float() * self.inv_freq  # (..., time, head_dim / 2)
         if angles.dim() == 3:
             angles = angles[:, None]  # (batch, 1, time, head_dim / 2): the same for all heads
         cos = (angles.cos() * self.attention_factor).to(x.dtype)
