@@ -30,7 +30,7 @@ RENAMED = {  # names of this package that gave way to the field's own
     "watch": "on_step",
     "sinks": "loggers",
     "sink": "logger",
-    "ended": "stop_reason",
+    "zero_outputs": "zero_init_residual",
 }
 
 

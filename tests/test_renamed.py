@@ -12,6 +12,7 @@ SETTINGS = {  # old name -> its part of a recipe
     "decay_share": "train",
     "other_lr": "train",
     "recompute": "train",
+    "zero_outputs": "",
 }
 
 

@@ -307,7 +307,7 @@ def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path):
 
 def test_outputs_that_start_at_zero_make_every_layer_a_pass_through():
     sizes = ModelConfig(vocab_size=23, num_layers=2, d_model=16, num_heads=2)
-    model = Recipe(sizes, DataConfig(), TrainConfig(), zero_outputs=True).build_model()
+    model = Recipe(sizes, DataConfig(), TrainConfig(), zero_init_residual=True).build_model()
     x = torch.randn(1, 4, 16)
     assert torch.equal(model.blocks[0](x), x)
 

@@ -36,10 +36,10 @@ def with_steps(recipe: Recipe, max_steps: int, eval_every: int | None = None) ->
 
 
 def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None,
-            zero_outputs: bool | None = None) -> Recipe:
+            zero_init_residual: bool | None = None) -> Recipe:
     """The same recipe with some fields changed."""
-    zero = recipe.zero_outputs if zero_outputs is None else zero_outputs
-    return replace(recipe, model=recipe.model.with_(**model or {}), zero_outputs=zero,
+    zero = recipe.zero_init_residual if zero_init_residual is None else zero_init_residual
+    return replace(recipe, model=recipe.model.with_(**model or {}), zero_init_residual=zero,
                    train=replace(recipe.train, **train or {}))
 
 
@@ -51,7 +51,7 @@ WITHOUT = {  # each ingredient put back to what the older recipe has
     "RoPE": {"model": {"positions": "learned"}},
     "weightless RMSNorm": {"model": {"norm": "layer"}},
     "ReLU²": {"model": {"feedforward": "gelu"}},
-    "outputs that start at zero": {"zero_outputs": False},
+    "outputs that start at zero": {"zero_init_residual": False},
     "a falling rate": {"train": {"schedule": "constant"}},
     "a line (cosine instead)": {"train": {"schedule": "cosine"}},
     "bfloat16": {"train": {"precision": "fp32"}},

@@ -62,7 +62,7 @@ class Recipe:
     model: ModelConfig
     data: DataConfig
     train: TrainConfig
-    zero_outputs: bool = False
+    zero_init_residual: bool = False
 
     def build_data(self) -> tuple[Windows | PackedDocuments, Tokenizer | ByteTokenizer]:
         """Read the text, make or load the tokenizer, and cut the ids in two.
@@ -80,13 +80,14 @@ class Recipe:
         return Windows(train_ids, held_out, self.data.time, self.train.seed, per_token), tokenizer
 
     def build_model(self) -> DecoderLM:
-        """The model as the seed draws it; with `zero_outputs` every layer starts as a pass-through.
+        """The model as the seed draws it.
 
-        Zeroing what writes to the stream lets the first steps train the head alone.
+        With `zero_init_residual` every layer starts as a pass-through: zeroing what writes to
+        the stream lets the first steps train the head alone.
         """
         torch.manual_seed(self.train.seed)
         model = DecoderLM(self.model)
-        if self.zero_outputs:
+        if self.zero_init_residual:
             for name, parameter in model.named_parameters():
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     nn.init.zeros_(parameter)
@@ -147,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
         TrainConfig(max_steps=2000, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
                     weight_decay=0.1, schedule="linear", max_grad_norm=None, precision="bf16",
                     eval_every=250),
-        zero_outputs=True),
+        zero_init_residual=True),
     "code-27m": Recipe(  # for a GPU, or for a night
         PRESETS["mini-27m"], DataConfig("standard_library", "bpe", time=128),
         TrainConfig(max_steps=20_000, batch_size=8, lr=3e-4, warmup_steps=500, precision="bf16",
@@ -170,7 +171,7 @@ def load_recipe(arguments: Sequence[str], base: Recipe | None = None) -> Recipe:
               "train": asdict(base.train)}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
-    parser.add_argument("--zero_outputs", type=bool, default=base.zero_outputs)
+    parser.add_argument("--zero_init_residual", type=bool, default=base.zero_init_residual)
     for name, kind in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
         parser.add_class_arguments(kind, name, instantiate=False)
         parser.set_defaults({f"{name}.{field}": value for field, value in starts[name].items()})
@@ -179,7 +180,7 @@ def load_recipe(arguments: Sequence[str], base: Recipe | None = None) -> Recipe:
     except ArgumentError as error:
         raise ValueError(saying_new_names(str(error))) from None
     return Recipe(ModelConfig(**vars(found.model)), DataConfig(**vars(found.data)),
-                  TrainConfig(**vars(found.train)), found.zero_outputs)
+                  TrainConfig(**vars(found.train)), found.zero_init_residual)
 
 
 def _open_fields(config: ModelConfig) -> dict[str, Any]:
