@@ -79,7 +79,7 @@ def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: boo
     if not texts:
         raise ValueError("this tokenizer can encode none of the texts: give one with --text FILE")
     result = evaluate(opened.model, opened.tokenizer, texts, tests,
-                      tricks() if tests and controls else None)
+                      baselines() if tests and controls else None)
     result |= heading_tests(opened, texts)
     return {"run": Path(run).resolve().name, "step": opened.step} | result
 
@@ -98,7 +98,7 @@ def heading_tests(opened: Any, texts: dict[str, str]) -> dict[str, Any]:
     return {"headings": found} if found else {}
 
 
-def tricks() -> dict[str, Any]:
+def baselines() -> dict[str, Any]:
     """What a model must beat: an n-gram table of the standard library, and writing only `)`."""
     from scratchbook.data import standard_library
     from scratchbook.evaluation.code_tests import NGram, only_closing
