@@ -57,7 +57,7 @@ def forward_flops(config: ModelConfig, time: int) -> dict[str, int]:
     }
 
 
-def flops_per_token(config: ModelConfig, past: int = 0) -> int:
+def decoding_flops_per_token(config: ModelConfig, past: int = 0) -> int:
     """Operations to write one token when the keys and values of `past` others are cached."""
     one = forward_flops(config, 1)
     seen = _seen(config, past)

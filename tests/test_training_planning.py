@@ -6,10 +6,10 @@ from scratchbook.cli import main
 from scratchbook.config import PRESETS, ModelConfig
 from scratchbook.training.memory import training_bytes
 from scratchbook.training.planning import (
-    flops_per_token,
     largest_batch,
     measured_speed,
     plan,
+    training_flops_per_token,
 )
 from scratchbook.training.recipes import RECIPES, DataConfig, Recipe
 from scratchbook.training.settings import TrainConfig
@@ -23,7 +23,7 @@ def test_a_matrix_costs_six_operations_for_each_number():
                          feedforward="gelu")
     matrices = 3 * (4 * 64 * 64 + 2 * 64 * config.d_ff) + 1000 * 64  # the last is the head
     scores = 3 * 3 * 4 * 32 * 64  # 3 layers, 3 passes, queries by keys and weights by values, x 2
-    assert flops_per_token(config, 32) == 6 * matrices + scores
+    assert training_flops_per_token(config, 32) == 6 * matrices + scores
 
 
 def test_a_plan_counts_what_the_run_will_read():

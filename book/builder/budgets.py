@@ -22,13 +22,14 @@ def long_runs() -> dict[str, float | None]:
     """Sustained TFLOP/s on one GPU with which each run would reach its loss in its hours."""
     from scratchbook.accounting import total_parameters
     from scratchbook.config import PRESETS
-    from scratchbook.training.planning import flops_per_token
+    from scratchbook.training.planning import training_flops_per_token
 
     found = {}
     for name, (preset, hours, loss) in RUNS.items():
         config = PRESETS[preset]
         tokens = tokens_for(loss, total_parameters(config))
-        needed = tokens * flops_per_token(config, config.max_seq_len) / (3600 * hours) / 1e12
+        each = training_flops_per_token(config, config.max_seq_len)
+        needed = tokens * each / (3600 * hours) / 1e12
         found[name] = needed if needed < float("inf") else None
     return found
 
@@ -37,11 +38,11 @@ def overlapping_windows(characters: int = 1_000_000, epochs: int = 10, hours: fl
                         ) -> float:
     """TFLOP/s for epochs over all windows of 512, each one character after the last."""
     from scratchbook.config import PRESETS
-    from scratchbook.training.planning import flops_per_token
+    from scratchbook.training.planning import training_flops_per_token
 
     config = PRESETS["char-513k"]
     tokens = epochs * (characters - config.max_seq_len) * config.max_seq_len
-    return tokens * flops_per_token(config, config.max_seq_len) / (3600 * hours) / 1e12
+    return tokens * training_flops_per_token(config, config.max_seq_len) / (3600 * hours) / 1e12
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ def costs(name: str, config: ModelConfig, bandwidth: float, context: int) -> dic
     """Every number of one line; bandwidth in gigabytes (1e9 bytes) per second."""
     row: dict[str, float | str] = {
         "model": name, "parameters": accounting.total_parameters(config),
-        "flops_per_token": accounting.flops_per_token(config),
+        "flops_per_token": accounting.decoding_flops_per_token(config),
         "kv_bytes": accounting.kv_bytes_per_token(config)}
     row |= {dtype: accounting.weight_bytes(config, dtype) for dtype in accounting.BYTES}
     for dtype in ("bf16", "int4"):

@@ -22,7 +22,12 @@ def add_planning_commands(commands, add) -> None:
 
 def cost(options: argparse.Namespace) -> int:
     """Print what is counted, then hours: measured here, computed elsewhere."""
-    from scratchbook.training.planning import flops_per_token, largest_batch, measured_speed, plan
+    from scratchbook.training.planning import (
+        largest_batch,
+        measured_speed,
+        plan,
+        training_flops_per_token,
+    )
     from scratchbook.training.recipes import RECIPES, load_recipe
 
     if options.preset is not None and options.preset not in RECIPES:
@@ -33,7 +38,7 @@ def cost(options: argparse.Namespace) -> int:
     file = ["--config", options.config] if options.config else []
     recipe = load_recipe(file + options.settings, RECIPES.get(options.preset))
     found, train, time = plan(recipe), recipe.train, recipe.data.time
-    per_token = flops_per_token(recipe.model, time)
+    per_token = training_flops_per_token(recipe.model, time)
     print(f"{found.parameters:,} parameters, {train.max_steps:,} steps of {train.batch_size} x "
           f"{time} tokens: {found.tokens:,} tokens")
     print(f"operations  {found.flops:.2e}, {per_token / found.parameters:.1f} for each parameter "

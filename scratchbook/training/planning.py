@@ -31,7 +31,7 @@ class Plan:
         return self.flops / flops_per_second / 3600
 
 
-def flops_per_token(config: ModelConfig, time: int) -> float:
+def training_flops_per_token(config: ModelConfig, time: int) -> float:
     """Operations to train on one token in windows of `time`: forward, and twice that backward.
 
     For models whose matrices outweigh the rest, six for each parameter.
@@ -51,7 +51,7 @@ def plan(recipe: Recipe) -> Plan:
     config, time = recipe.train, recipe.data.time
     tokens = config.max_steps * config.batch_size * time
     return Plan(total_parameters(recipe.model), tokens,
-                tokens * flops_per_token(recipe.model, time),
+                tokens * training_flops_per_token(recipe.model, time),
                 training_bytes(recipe.model, config.batch_size, time, config.optimizer,
                                config.precision, config.grad_accum_steps,
                                config.activation_checkpointing))

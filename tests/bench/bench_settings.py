@@ -17,7 +17,7 @@ import torch
 
 from scratchbook.accounting import total_parameters
 from scratchbook.config import PRESETS
-from scratchbook.training.planning import flops_per_token, measured_speed
+from scratchbook.training.planning import measured_speed, training_flops_per_token
 from scratchbook.training.recipes import RECIPES, Recipe
 
 BASE = replace(RECIPES["code-27m"], train=replace(RECIPES["code-27m"].train, precision="fp32"))
@@ -62,7 +62,7 @@ def measure(rounds: int = ROUNDS, steps: int = STEPS, small: bool = False) -> di
 
 def _flops(recipe: Recipe) -> float:
     tokens = recipe.train.batch_size * recipe.data.time
-    return tokens * flops_per_token(recipe.model, recipe.data.time)
+    return tokens * training_flops_per_token(recipe.model, recipe.data.time)
 
 
 def main() -> None:
