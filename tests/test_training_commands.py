@@ -165,7 +165,7 @@ def test_a_run_that_diverged_is_shown_as_such(text, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "diverged: " in shown and "nothing is wrong" not in shown
     assert cli.main(["monitor", str(out)]) == 0
-    assert "Step 3: the loss or its gradient is no number" in capsys.readouterr().out
+    assert "Step 3: the loss or its gradient is NaN or inf" in capsys.readouterr().out
 
 
 def test_a_second_text_leaves_the_first_run_as_it_was(text, tmp_path, capsys):

@@ -123,7 +123,7 @@ def nucleus(answer: Callable) -> Iterator[Property]:
     got = answer(sure.clone(), 0.5)
     yield expect("the likeliest always stays", _same(got, torch.tensor([0.0, 1.0, 0.0])),
                  (isinstance(got, Tensor) and bool(got.isnan().any()),
-                  "nothing was left, and 0 / 0 is not a number"), (True, f"got {got}"))
+                  "nothing was left, and 0 / 0 is NaN"), (True, f"got {got}"))
     row = draw(50, name="nucleus").mul(2).softmax(0)
     for p in (0.3, 0.9):
         got = answer(row.clone(), p)

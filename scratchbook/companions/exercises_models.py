@@ -185,7 +185,7 @@ def find_wrong_tensor(answer: Callable) -> Iterator[Property]:
     name = "blocks.7.feedforward.up_proj"
     got = answer(_planted(model, name, lambda w: w * torch.nan), ids, reference)
     yield expect(
-        "a matrix that is not a number", got == name,
+        "a matrix that is NaN", got == name,
         (got is None, "NaN > tolerance is False, as is every comparison with NaN: ask for "
                       "not gap <= tolerance"),
         (True, f"got {got!r}"))

@@ -22,7 +22,7 @@ Parts = Sequence[tuple[Tensor, Tensor]]
 
 
 def _close(got: object, want: Tensor | float, bound: float = 1e-6) -> bool:
-    """Nearly equal; anything that is no number of the right shape is not."""
+    """Nearly equal; anything that is NaN, inf or not of the right shape is not."""
     if isinstance(got, float | int) and not isinstance(got, bool):
         got = torch.tensor(float(got))
     want = want if isinstance(want, Tensor) else torch.tensor(float(want))

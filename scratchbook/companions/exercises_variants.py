@@ -97,7 +97,7 @@ def online_step(answer: Callable) -> Iterator[Property]:
     want = scores.softmax(0) @ values
     one = _in_blocks(answer, scores, values, 12)
     yield expect("one block equals softmax", same(one, want, 1e-5),
-                 (not one.isfinite().all(), "not a number: at the start the largest is -inf; "
+                 (not one.isfinite().all(), "NaN: at the start the largest is -inf; "
                                             "exp(old - new) is then 0, exp(new - old) inf"),
                  (same(one * (scores - scores.max()).exp().sum(), want, 1e-4),
                   "divided inside the step: blocks still to come add to the sum, so the division "

@@ -99,7 +99,7 @@ def _finite(part: Sequence) -> list:
 
 def plot_precision(sizes: Sequence[float], found: Mapping[str, Sequence[float]]
                    ) -> tuple[Figure, str]:
-    """Size behind a norm against size in front; crosses: zero below, no number above."""
+    """Size behind a norm against size in front; crosses: zero below, NaN or inf above."""
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()

@@ -61,7 +61,7 @@ def verdict(first: Sequence[float], second: Sequence[float], low: str = "lower",
 
 
 def blown(values: Sequence[float], limit: float = BLOWN) -> int:
-    """How many of the values are no number, or as large as `limit` or larger."""
+    """How many of the values are NaN or inf, or as large as `limit` or larger."""
     return sum(not abs(value) < limit for value in values)
 
 

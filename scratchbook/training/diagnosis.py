@@ -94,7 +94,7 @@ def _diverged(log: Sequence[dict]) -> Finding | None:
     steps = [entry["step"] for entry in log if "diverged" in entry]
     if not steps or any(entry.get("skipped") for entry in log[-3:]):
         return None  # numbers that left float16 are another illness
-    return Finding("diverged", f"the loss or its gradient was no number at step {steps[-1]}",
+    return Finding("diverged", f"the loss or its gradient was NaN or inf at step {steps[-1]}",
                    "Lower lr, warm up longer, or clip gradients")
 
 

@@ -41,7 +41,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Diverged(RuntimeError):
-    """The loss is no number any more; the message names the step, the batch and the way back."""
+    """The loss is NaN or inf; the message names the step, the batch and the way back."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ def train(
     one. `stop_after` ends the run early, as Ctrl-C does, after a last checkpoint. With
     `patience`, the best weights are put back at the end.
 
-    Raises:   Diverged for a loss that is no number, CheckpointError when the disk refuses,
+    Raises:   Diverged for a loss that is NaN or inf, CheckpointError when the disk refuses,
               ValueError for a folder that holds another run or is in use
     Chapter:  chapters/06_training.ipynb
     """

@@ -19,7 +19,7 @@ from scratchbook.training.runs import is_training, read_config
 def log_line(entry: dict[str, Any]) -> str:
     """One line for a person: "Step 1000: loss = 3.5, ppl = 33.1, lr = 9.8e-05"."""
     if "diverged" in entry:
-        return f"Step {entry['step']}: the loss or its gradient is no number; the run ended here"
+        return f"Step {entry['step']}: the loss or its gradient is NaN or inf; the run ended here"
     loss = entry["validation_loss" if "validation_loss" in entry else "loss"]
     perplexity = math.exp(min(loss, 700.0))  # what is past that fits into no float
     if "validation_loss" in entry:
