@@ -229,7 +229,7 @@ WRONG = {
         (takes_softmax_again, "without a softmax"),
         (as_list, "a tensor is asked for"),
         (one_too_many, "fewer would do"),
-        (drops_the_border_of_few, "0 / 0 is not a number"),
+        (drops_the_border_of_few, "0 / 0 is NaN"),
     ],
     "paired_interval": [
         (the_other_way, "after minus before"),
