@@ -45,10 +45,10 @@ def by_hand(layer: MultiHeadAttention, x: torch.Tensor, causal: bool = True) -> 
 
 
 @pytest.mark.parametrize("heads, kv_heads", SHARING)
-@pytest.mark.parametrize("path", ["readable", "sdpa"])
+@pytest.mark.parametrize("impl", ["eager", "sdpa"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_equals_a_loop_over_heads(heads: int, kv_heads: int, path: str, causal: bool) -> None:
-    layer = build(heads, kv_heads, path=path, causal=causal)
+def test_equals_a_loop_over_heads(heads: int, kv_heads: int, impl: str, causal: bool) -> None:
+    layer = build(heads, kv_heads, impl=impl, causal=causal)
     x = normal(2, 7, 6 * heads)
     assert_close(layer(x), by_hand(layer, x, causal), atol=1e-6, rtol=0)
 
@@ -134,8 +134,8 @@ def test_errors_carry_the_values() -> None:
         MultiHeadAttention(8, 4, 3)
     with pytest.raises(ValueError, match="num_kv_heads=0"):
         MultiHeadAttention(8, 4, 0)
-    with pytest.raises(ValueError, match="path='quick' is unknown"):
-        MultiHeadAttention(8, 4, path="quick")
+    with pytest.raises(ValueError, match="impl='quick' is unknown"):
+        MultiHeadAttention(8, 4, impl="quick")
     with pytest.raises(ValueError, match=r"\(2, 5, 7\).*d_model=24"):
         build()(normal(2, 5, 7))
     with pytest.raises(ValueError, match=r"\(4, 5, 5\).*heads, time, keys.*mask\[:, None\]"):

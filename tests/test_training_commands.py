@@ -323,8 +323,8 @@ def test_the_memory_table_is_near_what_autograd_keeps(sizes):
 
     model, kept = DecoderLM(sizes), {}
     for module in model.modules():
-        if hasattr(module, "path"):
-            module.path = "readable"
+        if hasattr(module, "impl"):
+            module.impl = "eager"
     parameters = {p.data_ptr() for p in model.parameters()}
     ids = torch.randint(sizes.vocab_size, (8, 64))
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PATHS = ("readable", "sdpa")
+IMPLS = ("eager", "sdpa")
 SHORT = 512  # keys; from about here torch's kernel is the faster one in training too
 
 
@@ -19,7 +19,7 @@ def attend(
     k: Tensor,
     v: Tensor,
     mask: Tensor | None = None,
-    path: str = "readable",
+    impl: str = "eager",
     return_weights: bool = False,
     bias: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -28,28 +28,28 @@ def attend(
     `mask` is boolean, True = may look, and broadcasts over the leading axes.
     A query that may look at nothing gets zeros, never NaN, on both paths. `bias` is added to
     the scores before the softmax; ALiBi says by it how far away a key stands.
-    "readable" builds the weights; "sdpa" calls torch's kernel, which does not.
+    "eager" builds the weights; "sdpa" calls torch's kernel, which does not.
 
     Shapes:   q (..., time, head_dim), k (..., keys, head_dim), v (..., keys, value_dim),
               mask and bias (..., time, keys)
               -> (..., time, value_dim), weights (..., time, keys)
     Raises:   ValueError for shapes that do not fit, a mask that is not boolean, an
-              unknown path, or weights asked of the path that never has them
+              unknown impl, or weights asked of the one that never has them
     Paper:    Vaswani et al. (2017), arXiv:1706.03762, equation 1
     Chapter:  chapters/02_attention.ipynb
     """
     _check_shapes(q, k, v, mask)
-    if path == "readable":
-        out, weights = _readable(q, k, v, mask, bias)
+    if impl == "eager":
+        out, weights = _eager(q, k, v, mask, bias)
         return (out, weights) if return_weights else out
-    if path != "sdpa":
-        raise ValueError(f"path={path!r} is unknown; choose one of {', '.join(PATHS)}")
+    if impl != "sdpa":
+        raise ValueError(f"impl={impl!r} is unknown; choose one of {', '.join(IMPLS)}")
     if return_weights:
-        raise ValueError("path='sdpa' never builds the weights; ask path='readable' for them")
+        raise ValueError("impl='sdpa' never builds the weights; ask impl='eager' for them")
     return _sdpa(q, k, v, mask, bias)
 
 
-def _readable(
+def _eager(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., time, keys)
@@ -86,7 +86,7 @@ def _sdpa(
 def _by_products(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """The readable path in fewer passes: what is hidden gets a huge negative bias.
+    """What the eager one does, in fewer passes: what is hidden gets a huge negative bias.
 
     torch's kernel needs several times longer to go backwards over short texts in bfloat16.
     """

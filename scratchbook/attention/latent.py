@@ -32,7 +32,7 @@ class LatentAttention(nn.Module):
     def __init__(
         self, d_model: int, num_heads: int, latent_dim: int, head_dim: int | None = None,
         rope_dim: int = 0, value_dim: int | None = None, rotary: nn.Module | None = None,
-        latent_norm: nn.Module | None = None, absorbed: bool | None = None, path: str = "sdpa",
+        latent_norm: nn.Module | None = None, absorbed: bool | None = None, impl: str = "sdpa",
     ):
         super().__init__()
         head_dim = d_model // num_heads if head_dim is None else head_dim
@@ -44,7 +44,7 @@ class LatentAttention(nn.Module):
             raise ValueError(f"rope_dim={rope_dim} with rotary={rotary}: give both or neither")
         self.num_heads, self.latent_dim = num_heads, latent_dim
         self.head_dim, self.rope_dim, self.value_dim = head_dim, rope_dim, value_dim
-        self.absorbed, self.path = absorbed, path
+        self.absorbed, self.impl = absorbed, impl
         self.rotary, self.latent_norm = rotary, latent_norm
         self.q_proj = nn.Linear(d_model, num_heads * (head_dim + rope_dim), bias=False)
         self.down_proj = nn.Linear(d_model, latent_dim + rope_dim, bias=False)
@@ -83,7 +83,7 @@ class LatentAttention(nn.Module):
         keys, values = both.split([self.head_dim, self.value_dim], dim=-1)
         shared = key.expand(-1, self.num_heads, -1, -1)
         q, k = torch.cat([content, turned], dim=-1), torch.cat([keys, shared], dim=-1)
-        return attend(q, k, values, mask, path=self.path)
+        return attend(q, k, values, mask, impl=self.impl)
 
     def _absorbed(self, content: Tensor, turned: Tensor, latent: Tensor, key: Tensor,
                   mask: Tensor | None) -> Tensor:
@@ -96,10 +96,10 @@ class LatentAttention(nn.Module):
         q = q * math.sqrt(q.shape[-1] / (self.head_dim + self.rope_dim))
         if q.shape[2] == 1 and (mask is None or mask.shape[-3:-1] == (1, 1)):
             # one new token: the heads ask the one key as rows of one query, nothing is copied
-            mixed = attend(q.transpose(1, 2), k, latent, mask, path=self.path).transpose(1, 2)
+            mixed = attend(q.transpose(1, 2), k, latent, mask, impl=self.impl).transpose(1, 2)
         else:
             k, latent = (y.expand(-1, self.num_heads, -1, -1) for y in (k, latent))
-            mixed = attend(q, k, latent, mask, path=self.path)  # (batch, heads, time, latent_dim)
+            mixed = attend(q, k, latent, mask, impl=self.impl)  # (batch, heads, time, latent_dim)
         return mixed @ up_v.transpose(1, 2)
 
     def _rules(self, time: int, keys: int, mask: Tensor | None, device: torch.device

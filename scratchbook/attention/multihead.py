@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from scratchbook.attention.dot_product import PATHS, attend
+from scratchbook.attention.dot_product import IMPLS, attend
 from scratchbook.attention.masks import causal_mask
 from scratchbook.attention.windowed import banded_attend, window_mask
 
@@ -45,7 +45,7 @@ class MultiHeadAttention(nn.Module):
         num_heads: int,
         num_kv_heads: int | None = None,
         bias: bool = False,
-        path: str = "sdpa",
+        impl: str = "sdpa",
         causal: bool = True,
         *,
         head_dim: int | None = None,
@@ -59,13 +59,13 @@ class MultiHeadAttention(nn.Module):
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_sizes(d_model, num_heads, num_kv_heads, head_dim, path)
+        _check_sizes(d_model, num_heads, num_kv_heads, head_dim, impl)
         if window is not None and (window < 1 or not causal):
             raise ValueError(f"window={window} with causal={causal}: a window looks back, "
                              "and at least at the position itself")
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.head_dim = d_model // num_heads if head_dim is None else head_dim
-        self.path, self.causal = path, causal
+        self.impl, self.causal = impl, causal
         self.window, self.sinks = window, sinks
         self.q_proj = nn.Linear(d_model, num_heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
@@ -86,7 +86,7 @@ class MultiHeadAttention(nn.Module):
         """Mix the positions of `x`; with a cache, `x` holds only the new ones.
 
         `positions` are the places that rotary vectors turn to; None counts on from the cache.
-        `return_weights` adds what each head looked at, and takes the readable path.
+        `return_weights` adds what each head looked at, and takes the eager implementation.
 
         Shapes:   x (batch, time, d_model), mask (..., time, past + time),
                   positions (time,) or (batch, time)
@@ -111,7 +111,7 @@ class MultiHeadAttention(nn.Module):
         if return_weights:
             mixed, weights = attend(q, k, v, mask, return_weights=True, bias=bias)
             return self.o_proj(self._join_heads(mixed)), weights
-        mixed = attend(q, k, v, mask, path=self.path, bias=bias)
+        mixed = attend(q, k, v, mask, impl=self.impl, bias=bias)
         return self.o_proj(self._join_heads(mixed))
 
     def _one_asks(self, q: Tensor, mask: Tensor | None) -> bool:
@@ -122,7 +122,7 @@ class MultiHeadAttention(nn.Module):
         """One new token: heads that share a key ask it as rows of one query; nothing is copied."""
         mask = self._rules(1, k.shape[2], mask, q.device)
         rows = q.unflatten(1, (self.num_kv_heads, -1))[:, :, :, 0]  # (batch, kv_heads, group, ...)
-        return attend(rows, k, v, mask, path=self.path).flatten(1, 2)[:, :, None]
+        return attend(rows, k, v, mask, impl=self.impl).flatten(1, 2)[:, :, None]
 
     def _of_kept(self, mask: Tensor | None, keys: int) -> Tensor | None:
         """The columns of the keys that a cache with a window has kept: the first and the last."""
@@ -133,7 +133,7 @@ class MultiHeadAttention(nn.Module):
 
     def _fits_a_band(self, q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
         """Whether cutting the table into a band saves work and says all that the mask says."""
-        if self.window is None or self.alibi is not None or self.path != "sdpa":
+        if self.window is None or self.alibi is not None or self.impl != "sdpa":
             return False
         only_padding = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
         return only_padding and q.shape[2] == k.shape[2] > 2 * (self.window + self.sinks)
@@ -195,7 +195,7 @@ class MultiHeadAttention(nn.Module):
 
 
 def _check_sizes(
-    d_model: int, num_heads: int, num_kv_heads: int, head_dim: int | None, path: str
+    d_model: int, num_heads: int, num_kv_heads: int, head_dim: int | None, impl: str
 ) -> None:
     if min(d_model, num_heads, num_kv_heads) < 1:
         raise ValueError(
@@ -209,5 +209,5 @@ def _check_sizes(
             f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}: "
             "each key/value head serves the same number of query heads"
         )
-    if path not in PATHS:
-        raise ValueError(f"path={path!r} is unknown; choose one of {', '.join(PATHS)}")
+    if impl not in IMPLS:
+        raise ValueError(f"impl={impl!r} is unknown; choose one of {', '.join(IMPLS)}")

@@ -39,7 +39,7 @@ def window_mask(
 
 def banded_attend(
     q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int = 0, mask: Tensor | None = None,
-    path: str = "sdpa",
+    impl: str = "sdpa",
 ) -> Tensor:
     """Attend within a window without ever building the time x time table.
 
@@ -71,7 +71,7 @@ def banded_attend(
     seen = seen & columns  # (batch, 1, stretches, window, 2 window)
     if sinks:
         keys, values, seen = _add_sinks(k, v, real, keys, values, seen, place, sinks)
-    out = attend(rows, keys, values, seen, path=path)
+    out = attend(rows, keys, values, seen, impl=impl)
     return out.flatten(2, 3)[:, :, :time]
 
 

@@ -39,7 +39,7 @@ def random_mask(kind: str, time: int, keys: int, generator: torch.Generator) -> 
 
 
 def test_attend_equals_sdpa(parity) -> None:
-    errors: dict[str, list[float]] = {"readable": [], "sdpa": []}
+    errors: dict[str, list[float]] = {"eager": [], "sdpa": []}
 
     @RANDOM
     @given(SIZES, st.sampled_from(["none", "causal", "random", "empty rows"]))
@@ -59,16 +59,16 @@ def test_attend_equals_sdpa(parity) -> None:
             return torch.where(seeing, out, 0.0)
 
         theirs = with_gradients(reference, q, k, v, upstream=upstream / time)
-        for path, found in errors.items():
-            ours = with_gradients(lambda *qkv, path=path: attend(*qkv, mask, path=path), q, k, v,
+        for impl, found in errors.items():
+            ours = with_gradients(lambda *qkv, impl=impl: attend(*qkv, mask, impl=impl), q, k, v,
                                   upstream=upstream / time)
             found.append(gap(ours, theirs))
-            assert found[-1] <= BOUND, (path, sizes, kind, found[-1])
+            assert found[-1] <= BOUND, (impl, sizes, kind, found[-1])
 
     compare()
-    for path, found in errors.items():
+    for impl, found in errors.items():
         assert len(found) >= 200
-        assert parity(f"attend, {path} path, with gradients",
+        assert parity(f"attend, {impl} impl, with gradients",
                       against=f"{TORCH} scaled_dot_product_attention",
                       error=max(found), cases=len(found), bound=BOUND)
 
@@ -110,13 +110,13 @@ def test_multihead_equals_nn_multiheadattention(parity) -> None:
     @RANDOM
     @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 12), st.integers(1, 8),
            st.booleans(), st.sampled_from(["none", "causal", "padded"]),
-           st.sampled_from(["readable", "sdpa"]), st.integers(0, 2**31))
-    def compare(batch: int, heads: int, time: int, head_dim: int, bias: bool, kind: str, path: str,
+           st.sampled_from(["eager", "sdpa"]), st.integers(0, 2**31))
+    def compare(batch: int, heads: int, time: int, head_dim: int, bias: bool, kind: str, impl: str,
                 seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         d_model = heads * head_dim
-        ours = MultiHeadAttention(d_model, heads, bias=bias, path=path, causal=kind != "none")
+        ours = MultiHeadAttention(d_model, heads, bias=bias, impl=impl, causal=kind != "none")
         theirs = nn.MultiheadAttention(d_model, heads, bias=bias, batch_first=True)
         copy_weights(ours, theirs)
         x, upstream = torch.randn(2, batch, time, d_model, generator=generator)
@@ -139,7 +139,7 @@ def test_multihead_equals_nn_multiheadattention(parity) -> None:
             results.append([out.detach(), leaf.grad])
         mine, others = parameter_gradients(ours, theirs)
         errors.append(max(gap(*results), gap(mine, others)))
-        assert errors[-1] <= BOUND, (batch, heads, time, head_dim, bias, kind, path, errors[-1])
+        assert errors[-1] <= BOUND, (batch, heads, time, head_dim, bias, kind, impl, errors[-1])
 
     compare()
     assert len(errors) >= 200
