@@ -31,6 +31,8 @@ RENAMED = {  # names of this package that gave way to the field's own
     "sinks": "loggers",
     "sink": "logger",
     "zero_outputs": "zero_init_residual",
+    "mean": "exp_avg",
+    "square": "exp_avg_sq",
 }
 
 

@@ -78,7 +78,7 @@ def test_the_best_checkpoint_and_the_last_ones_stay(tmp_path):
 
 
 def test_any_optimizer_state_survives_the_files():
-    state = {"state": {0: {"mean": torch.ones(2), "adam": {"step": 3}}, 7: {}},
+    state = {"state": {0: {"exp_avg": torch.ones(2), "adam": {"step": 3}}, 7: {}},
              "param_groups": [{"betas": (0.9, 0.95), "params": [0, 7], "lr": 0.1, "name": None}]}
     tensors, rest = split_state(state)
     back = join_state(tensors, json.loads(json.dumps(rest)))

@@ -36,7 +36,7 @@ def test_lion_by_hand():
     weight.grad = torch.tensor([3.0, -0.001])
     optimizer.step()  # decay to 0.95 and -1.9, then 0.1 against the sign of the gradient
     torch.testing.assert_close(weight.data, torch.tensor([0.85, -1.8]))
-    torch.testing.assert_close(optimizer.state[weight]["mean"], torch.tensor([0.03, -0.00001]))
+    torch.testing.assert_close(optimizer.state[weight]["exp_avg"], torch.tensor([0.03, -0.00001]))
 
 
 def test_the_first_step_of_adam_is_the_sign():
@@ -51,7 +51,7 @@ def test_decay_never_enters_the_means():
     weight.grad = torch.zeros(3)
     optimizer.step()
     torch.testing.assert_close(weight.data, torch.full((3,), 0.95))
-    assert not optimizer.state[weight]["mean"].any()
+    assert not optimizer.state[weight]["exp_avg"].any()
 
 
 @pytest.mark.parametrize("shape", [(4, 12, 16), (2, 32, 8), (3, 8, 32)])

@@ -105,7 +105,7 @@ def _many_steps(answer: Callable) -> Iterator[Property]:
     yield expect(
         "six steps equal torch.optim.AdamW", _close(got, want, 2e-6),
         (_close(got, forgetful, 2e-6),
-         "every step is a first step: keep step, mean and square in `state`"),
+         "every step is a first step: keep step, exp_avg and exp_avg_sq in `state`"),
         (_close(got, exchanged, 2e-6),
          "the two betas are exchanged: the first belongs to the mean of the gradient"),
         (_close(got, _walk(_inside_the_root, weight, gradients), 2e-6),
@@ -123,8 +123,9 @@ def _inside_the_root(weight: Tensor, gradient: Tensor, state: dict, lr: float,
                      betas: tuple[float, float], eps: float, weight_decay: float) -> Tensor:
     """AdamW with eps under the root, which is a mistake to recognise."""
     step = state["step"] = state.get("step", 0) + 1
-    mean = state["mean"] = betas[0] * state.get("mean", 0) + (1 - betas[0]) * gradient
-    square = state["square"] = betas[1] * state.get("square", 0) + (1 - betas[1]) * gradient**2
+    mean = state["exp_avg"] = betas[0] * state.get("exp_avg", 0) + (1 - betas[0]) * gradient
+    square = betas[1] * state.get("exp_avg_sq", 0) + (1 - betas[1]) * gradient**2
+    state["exp_avg_sq"] = square
     size = (square / (1 - betas[1]**step) + eps).sqrt()
     return weight * (1 - lr * weight_decay) - lr * mean / (1 - betas[0]**step) / size
 
@@ -145,8 +146,8 @@ def _step(weight: Tensor, gradient: Tensor, state: dict, options: dict, keep: bo
     """AdamW, with corrected means kept or not."""
     number = state["step"] = state.get("step", 0) + 1
     means = []
-    for name, beta, new in zip(("mean", "square"), options["betas"], (gradient, gradient**2),
-                               strict=True):
+    for name, beta, new in zip(("exp_avg", "exp_avg_sq"), options["betas"],
+                               (gradient, gradient**2), strict=True):
         state[name] = beta * state.get(name, 0) + (1 - beta) * new
         means.append(state[name] / (1 - beta**number))
         state[name] = means[-1] if keep else state[name]

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from scratchbook.runtime import write_atomically
+from scratchbook.runtime import with_new_names, write_atomically
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -82,13 +82,18 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any | None = None
         load_model(model, str(folder / MODEL))
         if optimizer is not None:
             tensors = load_file(folder / OPTIMIZER)
-            optimizer.load_state_dict(join_state(tensors, state["optimizer"]))
+            optimizer.load_state_dict(_today(join_state(tensors, state["optimizer"])))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError,
             RuntimeError) as error:  # all that files which were meddled with can lead to
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
     return state
+
+
+def _today(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state as it is called now: older checkpoints name its tensors otherwise."""
+    return state | {"state": with_new_names(state["state"])}
 
 
 def load_newest(run: Path, model: nn.Module, optimizer: Any) -> dict[str, Any] | None:

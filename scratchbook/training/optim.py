@@ -35,13 +35,14 @@ def adam_direction(gradient: Tensor, state: dict, group: dict) -> Tensor:
     """
     fast, slow = group["betas"]
     if not state:
-        state |= {"step": 0, "mean": torch.zeros_like(gradient),
-                  "square": torch.zeros_like(gradient)}
+        state |= {"step": 0, "exp_avg": torch.zeros_like(gradient),
+                  "exp_avg_sq": torch.zeros_like(gradient)}
     state["step"] += 1
-    state["mean"].lerp_(gradient, 1 - fast)
-    state["square"].mul_(slow).addcmul_(gradient, gradient, value=1 - slow)
-    size = state["square"].sqrt().div_(math.sqrt(1 - slow ** state["step"])).add_(group["eps"])
-    return (state["mean"] / size).div_(1 - fast ** state["step"])
+    state["exp_avg"].lerp_(gradient, 1 - fast)
+    state["exp_avg_sq"].mul_(slow).addcmul_(gradient, gradient, value=1 - slow)
+    root = math.sqrt(1 - slow ** state["step"])
+    size = state["exp_avg_sq"].sqrt().div_(root).add_(group["eps"])
+    return (state["exp_avg"] / size).div_(1 - fast ** state["step"])
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def lion(parameters: list[Tensor], states: list[dict], group: dict) -> None:
     """
     fast, slow = group["betas"]
     for parameter, state in zip(parameters, states, strict=True):
-        mean = state.setdefault("mean", torch.zeros_like(parameter))
+        mean = state.setdefault("exp_avg", torch.zeros_like(parameter))
         direction = mean.lerp(parameter.grad, 1 - fast).sign_()
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.sub_(direction, alpha=group["lr"])
@@ -74,7 +75,7 @@ def muon(parameters: list[Tensor], states: list[dict], group: dict) -> None:
         ahead = []  # Nesterov's look: where the momentum will be after this gradient
         for i in places:
             gradient = parameters[i].grad
-            mean = states[i].setdefault("mean", torch.zeros_like(gradient))
+            mean = states[i].setdefault("exp_avg", torch.zeros_like(gradient))
             mean.lerp_(gradient, 1 - group["momentum"])
             ahead.append(gradient.lerp(mean, group["momentum"]))
         steps = orthogonalised(torch.stack(ahead))  # (count, rows, columns)
@@ -138,7 +139,7 @@ def adafactor(parameters: list[Tensor], states: list[dict], group: dict) -> None
         state["step"] = state.get("step", 0) + 1
         keep = 1 - state["step"] ** -0.8
         if parameter.dim() < 2:
-            size = _running(state, "square", squared, keep).sqrt()
+            size = _running(state, "exp_avg_sq", squared, keep).sqrt()
         else:
             rows = _running(state, "rows", squared.mean(-1, keepdim=True), keep)
             columns = _running(state, "columns", squared.mean(-2, keepdim=True), keep)
