@@ -33,6 +33,7 @@ RENAMED = {  # names of this package that gave way to the field's own
     "zero_outputs": "zero_init_residual",
     "mean": "exp_avg",
     "square": "exp_avg_sq",
+    "parts": "micro_batches",
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scratchbook.data.batches import Windows
+from scratchbook.runtime import RENAMED
 from scratchbook.training import CheckpointError, open_run, train
 from scratchbook.training import checkpoint as checkpoint_module
 from scratchbook.training.checkpoint import checkpoints, join_state, split_state
@@ -83,3 +84,19 @@ def test_any_optimizer_state_survives_the_files():
     tensors, rest = split_state(state)
     back = join_state(tensors, json.loads(json.dumps(rest)))
     assert str(back) == str(state) and list(back["state"]) == [0, 7]
+
+
+def test_a_run_written_under_older_names_goes_on(tmp_path):
+    config = settings(optimizer="muon", lr=0.01)
+    train(tiny_model(), tiny_data(), config, tmp_path, stop_after=6)
+    older = {new: old for old, new in RENAMED.items() if old != "sink"}
+    for file in [tmp_path / "config.json", *tmp_path.glob("checkpoints/*/state.json")]:
+        text = file.read_text(encoding="utf-8")
+        for new, old in older.items():
+            text = text.replace(f'"{new}"', f'"{old}"').replace(f'"str:{new}"', f'"str:{old}"')
+        file.write_text(text, encoding="utf-8")
+    assert '"str:square"' in text and '"parts"' in text
+    resumed, straight = tiny_model(), tiny_model()
+    train(resumed, tiny_data(), config, tmp_path)
+    train(straight, tiny_data(), config)
+    assert same_weights(resumed, straight)

@@ -133,18 +133,18 @@ def gradients(model):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("parts", [2, 3, 4, 6])
-def test_parts_of_a_batch_give_the_whole_gradient(parts):
+@pytest.mark.parametrize("micro_batches", [2, 3, 4, 6])
+def test_micro_batches_give_the_whole_gradient(micro_batches):
     model = tiny_model(config=TINY.with_(dropout=0.0))
     accumulate(model, ragged_batch(), 1)
     whole = gradients(model)
     model.zero_grad()
-    loss, counted = accumulate(model, ragged_batch(), parts)
+    loss, counted = accumulate(model, ragged_batch(), micro_batches)
     assert counted == 27
     torch.testing.assert_close(gradients(model), whole, atol=1e-6, rtol=0)
-    # and the usual mistake, the mean of the parts' means, is another gradient
+    # and the usual mistake, the mean of the micro-batches' means, is another gradient
     model.zero_grad()
-    rows = math.ceil(6 / parts)
+    rows = math.ceil(6 / micro_batches)
     for start in range(0, 6, rows):
         part = ragged_batch().part(start, start + rows)
         mean = nn.functional.cross_entropy(model(part.ids).flatten(0, 1), part.targets.flatten())
@@ -200,11 +200,11 @@ def test_out_of_memory_halves_the_part_and_goes_on(monkeypatch, tmp_path, gpu):
 
     monkeypatch.setattr(torch, "compile", compiled)
     done = train(starved, tiny_data(), TrainConfig(**vars(config) | {"compile": True}), tmp_path)
-    assert done.progress.parts == 4 and made[0].failures == 2  # 8 rows, 4 rows, then 2 fit
+    assert done.progress.micro_batches == 4 and made[0].failures == 2  # 8 rows, 4 rows, then 2 fit
     for one, other in zip(plain.parameters(), starved.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
     state = json.loads((checkpoints(tmp_path)[-1] / "state.json").read_text(encoding="utf-8"))
-    assert state["progress"]["parts"] == 4  # a resumed run does not stumble again
+    assert state["progress"]["micro_batches"] == 4  # a resumed run does not stumble again
 
 
 def test_out_of_memory_with_one_row_is_an_error(monkeypatch):

@@ -53,7 +53,7 @@ class Progress:
     cpu_seconds: float = 0.0  # of training steps alone, evaluation and files excluded
     best_loss: float = math.inf
     best_step: int = 0
-    parts: int = 1  # the micro-batches a batch is cut into; grows when memory runs out
+    micro_batches: int = 1  # a batch is cut into so many; grows when memory runs out
     bad_evaluations: int = 0  # without a better loss, in a row
 
 
@@ -120,7 +120,7 @@ class _Loop:
         self.optimizer = build_optimizer(
             model, config.optimizer, lr=config.lr, adamw_lr=config.adamw_lr, betas=config.betas,
             weight_decay=config.weight_decay)
-        self.at = Progress(parts=config.grad_accum_steps)
+        self.at = Progress(micro_batches=config.grad_accum_steps)
         # the compiler's own generator would make dropout several times slower on a CPU
         self.forward = (torch.compile(model, options={"fallback_random": True})
                         if config.compile else model)
@@ -165,16 +165,16 @@ class _Loop:
         self._keep()
 
     def _gradients(self, batch: Batch) -> tuple[float, int]:
-        """Forward and backward, in more parts when memory does not suffice."""
+        """Forward and backward, in more micro-batches when memory does not suffice."""
         while True:
             try:
                 self.optimizer.zero_grad()
-                return accumulate(self.forward, batch, self.at.parts, self._autocast,
+                return accumulate(self.forward, batch, self.at.micro_batches, self._autocast,
                                   self.scaler.scale)
             except RuntimeError as error:
-                if not _memory_ran_out(error) or self.at.parts >= len(batch.ids):
+                if not _memory_ran_out(error) or self.at.micro_batches >= len(batch.ids):
                     raise
-                self.at.parts = min(2 * self.at.parts, len(batch.ids))
+                self.at.micro_batches = min(2 * self.at.micro_batches, len(batch.ids))
 
     def _autocast(self) -> torch.autocast:
         kind = DTYPES.get(self.config.precision)
@@ -217,7 +217,7 @@ class _Loop:
         config, at = self.config, self.at
         ending = at.step == config.max_steps
         if at.step % config.eval_every == 0 or ending:
-            rows = math.ceil(config.batch_size / at.parts)  # what memory is known to hold
+            rows = math.ceil(config.batch_size / at.micro_batches)  # what memory is known to hold
             loss = evaluate(self.model, self.data, rows, self._autocast)
             at.bad_evaluations = 0 if loss < at.best_loss else at.bad_evaluations + 1
             if loss < at.best_loss:
@@ -266,13 +266,14 @@ def _memory_ran_out(error: RuntimeError) -> bool:
 
 
 def accumulate(
-    forward: Callable, batch: Batch, parts: int = 1, autocast: Callable = nullcontext,
+    forward: Callable, batch: Batch, micro_batches: int = 1,
+    autocast: Callable = nullcontext,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> tuple[float, int]:
-    """Add up the gradients of a batch read in parts; they equal those of the whole batch.
+    """Add up the gradients of a batch read in micro-batches; they equal those of the whole batch.
 
-    Every part is divided by the number of targets in the *whole* batch. The mean of the parts'
-    means would weigh a token more where its part has fewer of them.
+    Each is divided by the number of targets in the *whole* batch. The mean of their means would
+    weigh a token more where its micro-batch has fewer of them.
 
     Shapes:   -> (mean loss in nats per counted target, number of them)
     Raises:   ValueError for a batch without any target
@@ -281,7 +282,7 @@ def accumulate(
     counted = int((batch.targets != IGNORED).sum())
     if counted == 0:
         raise ValueError(f"a batch of {len(batch.ids)} rows has no target that counts")
-    rows, total = math.ceil(len(batch.ids) / parts), 0.0
+    rows, total = math.ceil(len(batch.ids) / micro_batches), 0.0
     for start in range(0, len(batch.ids), rows):
         part = batch.part(start, start + rows)
         with autocast():

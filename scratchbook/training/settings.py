@@ -19,7 +19,7 @@ LARGEST_SEED = 2**40  # a step's own seed is a million times as large, and has 6
 class TrainConfig:
     """How to train: length, batch, optimizer, schedule, precision, and what to keep.
 
-    `batch_size` rows make one step; they are read in `grad_accum_steps` parts, which changes
+    `batch_size` rows make one step, read in `grad_accum_steps` micro-batches: that changes
     memory and nothing else. `lr` belongs to the optimizer named; under "muon" it is the rate of
     the matrices inside the blocks, and `adamw_lr` that of everything else. `warmup_steps` rise
     to the full rate; "wsd" keeps it until the last `cooldown_frac` of the run; the rate ends at
@@ -62,7 +62,7 @@ class TrainConfig:
         self._check_shares()
         if self.grad_accum_steps > self.batch_size:
             raise ValueError(f"batch_size={self.batch_size} rows cannot be cut into "
-                             f"grad_accum_steps={self.grad_accum_steps} parts")
+                             f"grad_accum_steps={self.grad_accum_steps} micro-batches")
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
