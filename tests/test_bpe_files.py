@@ -75,6 +75,7 @@ def saved(tmp_path, **changes):
     ({"special_tokens": {"<|end|>": 0}}, "id 0 stands for 2 tokens"),
     ({"special_tokens": {"<|end|>": -5}}, "not a number from 0 up"),
     ({"special_tokens": {"<|end|>": "5"}}, "not a number from 0 up"),
+    ({"special_tokens": {"": 500}}, "holds an empty token"),
 ])  # fmt: skip
 def test_a_damaged_file_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -218,7 +219,8 @@ def swap_last_merges(document):
     (lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "none of.*gpt2"),
     (lambda d: d.pop("model"), "is damaged"),
     (lambda d: d["model"]["vocab"].pop("Ġ"), "lacks 1 of the 256 single bytes"),
-    (lambda d: d["model"]["vocab"].update({"東": 9999}), "is damaged"),
+    (lambda d: d["model"]["vocab"].update({"東": 9999}), "not supported here: .*'東' spells no"),
+    (lambda d: d.update(pre_tokenizer=None), "not supported here: it splits text by {}"),
     (swap_last_merges, "another order than its ids"),
     (lambda d: d["model"]["merges"].append(["a", "b"]), "merges that no training gives"),
     (lambda d: d["model"]["merges"].pop(), "another order"),

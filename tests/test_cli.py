@@ -232,11 +232,25 @@ def test_a_trained_file_loads_in_the_library_and_gives_its_ids(trained, texts, c
 
 def test_verify_fails_when_the_ids_differ(trained, texts, capsys, monkeypatch):
     class Shifted(type(tokenizer_commands.load(str(trained)))):
-        def encode_ordinary(self, text):
-            return [*super().encode_ordinary(text), 0]
+        def _encode_ordinary(self, text):
+            return [*super()._encode_ordinary(text), 0]
 
     monkeypatch.setattr(tokenizer_commands, "BPETokenizer", Shifted)
     assert run(capsys, "tokenizer", "verify", str(trained), str(texts / "a.txt"))[0] == 1
+
+
+def test_verify_compares_texts_that_spell_a_special_token_too(trained, tmp_path, capsys,
+                                                              monkeypatch):
+    class Shifted(type(tokenizer_commands.load(str(trained)))):
+        def _encode_ordinary(self, text):
+            return [*super()._encode_ordinary(text), *[0] * ("only here" in text)]
+
+    (tmp_path / "c.txt").write_text("only here<|end|>", encoding="utf-8")
+    words = ["tokenizer", "verify", str(trained), str(tmp_path / "c.txt")]
+    assert run(capsys, *words)[0] == 0
+    monkeypatch.setattr(tokenizer_commands, "BPETokenizer", Shifted)
+    status, out, _ = run(capsys, *words)
+    assert status == 1 and ": 1 differ from tokenizers" in out
 
 
 def test_quality_prints_its_measures_and_holds_a_bound(trained, texts, capsys):

@@ -76,11 +76,9 @@ def verify(options: argparse.Namespace) -> int:
     texts = [*read_texts(options.files, held_out=True), *HOSTILE]
     wrong = lost = tokens = 0
     for text in texts:
-        ids = ours.encode_ordinary(text)
+        ids = ours.encode(text, allowed_special="all")  # the library always allows them
         tokens += len(ids)
-        other = theirs.encode(text, add_special_tokens=False).ids
-        if not any(token in text for token in ours.special_tokens):
-            wrong += ids != other
+        wrong += ids != theirs.encode(text, add_special_tokens=False).ids
         lost += ours.decode(ids) != text
     print(f"{len(texts)} texts, {tokens} tokens: {wrong} differ from tokenizers "
           f"{tokenizers.__version__}, {lost} do not decode to themselves")

@@ -260,11 +260,17 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return value
 
 
+class NotSupported(ValueError):
+    """A sound file asks for something that this package does not do."""
+
+
 @contextmanager
 def damage_reported(path: str | Path) -> Iterator[None]:
-    """Turn whatever a damaged file raises inside the `with` block into a ValueError naming it."""
+    """Turn whatever a file raises inside the `with` block into a ValueError naming it."""
     try:
         yield
+    except NotSupported as error:
+        raise NotSupported(f"{path} is not supported here: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged ({type(error).__name__}: {error}); save or fetch it again"

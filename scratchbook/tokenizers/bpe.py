@@ -22,7 +22,14 @@ from typing import Any, Self
 
 from scratchbook.runtime import write_atomically
 from scratchbook.tokenizers import bpe_files
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
+from scratchbook.tokenizers.base import (
+    NotSupported,
+    Tokenizer,
+    as_texts,
+    check_special_tokens,
+    cut_out,
+    damage_reported,
+)
 from scratchbook.tokenizers.bpe_encoding import ChunkCache, split_short
 from scratchbook.tokenizers.bpe_training import byte_ranks, learn_merges
 from scratchbook.tokenizers.splits import Splitter
@@ -183,7 +190,10 @@ class BPETokenizer(Tokenizer):
         return cls.from_ranks(ranks, "gpt2", special)
 
     def save_tokenizers(self, path: str | Path) -> None:
-        """Write the tokenizer.json that the Rust library `tokenizers` loads."""
+        """Write the tokenizer.json that the Rust library `tokenizers` loads.
+
+        Raises:   ValueError for a vocabulary that the library would encode with otherwise
+        """
         document = bpe_files.tokenizers_document(
             self.ranks, self.merges, self.pattern, self.special_tokens
         )
@@ -196,12 +206,14 @@ class BPETokenizer(Tokenizer):
         Raises:   ValueError for anything that this class could not encode identically
         """
         ranks, merges, pattern, special = bpe_files.read_tokenizers(path)
-        tokenizer = cls.from_ranks(ranks, pattern, special)
-        if tokenizer.merges != merges:
-            raise ValueError(
-                f"{path} lists its merges in another order than its ids, or merges that no "
-                "training gives: it cannot be encoded by ranks alone; use `tokenizers` itself"
-            )
+        with damage_reported(path):
+            tokenizer = cls.from_ranks(ranks, pattern, special)
+            if tokenizer.merges != merges:
+                raise NotSupported(
+                    "it lists its merges in another order than its ids, or merges that no training "
+                    "gives: it cannot be encoded by ranks alone; use `tokenizers` itself"
+                )
+            bpe_files.check_fusing(ranks, merges)
         return tokenizer
 
     def __repr__(self) -> str:

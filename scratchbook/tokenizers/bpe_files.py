@@ -20,7 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scratchbook.tokenizers.base import damage_reported, read_json
+from scratchbook.tokenizers.base import (
+    NotSupported,
+    check_special_tokens,
+    damage_reported,
+    read_json,
+)
 from scratchbook.tokenizers.bpe_training import BYTE_ORDER, PRINTABLE
 from scratchbook.tokenizers.splits import PATTERNS
 
@@ -72,6 +77,7 @@ def check_vocabulary(ranks: Ranks, special_tokens: SpecialTokens) -> None:
             f"{missing[0]:#04x}), without which some text has no ids; the file is cut short or "
             "does not hold a byte-level BPE: fetch it again"
         )
+    check_special_tokens(special_tokens.keys())
     ids = [*ranks.values(), *special_tokens.values()]
     if not all(isinstance(token_id, int) and token_id >= 0 for token_id in ids):
         raise ValueError("an id is not a number from 0 up")
@@ -139,13 +145,38 @@ def _merge_of(line: str | list[str]) -> tuple[bytes, bytes]:
     return from_visible(left), from_visible(right)
 
 
+def check_fusing(ranks: Ranks, merges: list[tuple[bytes, bytes]]) -> None:
+    """Make sure that fusing by ranks, as tiktoken does, is fusing by merges, as `tokenizers` does.
+
+    A token whose id is smaller than those of its parts has no merge, and ranks still fuse it.
+
+    Raises:   NotSupported naming such a token
+    """
+    merged = {left + right for left, right in merges}
+    for token in ranks.keys() - merged:
+        if any(token[:cut] in ranks and token[cut:] in ranks for cut in range(1, len(token))):
+            raise NotSupported(
+                f"the token {token!r} has no merge although two tokens make it: inside of a longer "
+                "chunk tiktoken fuses them and `tokenizers` does not"
+            )
+
+
 def tokenizers_document(
     ranks: Ranks,
     merges: list[tuple[bytes, bytes]],
     pattern: str,
     special_tokens: SpecialTokens,
 ) -> dict[str, Any]:
-    """The content of a tokenizer.json that encodes as this vocabulary does."""
+    """The content of a tokenizer.json that encodes as this vocabulary does.
+
+    Raises:   NotSupported where the library would encode otherwise
+    """
+    check_fusing(ranks, merges)
+    vocab = {to_visible(token): rank for token, rank in ranks.items()}
+    if both := sorted(vocab.keys() & special_tokens.keys()):
+        raise NotSupported(
+            f"{both[0]!r} is a special token and an ordinary one: `tokenizers` gives both one id"
+        )
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     split = {
         "type": "Split",
@@ -175,7 +206,8 @@ def tokenizers_document(
             "byte_fallback": False,
             # tiktoken looks a chunk up whole before it merges; this asks the library to do so too
             "ignore_merges": True,
-            "vocab": {to_visible(token): rank for token, rank in ranks.items()},
+            # the library numbers added tokens itself, unless the vocabulary says their ids
+            "vocab": vocab | special_tokens,
             "merges": [[to_visible(left), to_visible(right)] for left, right in merges],
         },
     }
@@ -203,65 +235,98 @@ def read_tokenizers(
 ) -> tuple[Ranks, list[tuple[bytes, bytes]], str, SpecialTokens]:
     """Read a tokenizer.json: ranks, merges, the name of the pattern, special tokens.
 
-    Raises:   ValueError for a model or a way to split that is not one of ours
+    Raises:   ValueError for a damaged file, NotSupported for one that asks for something else
     """
     document = read_json(path)
     with damage_reported(path):
         _refuse_what_differs(document)
-        model, added = document["model"], document.get("added_tokens", [])
-        special = {token["content"]: token["id"] for token in added}
-        ranks = {
-            from_visible(token): rank
-            for token, rank in model["vocab"].items()
-            if token not in special
-        }
+        model = document["model"]
+        special = _special_tokens(document.get("added_tokens", []), model["vocab"])
+        ranks = {}
+        for token, rank in model["vocab"].items():
+            if token not in special:
+                if not BYTE_OF_VISIBLE.keys() >= set(token):
+                    raise NotSupported(f"the token {token!r} spells no bytes")
+                ranks[from_visible(token)] = rank
+        if missing := sum(bytes([byte]) not in ranks for byte in range(256)):
+            raise NotSupported(
+                f"it lacks {missing} of the 256 single bytes, without which some text has no ids; "
+                "train with initial_alphabet=ByteLevel.alphabet()"
+            )
         merges = [_merge_of(merge) for merge in model["merges"]]
         if len(ranks) > 256 + len(merges) and not model.get("ignore_merges"):
-            raise ValueError("some tokens come from no merge, and it does not ignore_merges")
-        return ranks, merges, _pattern_of(document["pre_tokenizer"]), special
+            raise NotSupported("some tokens come from no merge, and it does not ignore_merges")
+        return ranks, merges, _pattern_of(document.get("pre_tokenizer") or {}), special
 
 
 def _refuse_what_differs(document: dict[str, Any]) -> None:
-    """Raise ValueError for whatever the Rust library would do and byte-level BPE does not."""
+    """Raise NotSupported for whatever the library would do and byte-level BPE does not."""
     model = document["model"]
     if model.get("type", "BPE") != "BPE":
-        raise ValueError(f"the model is {model['type']}, not BPE")
+        raise NotSupported(f"the model is {model['type']}, not BPE")
     options = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
     changes = [f"model.{name}" for name in (*options, "byte_fallback") if model.get(name)]
-    changes += ["normalizer"] if document.get("normalizer") else []
+    changes += [name for name in ("normalizer", "truncation", "padding") if document.get(name)]
     if (document.get("post_processor") or {}).get("type", "ByteLevel") != "ByteLevel":
         changes.append("post_processor")  # it would add tokens at the ends
     for token in document.get("added_tokens", []):
         for name in ("single_word", "lstrip", "rstrip"):
             changes += [f"{name} of {token['content']}"] if token.get(name) else []
     if changes:
-        raise ValueError(f"it sets {', '.join(changes)}, which byte-level BPE here does not have")
+        raise NotSupported(f"it sets {', '.join(changes)}, which byte-level BPE here does not have")
+
+
+def _special_tokens(added: list[dict[str, Any]], vocab: dict[str, int]) -> SpecialTokens:
+    """The added tokens and their ids, once it is sure that the library cuts and numbers alike.
+
+    It gives an added token the id of its vocabulary entry, numbers those without one on from the
+    end of the vocabulary, and leaves unread the id that stands beside the token.
+    """
+    special: SpecialTokens = {}
+    gaps = max(vocab.values(), default=-1) >= len(vocab)
+    following = len(vocab)
+    for token in added:
+        content, token_id = token["content"], token["id"]
+        if not token["special"]:
+            raise NotSupported(
+                f"the added token {content!r} is not special: the library cuts it out of every "
+                "text before the pattern does"
+            )
+        if not content or content in special:
+            raise NotSupported(f"the added token {content!r} is empty or listed twice")
+        if token_id != vocab.get(content, None if gaps else following):
+            raise NotSupported(
+                f"the added token {content!r} says id {token_id}, which is not the one that the "
+                "library gives it: that of its vocabulary entry, or the next after the vocabulary"
+            )
+        following += content not in vocab
+        special[content] = token_id
+    if len({token["normalized"] for token in added}) > 1:
+        raise NotSupported("some added tokens are normalized and some not: it cuts at these first")
+    return special
 
 
 def _pattern_of(pre_tokenizer: dict[str, Any]) -> str:
     """Which of the three patterns this pre-tokenizer splits by."""
-    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    last = steps[-1]
-    if last["type"] == "ByteLevel" and not last["add_prefix_space"]:
-        if len(steps) == 1 and last.get("use_regex", True):
-            return "gpt2"
-        if len(steps) == 2 and steps[0]["type"] == "Split" and not last.get("use_regex", True):
-            regex = steps[0]["pattern"].get("Regex", "")
-            for pattern, known in PATTERNS.items():
-                if regex in (known, *OTHER_SPELLINGS[pattern]):
-                    return pattern
-    raise ValueError(
+    match pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
+        case [{"type": "ByteLevel", "add_prefix_space": False, **options}]:
+            if options.get("use_regex", True):
+                return "gpt2"
+        case [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": behavior, "invert": invert},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ] if behavior == "Isolated" or (behavior == "Removed" and invert):
+            # the patterns leave no text between their matches, so that nothing is removed
+            if regex in SPELLINGS:
+                return SPELLINGS[regex]
+    raise NotSupported(
         f"it splits text by {json.dumps(pre_tokenizer)[:300]}, which is none of {list(PATTERNS)}"
     )
 
 
-# How the same three are commonly written elsewhere.
-CONTRACTIONS = r"'s|'t|'re|'ve|'m|'ll|'d"
-OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
-    "gpt2": (CONTRACTIONS + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",),
-    "cl100k": (
-        rf"(?i:{CONTRACTIONS})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    ),
-    "o200k": (),
-}
+SPELLINGS = {regex: pattern for pattern, regex in PATTERNS.items()}
+# GPT-2's pattern as its authors wrote it. GPT-4's first spelling is not here: it ends with
+# \s*[\r\n]+|\s+(?!\S)|\s+ and so cuts the white space at the end of a text otherwise.
+SPELLINGS[
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+] = "gpt2"
