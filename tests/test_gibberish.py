@@ -1,4 +1,4 @@
-"""`scratchbook doctor RUN`: what makes a run write gibberish is named, and health is not."""
+"""`scratchbook diagnose RUN`: what makes a run write gibberish is named, and health is not."""
 
 import json
 import shutil
@@ -36,13 +36,13 @@ def healthy(tmp_path_factory):
 
 
 def examined(folder, capsys, status):
-    assert main(["doctor", str(folder), "--json"]) == status
+    assert main(["diagnose", str(folder), "--json"]) == status
     return [finding["name"] for finding in json.loads(capsys.readouterr().out)]
 
 
 def test_a_healthy_run(healthy, capsys):
     assert examined(healthy, capsys, 0) == []
-    assert main(["doctor", str(healthy)]) == 0
+    assert main(["diagnose", str(healthy)]) == 0
     assert "nothing is wrong with" in capsys.readouterr().out
 
 
@@ -84,5 +84,5 @@ def test_an_early_checkpoint():
 
 
 def test_what_is_no_run(tmp_path, capsys):
-    assert main(["doctor", str(tmp_path)]) == 2
+    assert main(["diagnose", str(tmp_path)]) == 2
     assert "not the folder of a run" in capsys.readouterr().err

@@ -40,3 +40,5 @@ def test_an_old_keyword_is_refused_with_its_new_name():
 def test_an_old_option_of_a_command_is_refused_with_its_new_name(capsys, tmp_path):
     assert main(["train", "--out", str(tmp_path), "--sink", "wandb"]) == 2
     assert "sink is now called logger" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert f"is now called `scratchbook diagnose {tmp_path}`" in capsys.readouterr().err

@@ -35,6 +35,7 @@ examples
   scratchbook sample runs/first --prompt "To be"    let it write
   scratchbook eval runs/first --all                 how good it is, on the same tests as others
   scratchbook chat runs/first                       give it one beginning after the other
+  scratchbook diagnose runs/first                   why it writes gibberish
   scratchbook corpus collect --root . --include '*.md'
 """
 
@@ -127,9 +128,8 @@ def _add_chapter_commands(commands) -> None:
 
 def _add_doctor_and_results(commands) -> None:
     doctor = _add(commands, "doctor", "chapter_commands", "doctor",
-                  "say which chapters and profiles this machine can run, and why not; of a run, "
-                  "why it writes gibberish")
-    doctor.add_argument("run", nargs="?", help="the folder of a run, to be examined instead")
+                  "say which chapters and profiles this machine can run, and why not")
+    doctor.add_argument("run", nargs="?", help=argparse.SUPPRESS)  # is `diagnose RUN` now
     doctor.add_argument("--json", action="store_true", help="as JSON")
     results = _add(commands, "results", "chapter_commands", "results",
                    "list the recorded results, or show one")

@@ -103,11 +103,12 @@ def as_table(rows: list[dict[str, str]]) -> str:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print what this machine can run; the status is 0 even where something is missing."""
-    if options.run:
-        from scratchbook.cli.writing_commands import examine_run
+    """Print what this machine can run; the status is 0 even where something is missing.
 
-        return examine_run(options.run, options.json)
+    Raises:   ValueError when a run is named, which `diagnose` examines
+    """
+    if options.run:
+        raise ValueError(f"`doctor RUN` is now called `scratchbook diagnose {options.run}`")
     machine = machine_doctor.examine()
     try:
         chapters = all_chapters()

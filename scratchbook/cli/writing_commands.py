@@ -1,4 +1,4 @@
-"""The commands chat, compile and doctor RUN: talk with a run, judge what it writes."""
+"""The commands chat, compile and diagnose: talk with a run, judge what it writes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ def add_writing_commands(commands, add) -> None:
                "give a run one beginning after the other and watch it write")
     chat.add_argument("run", help="the folder of a run")
     chat.add_argument("--checkpoint", default="best", help="best (default), last or a step")
+    examined = add(commands, "diagnose", "writing_commands", "diagnose",
+                   "say what is wrong with a run: why it writes gibberish, what ails its curve")
+    examined.add_argument("run", help="the folder of a run")
+    examined.add_argument("--json", action="store_true", help="as JSON")
     compiled = add(commands, "compile", "writing_commands", "compile_all",
                    "how much of a run's Python, or of files in Python, Go, Vue and Smalltalk, "
                    "compiles")
@@ -148,20 +152,21 @@ def _line(name: str, found: dict[str, Any]) -> str:
             f"{100 * found['high']:.0f}) of {found['total']} compile, says {found['tool']}")
 
 
-def examine_run(run: str, as_json: bool = False) -> int:
+def diagnose(options: argparse.Namespace) -> int:
     """Say what is wrong with a run's files and with its curve; status 1 when something is."""
     from dataclasses import asdict
 
     from scratchbook.training import open_run, read_log
-    from scratchbook.training.diagnosis import diagnose
+    from scratchbook.training.diagnosis import diagnose as read_curve
     from scratchbook.training.gibberish import why_gibberish
 
-    opened, log = open_run(run), read_log(run)
+    opened, log = open_run(options.run), read_log(options.run)
     found = why_gibberish(opened.model, opened.tokenizer, log, opened.step)
     if any("loss" in entry for entry in log):
-        found += diagnose(log, opened.model.config.vocab_size)
-    if as_json:
+        found += read_curve(log, opened.model.config.vocab_size)
+    if options.json:
         print(json.dumps([asdict(finding) for finding in found], indent=1))
     else:
-        print("\n".join(map(str, found)) or f"nothing is wrong with {run}, step {opened.step}")
+        print("\n".join(map(str, found))
+              or f"nothing is wrong with {options.run}, step {opened.step}")
     return 1 if found else 0
