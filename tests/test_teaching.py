@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import matplotlib
@@ -222,3 +224,17 @@ def test_show_source_emits_the_code_itself(monkeypatch):
     assert shown[0].startswith("```python\ndef draw(") and "A standard normal" not in shown[0]
     show_source(draw)
     assert "A standard normal" in shown[1]
+
+
+def test_cells_are_told_apart_where_no_history_is_kept(monkeypatch):
+    """As nbval runs them: the count stays 1, only the asking message is another."""
+    from scratchbook.teaching import draws
+
+    asked = {"header": {"msg_id": "first"}}
+    shell = SimpleNamespace(execution_count=1, get_parent=lambda: asked)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    draws._refuse_shared_numbers((2,), 0, "")
+    asked["header"]["msg_id"] = "second"
+    draws._refuse_shared_numbers((2, 2), 0, "")
+    with pytest.raises(ValueError, match="hold the same numbers"):
+        draws._refuse_shared_numbers((3,), 0, "")

@@ -39,8 +39,12 @@ def _refuse_shared_numbers(shape: tuple[int, ...], seed: int, name: str) -> None
                          f"name={name!r} hold the same numbers; give one of them another name")
 
 
-def _running_cell() -> int | None:
-    """The number of the notebook's cell that is running, or None outside of a notebook."""
+def _running_cell() -> object:
+    """What tells the notebook's running cell from the last one, or None outside of a notebook.
+
+    That is the message which asked for it: a kernel that keeps no history counts no cells.
+    """
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module else None
-    return shell.execution_count if shell else None
+    asked = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return asked["header"]["msg_id"] if asked else getattr(shell, "execution_count", None)
