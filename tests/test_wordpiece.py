@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections import Counter
 from itertools import pairwise
 
@@ -45,6 +46,17 @@ def test_long_words_are_unknown():
     tokenizer = WordPieceTokenizer.from_vocab(["[UNK]", "a", "##a"], max_word_chars=5)
     assert tokenizer.segment("aaaaa") == ["a"] + ["##a"] * 4
     assert tokenizer.segment("aaaaaa") == ["[UNK]"]
+
+
+def test_a_word_too_long_to_be_cut_teaches_nothing_and_costs_nothing():
+    long = "".join(random.Random(0).choices("abcdefghij", k=80_000))
+    start = time.process_time()
+    tokenizer = WordPieceTokenizer().train(f"{CORPUS} {long}", 2_000)
+    assert time.process_time() - start < 5  # it was minutes: every join read the word again
+    assert tokenizer.pieces == WordPieceTokenizer().train(CORPUS, 2_000).pieces
+    assert tokenizer.segment(long) == ["[UNK]"]
+    longest = WordPieceTokenizer(max_word_chars=5).train("abcde abcde vwxyzz vwxyzz", 50)
+    assert "abcde" in longest.pieces and "v" not in longest.pieces
 
 
 def test_words_and_punctuation():
@@ -224,8 +236,9 @@ def test_wrong_use_is_explained():
             WordPieceTokenizer(prefix=prefix)
     with pytest.raises(ValueError, match="the vocabulary is empty"):
         WordPieceTokenizer().encode("a")
-    with pytest.raises(ValueError, match="the corpus is empty"):
-        WordPieceTokenizer().train(" \n", 10)
+    for text in (" \n", "a" * 101):
+        with pytest.raises(ValueError, match="the corpus is empty.*over 100 letters do not count"):
+            WordPieceTokenizer().train(text, 10)
     with pytest.raises(ValueError, match="'best' must be one of likelihood, ratio, count"):
         WordPieceTokenizer().train("a", 10, score="best")
     with pytest.raises(ValueError, match="vocab_size=1 leaves no room"):

@@ -74,6 +74,16 @@ def check_special_tokens(special_tokens: Collection[str]) -> list[str]:
     return tokens
 
 
+def check_vocab_size(vocab_size: int) -> int:
+    """Return `vocab_size` if it is a whole number.
+
+    Raises:   ValueError for anything else: None, "300", 300.0, nan, True
+    """
+    if isinstance(vocab_size, bool) or not hasattr(vocab_size, "__index__"):
+        raise ValueError(f"vocab_size={vocab_size!r} must be a whole number, such as 300")
+    return operator.index(vocab_size)
+
+
 def any_of(special_tokens: Collection[str]) -> re.Pattern[str]:
     """A pattern that finds any of the tokens, the longest first, and captures it."""
     longest_first = sorted(special_tokens, key=len, reverse=True)

@@ -27,6 +27,7 @@ from scratchbook.tokenizers.base import (
     Tokenizer,
     as_texts,
     check_special_tokens,
+    check_vocab_size,
     cut_out,
     damage_reported,
 )
@@ -79,6 +80,7 @@ class BPETokenizer(Tokenizer):
 
         Raises:   ValueError when `vocab_size` has no room or the corpus is empty
         """
+        vocab_size = check_vocab_size(vocab_size)
         special = check_special_tokens(special_tokens)
         num_merges = vocab_size - 256 - len(special)
         if num_merges < 0:

@@ -13,7 +13,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any, Self
 
-from scratchbook.tokenizers.base import Tokenizer, as_texts, check_special_tokens, cut_out
+from scratchbook.tokenizers.base import (
+    Tokenizer,
+    as_texts,
+    check_special_tokens,
+    check_vocab_size,
+    cut_out,
+)
 
 UNKNOWN = "<unk>"
 
@@ -57,7 +63,7 @@ class CharTokenizer(Tokenizer):
             raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
         room = len(counts)
         if vocab_size is not None:
-            room = vocab_size - len(special) - (self.unknown == "unk")
+            room = check_vocab_size(vocab_size) - len(special) - (self.unknown == "unk")
             self._check_room(room, len(counts), vocab_size)
         # Equal counts are settled by code point, so the result does not depend on the order
         # in which the characters were met.

@@ -24,6 +24,7 @@ from scratchbook.tokenizers.base import (
     Tokenizer,
     as_texts,
     check_special_tokens,
+    check_vocab_size,
     cut_out,
     ids_by_piece,
 )
@@ -85,6 +86,7 @@ class UnigramTokenizer(Tokenizer):
 
         Raises:   ValueError when the corpus is empty or vocab_size leaves no room for a piece
         """
+        vocab_size = check_vocab_size(vocab_size)
         special = check_special_tokens(special_tokens)
         reserved = self._reserved()
         room = vocab_size - len(reserved) - len(special)

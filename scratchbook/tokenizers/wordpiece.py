@@ -21,6 +21,7 @@ from scratchbook.tokenizers.base import (
     Tokenizer,
     as_texts,
     check_special_tokens,
+    check_vocab_size,
     cut_out,
     ids_by_piece,
 )
@@ -96,15 +97,18 @@ class WordPieceTokenizer(Tokenizer):
 
         Raises:   ValueError for another score, an empty corpus, or a vocab_size without room
         """
+        vocab_size = check_vocab_size(vocab_size)
         special = check_special_tokens(special_tokens)
         room = vocab_size - 1 - len(special)
         if room < 1:
             raise ValueError(f"vocab_size={vocab_size} leaves no room for a single piece")
-        # What spells a special token is no text to learn from.
+        # What spells a special token is no text to learn from, nor is a word too long to be cut.
         parts = (part for text in as_texts(texts) for part in cut_out(special, text)[::2])
-        words = Counter(word for part in parts for word in split_words(part))
+        words = Counter(word for part in parts for word in split_words(part)
+                        if len(word) <= self.max_word_chars)
         if not words:
-            raise ValueError("the corpus is empty: is `texts` a generator that was read before?")
+            raise ValueError("the corpus is empty: is `texts` a generator that was read before? "
+                             f"(Words of over {self.max_word_chars} letters do not count.)")
         pieces = learn_pieces(words, room, score, self.prefix)
         # dict.fromkeys: the unknown token may be asked for as a special one, and is then the same.
         self._set_vocabulary(list(dict.fromkeys([self.unknown, *pieces, *special])), special)
