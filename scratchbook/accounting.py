@@ -36,24 +36,24 @@ def total_parameters(config: ModelConfig) -> int:
     return sum(count_parameters(config).values())
 
 
-def forward_flops(config: ModelConfig, time: int) -> dict[str, int]:
-    """Floating-point operations to read `time` tokens at once, by part.
+def forward_flops(config: ModelConfig, seq_len: int) -> dict[str, int]:
+    """Floating-point operations to read `seq_len` tokens at once, by part.
 
     Counted as profilers count: matrix products alone, a multiplication and an addition each,
     and attention scores for all pairs, hidden ones too (under a window, `window` keys each).
 
-    Raises:   ValueError for time below one
+    Raises:   ValueError for seq_len below one
     Chapter:  chapters/05_blocks.ipynb
     """
-    if time < 1:
-        raise ValueError(f"time={time} must be at least 1")
-    seen = time if config.window is None else min(time, config.window)
+    if seq_len < 1:
+        raise ValueError(f"seq_len={seq_len} must be at least 1")
+    seen = seq_len if config.window is None else min(seq_len, config.window)
     return {
-        "attention": 2 * time * config.num_layers * _projection_weights(config),
-        "scores": 2 * time * config.num_layers * _score_width(config) * seen,
-        "feedforward": (2 * time * config.num_layers * _matrices(config)
+        "attention": 2 * seq_len * config.num_layers * _projection_weights(config),
+        "scores": 2 * seq_len * config.num_layers * _score_width(config) * seen,
+        "feedforward": (2 * seq_len * config.num_layers * _matrices(config)
                         * config.d_model * config.d_ff),
-        "lm_head": 2 * time * config.vocab_size * config.d_model,
+        "lm_head": 2 * seq_len * config.vocab_size * config.d_model,
     }
 
 

@@ -34,6 +34,7 @@ RENAMED = {  # names of this package that gave way to the field's own
     "mean": "exp_avg",
     "square": "exp_avg_sq",
     "parts": "micro_batches",
+    "time": "seq_len",
 }
 
 

@@ -80,20 +80,20 @@ def test_latent_attention_is_counted_as_built(positions):
     assert accounting.kv_bytes_per_token(config, "fp32") == 2 * (20 + turned) * 4
 
 
-def measured_flops(model: nn.Module, time: int) -> int:
+def measured_flops(model: nn.Module, seq_len: int) -> int:
     for block in model.blocks:
         block.attention.impl = "eager"  # torch's fused kernel is not counted on a CPU
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model(torch.zeros(1, time, dtype=torch.long))
+        model(torch.zeros(1, seq_len, dtype=torch.long))
     return counter.get_total_flops()
 
 
 @settings(max_examples=40)
 @given(configs(), st.integers(1, 8))
-def test_operations_equal_the_profilers(config, time):
-    counted = sum(accounting.forward_flops(config, time).values())
-    assert counted == measured_flops(DecoderLM(config), time)
+def test_operations_equal_the_profilers(config, seq_len):
+    counted = sum(accounting.forward_flops(config, seq_len).values())
+    assert counted == measured_flops(DecoderLM(config), seq_len)
 
 
 def test_a_token_with_a_past_costs_the_difference_of_two_readings():
@@ -141,7 +141,7 @@ def test_a_window_bounds_what_is_read():
 @pytest.mark.parametrize(("call", "complaint"), [
     (lambda c: accounting.weight_bytes(c, "fp8"), "fp8"),
     (lambda c: accounting.tokens_per_second(c, 0), "bandwidth=0"),
-    (lambda c: accounting.forward_flops(c, 0), "time=0")])
+    (lambda c: accounting.forward_flops(c, 0), "seq_len=0")])
 def test_nonsense_is_refused_with_its_value(call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call(PRESETS["gpt2"])

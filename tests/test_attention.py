@@ -190,7 +190,7 @@ def test_errors_of_paths_and_masks() -> None:
         attend(Q, Q, Q, impl="sdpa", return_weights=True)
     with pytest.raises(ValueError, match="past=-1"):
         causal_mask(3, past=-1)
-    with pytest.raises(ValueError, match="length 4 is not within 0..time=3"):
+    with pytest.raises(ValueError, match="length 4 is not within 0..seq_len=3"):
         padding_mask([1, 4], 3)
     with pytest.raises(ValueError, match="side='top'"):
         padding_mask([1], 3, side="top")

@@ -86,13 +86,13 @@ def test_the_causal_encoder_layer_passes(method: str) -> None:
 @pytest.mark.parametrize("offset, first", [(1, 0), (3, 0), (2, 4), (7, 0)])
 def test_the_first_leak_is_placed(method: str, offset: int, first: int) -> None:
     with pytest.raises(FutureLeak) as leak:
-        assert_no_future_leak(build(Window(offset, first)), VOCAB, time=TIME, method=method)
+        assert_no_future_leak(build(Window(offset, first)), VOCAB, seq_len=TIME, method=method)
     assert (leak.value.position, leak.value.source) == (first, first + offset)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_looking_back_is_no_leak(method: str) -> None:
-    assert_no_future_leak(build(Window(-2)), VOCAB, time=TIME, method=method)
+    assert_no_future_leak(build(Window(-2)), VOCAB, seq_len=TIME, method=method)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -108,7 +108,7 @@ def test_a_mask_shifted_by_one_is_caught(method: str) -> None:
             return attend(x, x, x, causal_mask(x.shape[1] + 1)[1:, :-1])
 
     with pytest.raises(FutureLeak) as leak:
-        assert_no_future_leak(build(Shifted()), VOCAB, time=TIME, method=method)
+        assert_no_future_leak(build(Shifted()), VOCAB, seq_len=TIME, method=method)
     assert (leak.value.position, leak.value.source) == (0, 1)
 
 

@@ -47,8 +47,8 @@ def test_by_hand():
 
 def test_every_pair_of_neighbours_is_a_target_once():
     for seed in range(30):
-        documents, time = some_documents(seed), 3 + seed % 9
-        ids, targets, _ = lay_out(documents, time)
+        documents, seq_len = some_documents(seed), 3 + seed % 9
+        ids, targets, _ = lay_out(documents, seq_len)
         counted = targets != IGNORED
         got = sorted(zip(ids[counted].tolist(), targets[counted].tolist(), strict=True))
         want = sorted((a, b) for d in documents for a, b in zip(d, d[1:], strict=False))
@@ -137,7 +137,7 @@ def test_it_trains_in_the_loop():
 def test_nothing_to_learn_is_said(documents):
     with pytest.raises(ValueError, match="must have two ids or more"):
         PackedDocuments(documents, [[1, 2]], 8)
-    with pytest.raises(ValueError, match="time=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="seq_len=0 must be 1 or more"):
         PackedDocuments([[1, 2]], [[1, 2]], 0)
 
 

@@ -142,7 +142,7 @@ def verses(tmp_path_factory):
     (folder / "verses.txt").write_text("to be or not to be, that is: zw\xf6lf\n" * 80, "utf-8")
     assert main(["train", "--data.text", str(folder / "verses.txt"), "--data.tokenizer", "char",
                  "--model.num_layers", "1", "--model.d_model", "32", "--model.num_heads", "2",
-                 "--model.max_seq_len", "64", "--data.time", "32", "--train.max_steps", "40",
+                 "--model.max_seq_len", "64", "--data.seq_len", "32", "--train.max_steps", "40",
                  "--train.lr", "0.01", "--train.checkpoint_every", "20", "--train.eval_every", "20",
                  "--out", str(folder / "run"), "--quiet"]) == 0
     return folder / "run"

@@ -39,7 +39,7 @@ def test_eval_counts_them_in_a_text_that_has_some(tmp_path, capsys):
     run = str(tmp_path / "run")
     main(["train", "--quiet", "--out", run, "--data.text", str(page), "--model.num_layers", "1",
           "--model.d_model", "32", "--model.num_heads", "2", "--train.max_steps", "4",
-          "--train.batch_size", "2", "--data.time", "16"])
+          "--train.batch_size", "2", "--data.seq_len", "16"])
     capsys.readouterr()
     assert main(["eval", run, "--text", str(page)]) == 0
     assert "headings" in capsys.readouterr().out

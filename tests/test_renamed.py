@@ -5,7 +5,7 @@ import pytest
 from scratchbook.cli import main
 from scratchbook.runtime import RENAMED
 from scratchbook.training import TrainConfig, train
-from scratchbook.training.recipes import load_recipe
+from scratchbook.training.recipes import DataConfig, load_recipe
 
 SETTINGS = {  # old name -> its part of a recipe
     "floor": "train",
@@ -13,6 +13,7 @@ SETTINGS = {  # old name -> its part of a recipe
     "other_lr": "train",
     "recompute": "train",
     "zero_outputs": "",
+    "time": "data",
 }
 
 
@@ -31,6 +32,8 @@ def test_an_old_setting_is_refused_with_its_new_name(old, part, tmp_path, capsys
 def test_an_old_keyword_is_refused_with_its_new_name():
     with pytest.raises(TypeError, match="floor is now called min_lr_ratio"):
         TrainConfig(floor=0.1)
+    with pytest.raises(TypeError, match="time is now called seq_len"):
+        DataConfig(time=8)
     with pytest.raises(TypeError, match="watch is now called on_step"):
         train(None, None, None, watch=print)
     with pytest.raises(TypeError, match="sinks is now called loggers"):

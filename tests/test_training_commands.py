@@ -17,7 +17,7 @@ from scratchbook.training.sweeps import recipe_objective, sweep
 
 SMALL = ["--model.num_layers", "1", "--model.d_model", "16", "--model.num_heads", "2",
          "--train.max_steps", "6", "--train.batch_size", "2", "--train.eval_every", "3",
-         "--data.time", "8"]
+         "--data.seq_len", "8"]
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat. " * 90 + "zyzzyva " * 30, encoding="utf-8")
     sizes = ModelConfig(vocab_size=300, num_layers=1, d_model=16, num_heads=2)
-    recipe = Recipe(sizes, DataConfig(str(text), "bpe", time=8), TrainConfig())
+    recipe = Recipe(sizes, DataConfig(str(text), "bpe", seq_len=8), TrainConfig())
     data, tokenizer = recipe.build_data()
     assert 256 < tokenizer.vocab_size <= 300
     assert len(tokenizer.encode(" the")) == 1 and len(tokenizer.encode("zyzzyva")) == 7
@@ -343,11 +343,11 @@ def test_the_memory_table_is_near_what_autograd_keeps(sizes):
 def test_every_remedy_lowers_the_memory_it_should():
     sizes = RECIPES["nanogpt-char-cpu"].model
 
-    def activations(batch=16, time=64, **options):
-        return training_bytes(sizes, batch, time, **options)["activations"]
+    def activations(batch=16, seq_len=64, **options):
+        return training_bytes(sizes, batch, seq_len, **options)["activations"]
 
     assert activations(8) == activations() // 2 == activations(grad_accum_steps=2)
-    assert activations(time=32) < activations() / 2  # half the tokens, a quarter of the scores
+    assert activations(seq_len=32) < activations() / 2  # half the tokens, a quarter of the scores
     assert activations(precision="bf16") == activations() // 2
     assert activations(activation_checkpointing=True) < activations() / 2
     lion, adamw = (training_bytes(sizes, 16, 64, optimizer=name) for name in ("lion", "adamw"))

@@ -39,9 +39,9 @@ def tiny_model(seed=0, config=TINY):
     return DecoderLM(config)
 
 
-def tiny_data(seed=0, time=8):
+def tiny_data(seed=0, seq_len=8):
     ids = torch.randint(23, (400,), generator=torch.Generator().manual_seed(7))
-    return Windows(ids[:300], ids[300:], time, seed)
+    return Windows(ids[:300], ids[300:], seq_len, seed)
 
 
 def settings(**changes):
@@ -378,7 +378,7 @@ def test_windows_are_a_function_of_seed_and_step():
     assert torch.equal(only.targets, torch.arange(1, 9).expand(3, 8))
     with pytest.raises(ValueError, match="validation_ids holds 5 ids"):
         Windows(torch.arange(50), torch.arange(5), 8)
-    with pytest.raises(ValueError, match="time=0: a window has at least 1 id"):
+    with pytest.raises(ValueError, match="seq_len=0: a window has at least 1 id"):
         Windows(torch.arange(50), torch.arange(5), 0)
 
 

@@ -14,7 +14,7 @@ from scratchbook.training.recipes import DataConfig, read_text
 
 SMALL = ["--quiet", "--model.num_layers", "1", "--model.d_model", "16", "--model.num_heads", "2",
          "--train.max_steps", "4", "--train.batch_size", "2", "--train.eval_every", "2",
-         "--data.time", "16"]
+         "--data.seq_len", "16"]
 
 
 @pytest.fixture

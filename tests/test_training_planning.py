@@ -15,7 +15,7 @@ from scratchbook.training.recipes import RECIPES, DataConfig, Recipe
 from scratchbook.training.settings import TrainConfig
 
 SMALL = Recipe(ModelConfig(256, max_seq_len=64, num_layers=1, d_model=16, num_heads=2),
-               DataConfig(time=8), TrainConfig(max_steps=10, batch_size=4))
+               DataConfig(seq_len=8), TrainConfig(max_steps=10, batch_size=4))
 
 
 def test_a_matrix_costs_six_operations_for_each_number():
@@ -38,9 +38,9 @@ def test_a_plan_counts_what_the_run_will_read():
     ("gpt2", 12e9, {}),
     ("char-513k", 5e8, {"precision": "bf16", "optimizer": "muon"})])
 def test_the_largest_batch_fills_the_memory_and_no_more(name, size, options):
-    config, time = PRESETS[name], 128
-    rows = largest_batch(config, time, int(size), **options)
-    used = [sum(training_bytes(config, n, time, **options).values()) for n in (rows, rows + 1)]
+    config, seq_len = PRESETS[name], 128
+    rows = largest_batch(config, seq_len, int(size), **options)
+    used = [sum(training_bytes(config, n, seq_len, **options).values()) for n in (rows, rows + 1)]
     assert 0.9 * size <= used[0] <= size < used[1]
 
 
@@ -63,7 +63,7 @@ def test_the_command_counts_measures_and_computes(capsys):
     assert f"{60 * hours:.1f} minutes, ${hours / 2:.2f} at 1 TFLOP/s" in printed
     assert f"{6 * hours:.1f} minutes, ${hours / 20:.2f} at 10 TFLOP/s" in printed
     assert main(["cost", "--model.num_layers", "1", "--model.d_model", "16", "--model.num_heads",
-                 "2", "--data.time", "8", "--train.max_steps", "9"]) == 0
+                 "2", "--data.seq_len", "8", "--train.max_steps", "9"]) == 0
     assert "seconds of a processor, measured in three" in capsys.readouterr().out
 
 

@@ -102,9 +102,9 @@ class LatentAttention(nn.Module):
             mixed = attend(q, k, latent, mask, impl=self.impl)  # (batch, heads, time, latent_dim)
         return mixed @ up_v.transpose(1, 2)
 
-    def _rules(self, time: int, keys: int, mask: Tensor | None, device: torch.device
+    def _rules(self, seq_len: int, keys: int, mask: Tensor | None, device: torch.device
                ) -> Tensor | None:
-        if time == 1:
+        if seq_len == 1:
             return mask
-        allowed = causal_mask(time, keys - time, device=device)
+        allowed = causal_mask(seq_len, keys - seq_len, device=device)
         return allowed if mask is None else mask & allowed

@@ -36,7 +36,7 @@ def assert_no_future_leak(
     model: Callable,
     vocab_size: int | None = None,
     inputs: Tensor | None = None,
-    time: int = 12,
+    seq_len: int = 12,
     method: str = "auto",
     tolerance: float = 1e-5,
     seed: int = 0,
@@ -65,7 +65,7 @@ def assert_no_future_leak(
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
-    inputs = _make_inputs(model, vocab_size, inputs, time, seed)
+    inputs = _make_inputs(model, vocab_size, inputs, seq_len, seed)
     if method == "mutation" and inputs.is_floating_point():
         raise ValueError("method='mutation' changes tokens; vectors need method='gradient'")
     with _evaluating(model):
@@ -127,15 +127,15 @@ def _awake(model: Callable, seed: int) -> Iterator[list[str]]:
 
 
 def _make_inputs(
-    model: Callable, vocab_size: int | None, inputs: Tensor | None, time: int, seed: int
+    model: Callable, vocab_size: int | None, inputs: Tensor | None, seq_len: int, seed: int
 ) -> Tensor:
     if inputs is None:
-        if vocab_size is None or vocab_size < 2 or time < 2:
+        if vocab_size is None or vocab_size < 2 or seq_len < 2:
             raise ValueError(
-                f"vocab_size={vocab_size}, time={time}: give inputs, or at least 2 of each"
+                f"vocab_size={vocab_size}, seq_len={seq_len}: give inputs, or at least 2 of each"
             )
         generator = torch.Generator().manual_seed(seed)
-        inputs = torch.randint(vocab_size, (2, time), generator=generator)
+        inputs = torch.randint(vocab_size, (2, seq_len), generator=generator)
         parameter = next(iter(model.parameters()), None) if _is_module(model) else None
         inputs = inputs if parameter is None else inputs.to(parameter.device)
     if inputs.dim() < 2 or inputs.shape[1] < 2:

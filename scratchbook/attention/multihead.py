@@ -155,23 +155,23 @@ class MultiHeadAttention(nn.Module):
         return q, k, v
 
     def _rules(
-        self, time: int, keys: int, mask: Tensor | None, device: torch.device
+        self, seq_len: int, keys: int, mask: Tensor | None, device: torch.device
     ) -> Tensor | None:
         """Who may look at whom: causality, the window and the caller's mask in one."""
-        past = keys - time
-        if not self.causal or (time == 1 and (self.window is None or keys <= self.window)):
+        past = keys - seq_len
+        if not self.causal or (seq_len == 1 and (self.window is None or keys <= self.window)):
             return mask  # the newest token may look at everything there is
         if self.window is None:
-            allowed = causal_mask(time, past, device=device)
+            allowed = causal_mask(seq_len, past, device=device)
         else:
-            allowed = window_mask(time, self.window, past, self.sinks, device=device)
+            allowed = window_mask(seq_len, self.window, past, self.sinks, device=device)
         return allowed if mask is None else mask & allowed
 
-    def _distance_bias(self, time: int, keys: int, device: torch.device) -> Tensor | None:
+    def _distance_bias(self, seq_len: int, keys: int, device: torch.device) -> Tensor | None:
         if self.alibi is None:
             return None
         places = torch.arange(keys, device=device)
-        return self.alibi(places[keys - time :], places)  # (heads, time, keys)
+        return self.alibi(places[keys - seq_len :], places)  # (heads, time, keys)
 
     def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
         d_model = self.q_proj.in_features

@@ -15,7 +15,7 @@ from scratchbook.attention.masks import causal_mask
 
 
 def window_mask(
-    time: int,
+    seq_len: int,
     window: int,
     past: int = 0,
     sinks: int = 0,
@@ -31,7 +31,7 @@ def window_mask(
     if window < 1 or sinks < 0:
         raise ValueError(f"window={window} must be at least 1 (a query always sees itself) and "
                          f"sinks={sinks} not negative")
-    before = causal_mask(time, past, device)  # (time, past + time)
+    before = causal_mask(seq_len, past, device)  # (time, past + time)
     near = before.triu(past - window + 1)
     near[:, :sinks] = before[:, :sinks]
     return near

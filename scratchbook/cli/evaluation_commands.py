@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scratchbook.runtime import write_atomically
+from scratchbook.runtime import with_new_names, write_atomically
 
 if TYPE_CHECKING:
     from scratchbook.training.recipes import DataConfig
@@ -147,7 +147,8 @@ def held_out(run: Path) -> dict[str, str]:
     if not (run / "data.json").is_file():
         return {}
     try:
-        data = DataConfig(**json.loads((run / "data.json").read_text(encoding="utf-8")))
+        entries = json.loads((run / "data.json").read_text(encoding="utf-8"))
+        data = DataConfig(**with_new_names(entries))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{run / 'data.json'} is damaged: {error}") from None
     if data.text in TEXTS:

@@ -37,16 +37,16 @@ def cost(options: argparse.Namespace) -> int:
         raise ValueError("--speed, --rate and --memory must be numbers above 0")
     file = ["--config", options.config] if options.config else []
     recipe = load_recipe(file + options.settings, RECIPES.get(options.preset))
-    found, train, time = plan(recipe), recipe.train, recipe.data.time
-    per_token = training_flops_per_token(recipe.model, time)
+    found, train, seq_len = plan(recipe), recipe.train, recipe.data.seq_len
+    per_token = training_flops_per_token(recipe.model, seq_len)
     print(f"{found.parameters:,} parameters, {train.max_steps:,} steps of {train.batch_size} x "
-          f"{time} tokens: {found.tokens:,} tokens")
+          f"{seq_len} tokens: {found.tokens:,} tokens")
     print(f"operations  {found.flops:.2e}, {per_token / found.parameters:.1f} for each parameter "
           "and token")
     parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in found.memory.items())
     print(f"memory      {sum(found.memory.values()) / 1e6:,.0f} MB: {parts}")
     if options.memory:
-        rows = largest_batch(recipe.model, time, int(options.memory * 1e9), train.optimizer,
+        rows = largest_batch(recipe.model, seq_len, int(options.memory * 1e9), train.optimizer,
                              train.precision, train.activation_checkpointing)
         print(f"            {rows:,} rows would fit into {options.memory:g} GB")
     if not options.no_measure:

@@ -31,21 +31,21 @@ class InOrder:
 
     bytes_per_token = 1.0
 
-    def __init__(self, documents: Sequence[Tensor], validation_ids: Tensor, time: int):
+    def __init__(self, documents: Sequence[Tensor], validation_ids: Tensor, seq_len: int):
         self.ids = torch.cat(list(documents))
-        self.held_out = Windows(self.ids, validation_ids, time)
-        self.time = time
+        self.held_out = Windows(self.ids, validation_ids, seq_len)
+        self.seq_len = seq_len
 
     def batch(self, step: int, size: int) -> Batch:
         """The next `size` windows.
 
         Shapes:   -> ids and targets (size, time)
         """
-        start, length = step * size * self.time, size * self.time
+        start, length = step * size * self.seq_len, size * self.seq_len
         part = self.ids[start : start + length + 1]
         if len(part) <= length:
             raise ValueError(f"step {step} would read past the {len(self.ids)} ids that there are")
-        return Batch(part[:-1].view(size, self.time), part[1:].view(size, self.time))
+        return Batch(part[:-1].view(size, self.seq_len), part[1:].view(size, self.seq_len))
 
     def validation(self, size: int) -> Iterator[Batch]:
         """The held-out windows in order."""
@@ -84,7 +84,7 @@ class GrowingContext:
         Shapes:   -> ids and targets (size * longest / time, time)
         """
         windows = self.windows[self.stage(step)]
-        return windows.batch(step, size * self.longest // windows.time)
+        return windows.batch(step, size * self.longest // windows.seq_len)
 
     def validation(self, size: int) -> Iterator[Batch]:
         """The held-out ids in windows of the longest."""

@@ -131,7 +131,7 @@ def orders(texts: Sequence[str], tokens: int, seed: int) -> dict[str, Batches]:
     held, rest = torch.cat(chosen[:60]), chosen[60:]
     counts = torch.tensor([len(ids) for ids in rest]).cumsum(0)
     rest = rest[: int((counts <= tokens).sum()) + 1]
-    in_order = partial(InOrder, validation_ids=held, time=64)
+    in_order = partial(InOrder, validation_ids=held, seq_len=64)
     by_difficulty = sorted(zip(difficulty(rest), rest, strict=True), key=lambda pair: pair[0])
     other_words = [byte_ids(paraphrase(bytes(ids.tolist()).decode(), 0.5, seed))
                    for ids in rest + rest[:20]]  # other words may be shorter

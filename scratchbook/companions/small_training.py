@@ -48,14 +48,14 @@ def byte_ids(text: str) -> Tensor:
     return torch.tensor(list(text.encode("utf-8")))
 
 
-def windows(ids: Tensor, time: int, size: int) -> Callable:
-    """A `make_batch` that draws `size` windows of `time` ids, each with the ids that follow."""
-    if len(ids) <= time:
-        raise ValueError(f"{len(ids)} ids are too few for windows of {time} and their targets")
+def windows(ids: Tensor, seq_len: int, size: int) -> Callable:
+    """A `make_batch` that draws `size` windows of `seq_len` ids, each with the ids that follow."""
+    if len(ids) <= seq_len:
+        raise ValueError(f"{len(ids)} ids are too few for windows of {seq_len} and their targets")
 
     def make_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        starts = torch.randint(len(ids) - time, (size, 1), generator=generator)
-        places = starts + torch.arange(time + 1)  # (size, time + 1)
+        starts = torch.randint(len(ids) - seq_len, (size, 1), generator=generator)
+        places = starts + torch.arange(seq_len + 1)  # (size, time + 1)
         batch = ids[places]
         return batch[:, :-1], batch[:, 1:]
 
@@ -63,17 +63,17 @@ def windows(ids: Tensor, time: int, size: int) -> Callable:
 
 
 @torch.no_grad()
-def bits_per_byte(model: nn.Module, ids: Tensor, time: int, limit: int = 16_384) -> float:
-    """Mean loss in bits over the first `limit` ids, cut into windows of `time`; ids are bytes."""
-    count = min(limit, len(ids) - 1) // time
+def bits_per_byte(model: nn.Module, ids: Tensor, seq_len: int, limit: int = 16_384) -> float:
+    """Mean loss in bits over the first `limit` ids, in windows of `seq_len`; ids are bytes."""
+    count = min(limit, len(ids) - 1) // seq_len
     if count < 1:
-        raise ValueError(f"{len(ids)} ids are too few for one window of {time}")
+        raise ValueError(f"{len(ids)} ids are too few for one window of {seq_len}")
     model.eval()
-    inputs = ids[: count * time].view(count, time)
-    targets = ids[1 : count * time + 1].view(count, time)
+    inputs = ids[: count * seq_len].view(count, seq_len)
+    targets = ids[1 : count * seq_len + 1].view(count, seq_len)
     total = 0.0
     for start in range(0, count, 16):
         logits = model(inputs[start : start + 16])
         wanted = targets[start : start + 16]
         total += F.cross_entropy(logits.transpose(1, 2), wanted, reduction="sum").item()
-    return total / (count * time) / math.log(2)
+    return total / (count * seq_len) / math.log(2)

@@ -44,7 +44,7 @@ def rates_and_batches(tokens: int, rates: Sequence[float], batches: Sequence[int
     """AdamW on a smaller model, `tokens` characters for every cell: {batch: {rate: losses}}."""
     found: dict[str, dict[str, list[float]]] = {}
     for batch in batches:
-        steps = tokens // (batch * OURS.data.time)
+        steps = tokens // (batch * OURS.data.seq_len)
         for rate in rates:
             recipe = changed(with_steps(OURS, steps, steps), model=SMALL, train={
                 "optimizer": "adamw", "lr": rate, "batch_size": batch, "schedule": "cosine",

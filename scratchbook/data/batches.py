@@ -53,20 +53,20 @@ class Windows:
     byte; for byte ids it is 1.
 
     Shapes:   train_ids and validation_ids (tokens,): a tensor, or a memory-mapped array
-    Raises:   ValueError when either is too short for one window and its targets, or time < 1
+    Raises:   ValueError when either is too short for one window and its targets, or seq_len < 1
     Chapter:  chapters/06_training.ipynb
     """
 
     def __init__(self, train_ids: Tensor | np.ndarray, validation_ids: Tensor | np.ndarray,
-                 time: int, seed: int = 0, bytes_per_token: float = 1.0):
-        if time < 1:
-            raise ValueError(f"time={time}: a window has at least 1 id")
+                 seq_len: int, seed: int = 0, bytes_per_token: float = 1.0):
+        if seq_len < 1:
+            raise ValueError(f"seq_len={seq_len}: a window has at least 1 id")
         for name, ids in (("train_ids", train_ids), ("validation_ids", validation_ids)):
-            if len(ids) <= time:
-                raise ValueError(f"{name} holds {len(ids)} ids: windows of time={time} need at "
-                                 f"least {time + 1}")
+            if len(ids) <= seq_len:
+                raise ValueError(f"{name} holds {len(ids)} ids: windows of seq_len={seq_len} "
+                                 f"need at least {seq_len + 1}")
         self.train_ids, self.validation_ids = train_ids, validation_ids
-        self.time, self.seed, self.bytes_per_token = time, seed, bytes_per_token
+        self.seq_len, self.seed, self.bytes_per_token = seq_len, seed, bytes_per_token
 
     def batch(self, step: int, size: int) -> Batch:
         """`size` windows drawn for this step.
@@ -74,8 +74,8 @@ class Windows:
         Shapes:   -> ids and targets (size, time)
         """
         generator = named_generator(self.seed, f"batch {step}")
-        starts = torch.randint(len(self.train_ids) - self.time, (size, 1), generator=generator)
-        places = starts + torch.arange(self.time + 1)  # (size, time + 1)
+        starts = torch.randint(len(self.train_ids) - self.seq_len, (size, 1), generator=generator)
+        places = starts + torch.arange(self.seq_len + 1)  # (size, time + 1)
         return _shifted(self.train_ids, places)
 
     def validation(self, size: int) -> Iterator[Batch]:
@@ -83,10 +83,11 @@ class Windows:
 
         Shapes:   yields ids and targets (up to size, time)
         """
-        count = (len(self.validation_ids) - 1) // self.time
+        count = (len(self.validation_ids) - 1) // self.seq_len
         for first in range(0, count, size):
             rows = torch.arange(first, min(first + size, count))[:, None]
-            yield _shifted(self.validation_ids, rows * self.time + torch.arange(self.time + 1))
+            places = rows * self.seq_len + torch.arange(self.seq_len + 1)
+            yield _shifted(self.validation_ids, places)
 
 
 def _shifted(ids: Tensor | np.ndarray, places: Tensor) -> Batch:

@@ -20,22 +20,22 @@ PADDING = -1  # the segment of places that hold nothing
 Piece = tuple[int, int, int]  # document, start, stop
 
 
-def pack_documents(lengths: Sequence[int], time: int) -> list[list[Piece]]:
-    """Cut documents into pieces of at most `time` ids and lay them into rows of that length.
+def pack_documents(lengths: Sequence[int], seq_len: int) -> list[list[Piece]]:
+    """Cut documents into pieces of at most `seq_len` ids and lay them into rows of that length.
 
     The longest piece comes first, and each goes to the row where it leaves the least room.
 
     Chapter:  chapters/06b_data_and_curriculum.ipynb
     """
-    pieces = [(number, start, min(start + time, length)) for number, length in enumerate(lengths)
-              for start in range(0, length, time)]
+    pieces = [(number, start, min(start + seq_len, length)) for number, length in enumerate(lengths)
+              for start in range(0, length, seq_len)]
     pieces.sort(key=lambda piece: piece[1] - piece[2])  # stable: equal lengths keep their order
     rows: list[list[Piece]] = []
     with_room: dict[int, list[int]] = defaultdict(list)
     for piece in pieces:
         size = piece[2] - piece[1]
-        room = next((room for room in range(size, time) if with_room[room]), time)
-        if room == time:
+        room = next((room for room in range(size, seq_len) if with_room[room]), seq_len)
+        if room == seq_len:
             rows.append([])
             with_room[room].append(len(rows) - 1)
         row = with_room[room].pop()
@@ -78,10 +78,10 @@ class PackedDocuments:
     """
 
     def __init__(self, train: Sequence[Sequence[int]], validation: Sequence[Sequence[int]],
-                 time: int, seed: int = 0, bytes_per_token: float = 1.0, masked: bool = True):
+                 seq_len: int, seed: int = 0, bytes_per_token: float = 1.0, masked: bool = True):
         self.seed, self.masked, self.bytes_per_token = seed, masked, bytes_per_token
-        self.train_rows = lay_out(train, time)
-        self.validation_rows = lay_out(validation, time)
+        self.train_rows = lay_out(train, seq_len)
+        self.validation_rows = lay_out(validation, seq_len)
 
     def batch(self, step: int, size: int) -> Batch:
         """`size` rows drawn for this step.
@@ -102,16 +102,16 @@ class PackedDocuments:
         return Batch(ids, targets, document_mask(segments) if self.masked else None)
 
 
-def lay_out(documents: Sequence[Sequence[int]], time: int) -> Tensor:
+def lay_out(documents: Sequence[Sequence[int]], seq_len: int) -> Tensor:
     """Ids, targets and segments of every row; a segment is a document's number in its row.
 
     Shapes:   -> (3, rows, time) int32
     """
-    if time < 1 or not any(len(ids) > 1 for ids in documents):
-        raise ValueError(f"time={time} must be 1 or more, and one of the {len(documents)} "
+    if seq_len < 1 or not any(len(ids) > 1 for ids in documents):
+        raise ValueError(f"seq_len={seq_len} must be 1 or more, and one of the {len(documents)} "
                          "documents must have two ids or more")
-    rows = pack_documents([len(ids) - 1 for ids in documents], time)
-    laid = np.zeros((3, len(rows), time), np.int32)
+    rows = pack_documents([len(ids) - 1 for ids in documents], seq_len)
+    laid = np.zeros((3, len(rows), seq_len), np.int32)
     laid[1], laid[2] = IGNORED, PADDING
     for number, row in enumerate(rows):
         at = 0

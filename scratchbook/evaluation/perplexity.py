@@ -82,8 +82,9 @@ def score_batches(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Sc
     return Score(math.fsum(nats for nats, _ in windows), tokens, 0, tuple(windows))
 
 
-def score_text(model: nn.Module, tokenizer: object, text: str, time: int, size: int = 16) -> Score:
-    """Score a text of any length, cut into windows of `time`; the last one may be shorter.
+def score_text(model: nn.Module, tokenizer: object, text: str, seq_len: int, size: int = 16
+               ) -> Score:
+    """Score a text of any length, cut into windows of `seq_len`; the last one may be shorter.
 
     The first token has nothing before it and is not predicted; its bytes do not count either.
 
@@ -92,7 +93,7 @@ def score_text(model: nn.Module, tokenizer: object, text: str, time: int, size: 
     """
     encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)
     ids = encode(text)
-    score = score_batches(model, _windows(torch.tensor(ids, dtype=torch.long), time, size))
+    score = score_batches(model, _windows(torch.tensor(ids, dtype=torch.long), seq_len, size))
     if tokenizer.decode(ids) != text:
         return score  # the tokens do not hold the text: no honest number of bytes
     if hasattr(tokenizer, "token_bytes"):
@@ -102,14 +103,14 @@ def score_text(model: nn.Module, tokenizer: object, text: str, time: int, size: 
     return score + Score(num_bytes=len(text.encode("utf-8")) - first)
 
 
-def _windows(ids: Tensor, time: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    whole = (len(ids) - 1) // time
-    inputs = ids[: whole * time].view(whole, time)
-    targets = ids[1 : whole * time + 1].view(whole, time)
+def _windows(ids: Tensor, seq_len: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    whole = (len(ids) - 1) // seq_len
+    inputs = ids[: whole * seq_len].view(whole, seq_len)
+    targets = ids[1 : whole * seq_len + 1].view(whole, seq_len)
     for start in range(0, whole, size):
         yield inputs[start : start + size], targets[start : start + size]
-    if whole * time < len(ids) - 1:
-        yield ids[None, whole * time : -1], ids[None, whole * time + 1 :]
+    if whole * seq_len < len(ids) - 1:
+        yield ids[None, whole * seq_len : -1], ids[None, whole * seq_len + 1 :]
 
 
 def band(perplexity: float) -> str:

@@ -22,7 +22,7 @@ def is_packed(folder: str | Path) -> bool:
     return all(Path(folder, name).is_file() for name in (TRAIN, VALIDATION))
 
 
-def packed_data(folder: str | Path, time: int, seed: int = 0
+def packed_data(folder: str | Path, seq_len: int, seed: int = 0
                 ) -> tuple[PackedDocuments, Tokenizer | ByteTokenizer]:
     """The documents of a packed folder as batches with masks, and the tokenizer of their ids.
 
@@ -39,7 +39,7 @@ def packed_data(folder: str | Path, time: int, seed: int = 0
     train, validation = ([ids.tolist() for ids in part.documents()] for part in parts)
     size = sum(len(tokenizer.decode(ids).encode("utf-8")) for ids in validation)
     per_token = size / max(1, sum(map(len, validation)))
-    return PackedDocuments(train, validation, time, seed, per_token), tokenizer
+    return PackedDocuments(train, validation, seq_len, seed, per_token), tokenizer
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

@@ -31,15 +31,15 @@ class Plan:
         return self.flops / flops_per_second / 3600
 
 
-def training_flops_per_token(config: ModelConfig, time: int) -> float:
-    """Operations to train on one token in windows of `time`: forward, and twice that backward.
+def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
+    """Operations to train on one token in windows of `seq_len`: forward, and twice that backward.
 
     For models whose matrices outweigh the rest, six for each parameter.
 
     Paper:    Kaplan et al. (2020), arXiv:2001.08361, section 2.1
     Chapter:  chapters/06_training.ipynb
     """
-    return 3 * sum(forward_flops(config, time).values()) / time
+    return 3 * sum(forward_flops(config, seq_len).values()) / seq_len
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -48,23 +48,23 @@ def plan(recipe: Recipe) -> Plan:
     Raises:   ValueError for an optimizer whose memory is not known
     Chapter:  chapters/06_training.ipynb
     """
-    config, time = recipe.train, recipe.data.time
-    tokens = config.max_steps * config.batch_size * time
+    config, seq_len = recipe.train, recipe.data.seq_len
+    tokens = config.max_steps * config.batch_size * seq_len
     return Plan(total_parameters(recipe.model), tokens,
-                tokens * training_flops_per_token(recipe.model, time),
-                training_bytes(recipe.model, config.batch_size, time, config.optimizer,
+                tokens * training_flops_per_token(recipe.model, seq_len),
+                training_bytes(recipe.model, config.batch_size, seq_len, config.optimizer,
                                config.precision, config.grad_accum_steps,
                                config.activation_checkpointing))
 
 
-def largest_batch(config: ModelConfig, time: int, size: int, optimizer: str = "adamw",
+def largest_batch(config: ModelConfig, seq_len: int, size: int, optimizer: str = "adamw",
                   precision: str = "fp32", activation_checkpointing: bool = False) -> int:
-    """The most rows of `time` tokens that a step holds in `size` bytes; 0 when not even one.
+    """The most rows of `seq_len` tokens that a step holds in `size` bytes; 0 when not even one.
 
     Chapter:  chapters/06_training.ipynb
     """
     def needed(rows: int) -> int:
-        return sum(training_bytes(config, rows, time, optimizer, precision,
+        return sum(training_bytes(config, rows, seq_len, optimizer, precision,
                                   activation_checkpointing=activation_checkpointing).values())
 
     fixed, row = needed(0), needed(1) - needed(0)
@@ -76,11 +76,11 @@ def measured_speed(recipe: Recipe, steps: int = 3) -> float:
 
     Chapter:  chapters/06_training.ipynb
     """
-    time, generator = recipe.data.time, torch.Generator().manual_seed(0)
-    ids = torch.randint(recipe.model.vocab_size, (20 * time,), generator=generator)
+    seq_len, generator = recipe.data.seq_len, torch.Generator().manual_seed(0)
+    ids = torch.randint(recipe.model.vocab_size, (20 * seq_len,), generator=generator)
     config = replace(recipe.train, max_steps=steps + 1, warmup_steps=0, eval_every=10**9,
                      checkpoint_every=10**9, patience=None)
-    log = train(recipe.build_model(), Windows(ids, ids[: time + 1], time), config).log
+    log = train(recipe.build_model(), Windows(ids, ids[: seq_len + 1], seq_len), config).log
     found = [entry for entry in log if "cpu_seconds" in entry]
     spent = found[-1]["cpu_seconds"] - found[0]["cpu_seconds"]  # the first step warms up
     return (found[-1]["tokens"] - found[0]["tokens"]) / spent

@@ -19,7 +19,7 @@ from scratchbook.data.batches import Windows
 from scratchbook.data.documents import load_documents
 from scratchbook.data.packing import PackedDocuments
 from scratchbook.model import DecoderLM
-from scratchbook.runtime import saying_new_names
+from scratchbook.runtime import refuses_old_names, saying_new_names
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.packed import is_packed, load_tokenizer, packed_data
@@ -44,12 +44,15 @@ class DataConfig:
 
     text: str = "python_manual"
     tokenizer: str = "bytes"
-    time: int = 64
+    seq_len: int = 64
     validation_share: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share} is not within 0..1")
+
+
+DataConfig.__init__ = refuses_old_names(DataConfig.__init__)
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,15 @@ class Recipe:
         Raises:   FileNotFoundError for a text that is neither a file nor a known name
         """
         if is_packed(self.data.text):
-            return packed_data(self.data.text, self.data.time, self.train.seed)
+            return packed_data(self.data.text, self.data.seq_len, self.train.seed)
         text = read_text(self.data.text)
         cut = int(len(text) * (1 - self.data.validation_share))
         parts = text[:cut], text[cut:]
         tokenizer = _tokenizer(self.data.tokenizer, parts[0], self.model.vocab_size)
         train_ids, held_out = (torch.tensor(tokenizer.encode(part)) for part in parts)
         per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
-        return Windows(train_ids, held_out, self.data.time, self.train.seed, per_token), tokenizer
+        data = Windows(train_ids, held_out, self.data.seq_len, self.train.seed, per_token)
+        return data, tokenizer
 
     def build_model(self) -> DecoderLM:
         """The model as the seed draws it.
@@ -150,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
                     eval_every=250),
         zero_init_residual=True),
     "code-27m": Recipe(  # for a GPU, or for a night
-        PRESETS["mini-27m"], DataConfig("standard_library", "bpe", time=128),
+        PRESETS["mini-27m"], DataConfig("standard_library", "bpe", seq_len=128),
         TrainConfig(max_steps=20_000, batch_size=8, lr=3e-4, warmup_steps=500, precision="bf16",
                     eval_every=500, checkpoint_every=2000)),
 }

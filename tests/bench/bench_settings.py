@@ -32,7 +32,7 @@ def changed(model: dict | None = None, train: dict | None = None, data: dict | N
 
 
 VARIANTS = {
-    "as noted": changed(), "64 tokens for 128": changed(data={"time": 64}),
+    "as noted": changed(), "64 tokens for 128": changed(data={"seq_len": 64}),
     "4 rows for 8": changed(train={"batch_size": 4}),
     "12 layers for 6": replace(BASE, model=PRESETS["mini-46m"]),
     "3 layers for 6": changed(model={"num_layers": 3}),
@@ -50,7 +50,7 @@ def measure(rounds: int = ROUNDS, steps: int = STEPS, small: bool = False) -> di
     spent: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(rounds):
         for name, recipe in recipes.items():
-            tokens = recipe.train.batch_size * recipe.data.time
+            tokens = recipe.train.batch_size * recipe.data.seq_len
             spent[name].append(1000 * tokens / measured_speed(recipe, steps))
     first = _flops(recipes["as noted"])
     return {name: {"parameters": total_parameters(recipe.model),
@@ -61,8 +61,8 @@ def measure(rounds: int = ROUNDS, steps: int = STEPS, small: bool = False) -> di
 
 
 def _flops(recipe: Recipe) -> float:
-    tokens = recipe.train.batch_size * recipe.data.time
-    return tokens * training_flops_per_token(recipe.model, recipe.data.time)
+    tokens = recipe.train.batch_size * recipe.data.seq_len
+    return tokens * training_flops_per_token(recipe.model, recipe.data.seq_len)
 
 
 def main() -> None:
