@@ -107,6 +107,12 @@ def pick_device(wanted: str = "auto") -> str:
     return wanted
 
 
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
     """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one.
 

@@ -163,15 +163,17 @@ def test_a_text_that_is_gone_is_said(verses, tmp_path, capsys):
     import shutil
 
     moved = shutil.copytree(verses, tmp_path / "moved")
-    (moved / "data.json").write_text(json.dumps({"text": "nowhere.txt"}), encoding="utf-8")
+    config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
+    config["data"]["text"] = "nowhere.txt"
+    (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert main(["eval", str(moved)]) == 0  # on texts that it does not quite spell
     assert "'nowhere.txt' is no file" in capsys.readouterr().err
     assert main(["compare", "checkpoints", str(moved)]) == 0
     printed = capsys.readouterr().out
     assert "inf" not in printed and "perplexity" in printed
-    (moved / "data.json").write_text("[]", encoding="utf-8")
+    (moved / "config.json").write_text("[]", encoding="utf-8")
     assert main(["eval", str(moved)]) == 2
-    assert "data.json" in capsys.readouterr().err
+    assert "config.json" in capsys.readouterr().err
 
 
 def test_without_a_number_a_sample_fits_into_the_window(verses, capsys):

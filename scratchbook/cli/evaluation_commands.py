@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scratchbook.runtime import with_new_names, write_atomically
+from scratchbook.runtime import sha256_of, write_atomically
 
 if TYPE_CHECKING:
     from scratchbook.training.recipes import DataConfig
@@ -140,24 +140,32 @@ def read_texts(files: list[str], run: str | Path) -> dict[str, str]:
 def held_out(run: Path) -> dict[str, str]:
     """The part of a run's own text that training left out, where the folder says which it was.
 
-    Raises:   ValueError when the folder's data.json is damaged
+    Raises:   ValueError when the folder's config is damaged
     """
+    from scratchbook.training.identity import read_config
     from scratchbook.training.recipes import TEXTS, DataConfig
 
-    if not (run / "data.json").is_file():
-        return {}
+    kept = read_config(run)["data"] or {}
+    if kept.get("text", "python_manual") in TEXTS:
+        return {}  # not said, or Python's own texts, which are measured anyway
+    fields = {name: kept[name] for name in DataConfig.__dataclass_fields__ if name in kept}
     try:
-        entries = json.loads((run / "data.json").read_text(encoding="utf-8"))
-        data = DataConfig(**with_new_names(entries))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{run / 'data.json'} is damaged: {error}") from None
-    if data.text in TEXTS:
-        return {}  # Python's own texts are measured anyway
-    try:
-        return {"held out": _last_part(data)}
+        _check_text(kept)
+        return {"held out": _last_part(DataConfig(**fields))}
     except FileNotFoundError as error:
         print(f"left out what training held out: {error}", file=sys.stderr)
         return {}
+
+
+def _check_text(kept: dict[str, Any]) -> None:
+    """Refuse to call a part of a text held out that training may have read before an edit.
+
+    Raises:   FileNotFoundError when the text is not the one that the run was trained on
+    """
+    wanted = kept.get("text_sha256")
+    if wanted and Path(kept["text"]).is_file() and sha256_of(kept["text"]) != wanted:
+        raise FileNotFoundError(f"{kept['text']} was edited after the training, which may have "
+                                "read what its end says now; give a text with --text FILE")
 
 
 def _last_part(data: DataConfig) -> str:

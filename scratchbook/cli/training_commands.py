@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
-
-from scratchbook.runtime import write_atomically
 
 
 def add_training_commands(commands, add) -> None:
@@ -16,7 +13,11 @@ def add_training_commands(commands, add) -> None:
                 "train a model; every setting can be given: --train.lr 3e-4 --model.d_model 64")
     _add_recipe(train)
     train.add_argument("--out", required=True, metavar="RUN",
-                       help="the folder of the run; a run that stopped there goes on")
+                       help="the folder of the run; a run that stopped there goes on, also with "
+                            "more --train.max_steps")
+    train.add_argument("--init-from", metavar="RUN", help="start from another run's best weights")
+    train.add_argument("--warm-restart", action="store_true",
+                       help="go on behind the end of a schedule, with a new one for the new steps")
     train.add_argument("--logger", action="append", default=[], choices=("tensorboard", "wandb"),
                        help="log there too; repeatable")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -57,23 +58,25 @@ def train(options: argparse.Namespace) -> int:
     """Train as told and say where the run lies and what it came to."""
     from scratchbook.training import ProgressBar, TensorBoardLogger, WandbLogger
     from scratchbook.training import train as run_training
+    from scratchbook.training.identity import check_folder
+    from scratchbook.training.runs import start_from
 
-    recipe = _recipe(options)
+    recipe, folder = _recipe(options), Path(options.out)
+    check_folder(folder)
     data, tokenizer = recipe.build_data()
     recipe = recipe.with_vocabulary(tokenizer.vocab_size)
-    folder = Path(options.out)
-    if not (folder / "config.json").exists():  # `scratchbook eval` reads it
-        text = recipe.data.text
-        where = {"text": str(Path(text).resolve()) if Path(text).exists() else text}
-        write_atomically(folder / "data.json", json.dumps(asdict(recipe.data) | where))
+    model, source = recipe.build_model(), recipe.data.source()
+    if options.init_from:
+        step = start_from(model, options.init_from, tokenizer=tokenizer)
+        source["init_from"] = f"{Path(options.init_from).resolve().name}, step {step}"
     loggers = [] if options.quiet else [ProgressBar(recipe.train.max_steps)]
     if "tensorboard" in options.logger:
         loggers.append(TensorBoardLogger(folder / "tensorboard"))
     if "wandb" in options.logger:
         loggers.append(WandbLogger("scratchbook", folder))
     try:
-        done = run_training(recipe.build_model(), data, recipe.train, folder, tuple(loggers),
-                            tokenizer=tokenizer)
+        done = run_training(model, data, recipe.train, folder, tuple(loggers), tokenizer=tokenizer,
+                            source=source, warm_restart=options.warm_restart)
     finally:
         for logger in loggers:
             logger.close()

@@ -5,6 +5,7 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -50,7 +51,7 @@ class Windows:
 
     Training draws them anywhere; validation cuts its ids without overlap or remainder: what
     does not fill a window is left out. `bytes_per_token` turns nats per token into bits per
-    byte; for byte ids it is 1.
+    byte; for byte ids it is 1, and None where the ids do not spell the text.
 
     Shapes:   train_ids and validation_ids (tokens,): a tensor, or a memory-mapped array
     Raises:   ValueError when either is too short for one window and its targets, or seq_len < 1
@@ -58,7 +59,7 @@ class Windows:
     """
 
     def __init__(self, train_ids: Tensor | np.ndarray, validation_ids: Tensor | np.ndarray,
-                 seq_len: int, seed: int = 0, bytes_per_token: float = 1.0):
+                 seq_len: int, seed: int = 0, bytes_per_token: float | None = 1.0):
         if seq_len < 1:
             raise ValueError(f"seq_len={seq_len}: a window has at least 1 id")
         for name, ids in (("train_ids", train_ids), ("validation_ids", validation_ids)):
@@ -67,6 +68,10 @@ class Windows:
                                  f"need at least {seq_len + 1}")
         self.train_ids, self.validation_ids = train_ids, validation_ids
         self.seq_len, self.seed, self.bytes_per_token = seq_len, seed, bytes_per_token
+
+    def fingerprint(self) -> str:
+        """A hash of every id and of how they are cut: equal hashes, equal batches."""
+        return hash_of(self.train_ids, self.validation_ids, note=f"{self.seq_len} {self.seed}")
 
     def batch(self, step: int, size: int) -> Batch:
         """`size` windows drawn for this step.
@@ -88,6 +93,17 @@ class Windows:
             rows = torch.arange(first, min(first + size, count))[:, None]
             places = rows * self.seq_len + torch.arange(self.seq_len + 1)
             yield _shifted(self.validation_ids, places)
+
+
+def hash_of(*parts: Tensor | np.ndarray, note: str = "") -> str:
+    """SHA-256 over whole arrays of numbers, a piece at a time, and a note."""
+    digest = hashlib.sha256(note.encode())
+    for part in parts:
+        digest.update(repr(tuple(part.shape)).encode())
+        for start in range(0, len(part), 1 << 20):
+            piece = torch.as_tensor(part[start : start + (1 << 20)]).cpu()
+            digest.update(np.asarray(piece, dtype="<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _shifted(ids: Tensor | np.ndarray, places: Tensor) -> Batch:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scratchbook.attention import causal_mask
-from scratchbook.data.batches import IGNORED, Batch
+from scratchbook.data.batches import IGNORED, Batch, hash_of
 from scratchbook.runtime import named_generator
 
 PADDING = -1  # the segment of places that hold nothing
@@ -82,6 +82,11 @@ class PackedDocuments:
         self.seed, self.masked, self.bytes_per_token = seed, masked, bytes_per_token
         self.train_rows = lay_out(train, seq_len)
         self.validation_rows = lay_out(validation, seq_len)
+
+    def fingerprint(self) -> str:
+        """A hash of every row: equal hashes, equal batches."""
+        note = f"{self.seed} {self.masked}"
+        return hash_of(self.train_rows, self.validation_rows, note=note)
 
     def batch(self, step: int, size: int) -> Batch:
         """`size` rows drawn for this step.

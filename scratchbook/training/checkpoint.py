@@ -7,7 +7,6 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,11 +15,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from scratchbook.runtime import with_new_names, write_atomically
+from scratchbook.runtime import sha256_of, with_new_names, write_atomically
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -77,9 +76,9 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any | None = None
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         for name in (MODEL,) if optimizer is None else (MODEL, OPTIMIZER):
-            if _sha256(folder / name) != state["sha256"][name]:
+            if sha256_of(folder / name) != state["sha256"][name]:
                 raise CheckpointError(f"{folder / name} has changed since it was written")
-        load_model(model, str(folder / MODEL))
+        load_model(_under_its_prefix(model, folder / MODEL), str(folder / MODEL))
         if optimizer is not None:
             tensors = load_file(folder / OPTIMIZER)
             optimizer.load_state_dict(_today(join_state(tensors, state["optimizer"])))
@@ -94,6 +93,16 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any | None = None
 def _today(state: dict[str, Any]) -> dict[str, Any]:
     """An optimizer's state as it is called now: older checkpoints name its tensors otherwise."""
     return state | {"state": with_new_names(state["state"])}
+
+
+def _under_its_prefix(model: nn.Module, file: Path) -> nn.Module:
+    """The model as a compiled or a distributed one names its weights, where the file does."""
+    with safe_open(file, "pt") as saved:
+        shared = os.path.commonprefix(list(saved.keys()))
+    prefixes = re.match(r"(?:(?:_orig_mod|module)\.)*", shared)[0].split(".")[:-1]
+    for prefix in reversed(prefixes):
+        model = nn.ModuleDict({prefix: model})
+    return model
 
 
 def load_newest(run: Path, model: nn.Module, optimizer: Any) -> dict[str, Any] | None:
@@ -174,12 +183,7 @@ def _flushed(path: Path) -> str:
     """Make sure that a file is on the disk, and say what is in it."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _name_of_last(run: Path) -> str | None:

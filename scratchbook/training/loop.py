@@ -55,6 +55,8 @@ class Progress:
     best_step: int = 0
     micro_batches: int = 1  # a batch is cut into so many; grows when memory runs out
     bad_evaluations: int = 0  # without a better loss, in a row
+    schedule_start: int = 0  # the step at which the learning rate's schedule began
+    schedule_end: int = 0    # and at which it ends
 
 
 @dataclass
@@ -82,6 +84,7 @@ def train(
     model: nn.Module, data: Batches, config: TrainConfig, folder: str | Path | None = None,
     loggers: tuple[Logger, ...] = (), on_step: Callable[[int, nn.Module], None] | None = None,
     stop_after: int | None = None, tokenizer: Tokenizer | ByteTokenizer | None = None,
+    source: dict | None = None, warm_restart: bool = False,
 ) -> Trained:
     """Train `model` in place and return the log; with a folder, keep checkpoints and resume.
 
@@ -89,7 +92,9 @@ def train(
     checkpoint stands, and ends with the weights it would have had without the break. There the
     `tokenizer` is kept too. `on_step(step, model)` is called before the first step and after every
     one. `stop_after` ends the run early, as Ctrl-C does, after a last checkpoint. With
-    `patience`, the best weights are put back at the end.
+    `patience`, the best weights are put back at the end. `source` is kept in the run's config:
+    what the data were made of. More `max_steps` than before lengthen a run; where its schedule
+    has ended, `warm_restart` begins another over the new steps.
 
     Raises:   Diverged for a loss that is NaN or inf, CheckpointError when the disk refuses,
               ValueError for a folder that holds another run or is in use
@@ -97,9 +102,9 @@ def train(
     """
     keep_freed_memory()
     loop = _Loop(model, data, config, None if folder is None else Path(folder))
-    with (open_log(loop.folder, model, data, config, tokenizer) as log, interrupts_held() as held,
-          torch.random.fork_rng(devices=[])):
-        loop.start(log, loggers)
+    with (open_log(loop.folder, model, data, config, tokenizer, source, warm_restart) as log,
+          interrupts_held() as held, torch.random.fork_rng(devices=[])):
+        loop.start(log, loggers, warm_restart)
         if on_step is not None:
             on_step(loop.at.step, model)
         last = config.max_steps if stop_after is None else min(config.max_steps, stop_after)
@@ -130,7 +135,8 @@ class _Loop:
         self.skipped = 0  # steps in a row that overflowed
         self.log: list[dict] = []
 
-    def start(self, log: Callable[[dict], None], loggers: tuple[Logger, ...]) -> None:
+    def start(self, log: Callable[[dict], None], loggers: tuple[Logger, ...],
+              warm_restart: bool = False) -> None:
         self.loggers = [log, *(logger.write for logger in loggers)]
         state = load_newest(self.folder, self.model, self.optimizer) if self.folder else None
         if state is not None:
@@ -139,6 +145,9 @@ class _Loop:
                 mark_best(self.folder, self.saved)  # the break may have come just before
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
+        if warm_restart and 0 < self.at.schedule_end <= self.at.step:
+            self.at.schedule_start = self.at.step
+        self.at.schedule_end = self.config.max_steps
         self.log = log.keep_until(self.at.step)
 
     @property
@@ -149,8 +158,10 @@ class _Loop:
     def step(self) -> None:
         config, at, began = self.config, self.at, time.process_time()
         torch.manual_seed(config.seed * 1_000_003 + at.step)  # dropout: by the step alone
-        factor = learning_rate_factor(at.step, config.max_steps, config.warmup_steps,
-                                      config.schedule, config.min_lr_ratio, config.cooldown_frac)
+        begun = at.schedule_start
+        factor = learning_rate_factor(
+            at.step - begun, config.max_steps - begun, config.warmup_steps, config.schedule,
+            config.min_lr_ratio, config.cooldown_frac)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         batch = Batch(*(None if t is None else t.to(self.device)

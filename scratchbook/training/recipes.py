@@ -19,7 +19,7 @@ from scratchbook.data.batches import Windows
 from scratchbook.data.documents import load_documents
 from scratchbook.data.packing import PackedDocuments
 from scratchbook.model import DecoderLM
-from scratchbook.runtime import refuses_old_names, saying_new_names
+from scratchbook.runtime import refuses_old_names, saying_new_names, sha256_of
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.packed import is_packed, load_tokenizer, packed_data
@@ -51,6 +51,14 @@ class DataConfig:
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share} is not within 0..1")
 
+    def source(self) -> dict[str, Any]:
+        """What a run's config keeps of it, so that the text can be found and known again."""
+        path = Path(self.text)
+        found = {"text": str(path.resolve()) if path.exists() else self.text}
+        if path.is_file():
+            found["text_sha256"] = sha256_of(path)
+        return asdict(self) | found
+
 
 DataConfig.__init__ = refuses_old_names(DataConfig.__init__)
 
@@ -79,9 +87,10 @@ class Recipe:
         parts = text[:cut], text[cut:]
         tokenizer = _tokenizer(self.data.tokenizer, parts[0], self.model.vocab_size)
         train_ids, held_out = (torch.tensor(tokenizer.encode(part)) for part in parts)
-        per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
-        data = Windows(train_ids, held_out, self.data.seq_len, self.train.seed, per_token)
-        return data, tokenizer
+        per_token = None  # a tokenizer that loses text has no bits per byte
+        if tokenizer.decode(held_out.tolist()) == parts[1]:
+            per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
+        return Windows(train_ids, held_out, self.data.seq_len, self.train.seed, per_token), tokenizer
 
     def build_model(self) -> DecoderLM:
         """The model as the seed draws it.

@@ -1,6 +1,6 @@
 """The folder of a run: config, log, checkpoints, and who is writing it.
 
-    RUN/config.json     the model's and the training's settings
+    RUN/config.json     the settings of model and training, what the data were, which tokenizer
     RUN/tokenizer.json  absent when the ids are bytes
     RUN/log.jsonl       one line per step, one per evaluation
     RUN/checkpoints/    step_000500/{model.safetensors, optimizer.safetensors, state.json}
@@ -12,16 +12,15 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from torch import nn
@@ -29,9 +28,10 @@ from torch import nn
 from scratchbook.config import ModelConfig, RopeSettings
 from scratchbook.data.batches import Batches
 from scratchbook.model import DecoderLM
-from scratchbook.runtime import with_new_names, write_atomically
+from scratchbook.runtime import sha256_of, write_atomically
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.checkpoint import checkpoints, folder_of, load_checkpoint
+from scratchbook.training.identity import check_folder, read_config, write_config
 from scratchbook.training.logs import JsonLog
 from scratchbook.training.settings import TrainConfig
 
@@ -48,6 +48,28 @@ class ByteTokenizer:
     def decode(self, ids: list[int]) -> str:
         """The text of bytes; what is no UTF-8 shows as U+FFFD."""
         return bytes(ids).decode("utf-8", errors="replace")
+
+
+class NoTokenizer(ByteTokenizer):
+    """What a run has that was trained on ids alone: it says so when text is asked of it."""
+
+    def __init__(self, run: Path, vocab_size: int):
+        self.run, self.vocab_size = run, vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        """There is no way from text to ids.
+
+        Raises:   ValueError
+        """
+        raise ValueError(f"{self.run} was trained on ids, and `train` was given no tokenizer: "
+                         "pass tokenizer=... there to read and write text")
+
+    def decode(self, ids: list[int]) -> str:
+        """There is no way from ids to text.
+
+        Raises:   ValueError
+        """
+        return self.encode("")
 
 
 @dataclass(frozen=True)
@@ -76,31 +98,32 @@ def open_run(path: str | Path, which: str | int = "best") -> OpenRun:
     if config["model"] is None:
         raise ValueError(f"{run} was trained on a model without a config: build that model and "
                          "fill it by load_checkpoint")
+    tokenizer = _tokenizer_of(run, config)
     entries = dict(config["model"])
     model = DecoderLM(ModelConfig(**entries | {"rope": RopeSettings(**entries["rope"])}))
     state = load_checkpoint(folder, model)
-    tokenizer = run / "tokenizer.json"
-    return OpenRun(model.eval(), Tokenizer.load(tokenizer) if tokenizer.is_file()
-                   else ByteTokenizer(), config, state["step"], folder)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(f"{run}: the tokenizer has {tokenizer.vocab_size} tokens and the model "
+                         f"room for {model.config.vocab_size}: they are not of the same run")
+    return OpenRun(model.eval(), tokenizer, config, state["step"], folder)
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """A run's config.json.
-
-    Raises:   FileNotFoundError when the folder is none of a run; ValueError when the file is
-              not what a run writes
-    """
-    path = run / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{run} is not the folder of a run: it holds no config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        whole = isinstance(config["model"], dict | None) and "max_steps" in config["train"]
-    except (ValueError, TypeError, KeyError):
-        whole = False
-    if not whole:
-        raise ValueError(f"{path} is not that of a run, or was damaged: take another folder")
-    return config | {"train": with_new_names(config["train"])}
+def _tokenizer_of(run: Path, config: dict[str, Any]) -> Tokenizer | ByteTokenizer:
+    """The tokenizer that a run's folder keeps, which must be the one that it was trained with."""
+    file, known = run / "tokenizer.json", config.get("tokenizer", "unknown")
+    vocab_size = (config["model"] or {}).get("vocab_size")
+    untold = known in (None, "unknown") and not file.is_file()
+    if known == "bytes" or (untold and vocab_size == ByteTokenizer.vocab_size):
+        return ByteTokenizer()
+    if untold and known is None:
+        return NoTokenizer(run, vocab_size)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing: without its tokenizer nothing can be said of "
+                                "what this run reads and writes. Put the file back")
+    if known not in (None, "unknown", sha256_of(file)):
+        raise ValueError(f"{file} is not the tokenizer that this run was trained with: put that "
+                         "file back")
+    return Tokenizer.load(file)
 
 
 def _find(run: Path, which: str | int) -> Path:
@@ -123,17 +146,20 @@ def mark_best(run: Path, step: int) -> None:
 
 @contextmanager
 def open_log(folder: Path | None, model: nn.Module, data: Batches, config: TrainConfig,
-             tokenizer: Tokenizer | ByteTokenizer | None = None) -> Iterator[JsonLog]:
+             tokenizer: Tokenizer | ByteTokenizer | None = None, source: dict | None = None,
+             warm_restart: bool = False) -> Iterator[JsonLog]:
     """Take the folder for this process, write its config or compare it, and open its log.
 
-    Raises:   ValueError when another process trains here, or the folder holds another run
+    Raises:   ValueError when another process trains here, or the folder holds another run or
+              files that are none of a run's
     """
     if folder is None:
         yield JsonLog(None)
         return
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with taken(folder):
-        _write_config(folder, model, data, config)
+        write_config(folder, model, data, config, name_of(tokenizer), source, warm_restart)
         if isinstance(tokenizer, Tokenizer):
             tokenizer.save(folder / "tokenizer.json")
         elif tokenizer is not None:
@@ -141,27 +167,30 @@ def open_log(folder: Path | None, model: nn.Module, data: Batches, config: Train
         yield JsonLog(folder)
 
 
-def _write_config(folder: Path, model: nn.Module, data: Batches, config: TrainConfig) -> None:
-    sizes = getattr(model, "config", None)
-    entries = {"model": asdict(sizes) if sizes is not None else None, "train": asdict(config),
-               "data": {"first_batch": _fingerprint(data)}}
-    entries = json.loads(json.dumps(entries))
-    path = folder / "config.json"
-    if path.is_file():
-        before = read_config(folder)
-        changed = [f"{part}.{name}: {old} there, {(entries[part] or {}).get(name)} here"
-                   for part in entries for name, old in (before.get(part) or {}).items()
-                   if (entries[part] or {}).get(name) != old]
-        if changed and checkpoints(folder):
-            raise ValueError(f"{folder} holds another run ({'; '.join(changed[:3])}): give it the "
-                             "same config and text to go on with it, or take another folder")
-    write_atomically(path, json.dumps(entries, indent=1) + "\n")
+def name_of(tokenizer: Tokenizer | ByteTokenizer | None) -> str | None:
+    """What tells one tokenizer from another: "bytes", or the hash of the file that it saves."""
+    if not isinstance(tokenizer, Tokenizer):
+        return None if tokenizer is None else "bytes"
+    with TemporaryDirectory() as place:
+        file = Path(place, "tokenizer.json")
+        tokenizer.save(file)
+        return sha256_of(file)
 
 
-def _fingerprint(data: Batches) -> str:
-    """Tells another text, tokenizer or length of windows, without keeping the text."""
-    ids, targets, _ = data.batch(0, 1)
-    return hashlib.sha256(repr((ids.tolist(), targets.tolist())).encode()).hexdigest()[:16]
+def start_from(model: nn.Module, run: str | Path, which: str | int = "best",
+               tokenizer: Tokenizer | ByteTokenizer | None = None) -> int:
+    """Fill a model with the weights of another run's checkpoint; returns that run's step.
+
+    Raises:   FileNotFoundError when there is no run or checkpoint, ValueError when that run has
+              another tokenizer, CheckpointError when its model has other sizes
+    Chapter:  chapters/06_training.ipynb
+    """
+    run = Path(run)
+    theirs = _tokenizer_of(run, read_config(run))
+    if tokenizer is not None and name_of(tokenizer) != name_of(theirs):
+        raise ValueError(f"{run} was trained with another tokenizer: its weights know other ids. "
+                         f"Use --data.tokenizer {run / 'tokenizer.json'}")
+    return load_checkpoint(_find(run, which), model)["step"]
 
 
 @contextmanager
