@@ -73,7 +73,7 @@ def test_bytes_leave_no_tokenizer_of_an_earlier_try(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     train(tiny_model(), tiny_data(), settings(), tmp_path, stop_after=3, tokenizer=ByteTokenizer())
     assert not (tmp_path / "tokenizer.json").exists()
-    assert isinstance(open_run(tmp_path).tokenizer, ByteTokenizer)
+    assert json.loads((tmp_path / "config.json").read_text("utf-8"))["tokenizer"] == "bytes"
 
 
 HOLDER = """
