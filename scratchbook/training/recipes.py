@@ -90,7 +90,8 @@ class Recipe:
         per_token = None  # a tokenizer that loses text has no bits per byte
         if tokenizer.decode(held_out.tolist()) == parts[1]:
             per_token = len(parts[1].encode("utf-8")) / max(1, len(held_out))
-        return Windows(train_ids, held_out, self.data.seq_len, self.train.seed, per_token), tokenizer
+        data = Windows(train_ids, held_out, self.data.seq_len, self.train.seed, per_token)
+        return data, tokenizer
 
     def build_model(self) -> DecoderLM:
         """The model as the seed draws it.
