@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 
@@ -17,6 +16,7 @@ from scratchbook.companions.live_weights import (
     read_page_weights,
     write_page_weights,
 )
+from scratchbook.companions.start_figures import code_hash
 from tests import notebook_tools
 from tests.node import run_figure
 
@@ -32,7 +32,7 @@ def chapter() -> dict:
                   for node in notebook_tools._statements(notebook_tools.source_of(cell))
                   if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)]
     names: dict = {"__name__": "chapter"}
-    wanted = ast.parse("TinyModel, sample").body
+    wanted = ast.parse("TinyModel, sample, model_bits").body
     kept = notebook_tools._needed(statements, wanted)
     notebook_tools._execute(kept, names, CHAPTER)
     return names
@@ -134,9 +134,30 @@ def test_the_recorded_run_used_the_chapters_present_code():
              if line.strip() and not line.startswith("start_figures")]
     recorded = json.loads((notebook_tools.ROOT / "book/results/00_start_here.json")
                           .read_text(encoding="utf-8"))["numbers"]
-    assert recorded["code"] == hashlib.sha256("\n".join(sixty).encode()).hexdigest(), (
+    assert recorded["code"] == code_hash(sixty), (
         "the model's code has changed: scratchbook run 00_start_here --profile full")
     assert recorded["bits"], "seeds"
+
+
+def test_the_landing_pages_number_is_what_the_published_model_pays_today(chapter):
+    """The recorded bits per byte, from the published weights, this code and this text."""
+    from scratchbook.data import python_manual
+    from scratchbook.runtime import environment
+
+    weights = read_page_weights(PAGE_WEIGHTS)
+    recorded = json.loads((notebook_tools.ROOT / "book/results/00_start_here.json")
+                          .read_text(encoding="utf-8"))
+    made_with = recorded["environment"]["versions"]["python"]
+    if environment()["versions"]["python"].split(".")[:2] != made_with.split(".")[:2]:
+        pytest.skip(f"the manual of Python {made_with} is another text")
+    paragraphs = dict.fromkeys(p for p in python_manual().split("\n\n") if p.strip())
+    held_out = "\n\n".join(list(paragraphs)[9::10])
+    letters = {letter: i for i, letter in enumerate(weights["letters"])}
+    ids = torch.tensor([letters[letter] for letter in held_out])
+    bits = chapter["model_bits"](from_page(chapter, weights), ids, len(held_out[1:].encode()))
+    best = min(recorded["numbers"]["bits"])
+    assert bits == pytest.approx(best, abs=2e-4)      # half precision costs less
+    assert f"{best:.2f} bits per byte" in weights["card"]["line"]
 
 
 def test_the_published_model_writes_english(chapter):
