@@ -46,21 +46,27 @@ def exercises(path: Path) -> Iterator[tuple[str, int, int | None]]:
 
 
 def run_cell(path: Path, number: int) -> tuple[dict, str]:
-    """Execute one code cell with only the earlier statements that it needs.
+    """Execute one code cell after the earlier statements that it needs.
 
-    Returns its names and what it printed. A chapter's experiments would take minutes; an
-    exercise needs its imports and a few definitions.
+    Returns its names and what it printed.
+    """
+    names, printed = names_before(path, number), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        _execute(_statements(source_of(code_cells(load(path))[number])), names, path)
+    return names, printed.getvalue()
+
+
+def names_before(path: Path, number: int) -> dict:
+    """The names that one code cell finds, made by only the earlier statements that it needs.
+
+    A chapter's experiments would take minutes; an exercise needs its imports and a few definitions.
     """
     cells = code_cells(load(path))
     statements = [node for cell in cells[:number] for node in _statements(source_of(cell))]
-    wanted = _statements(source_of(cells[number]))
     names: dict = {"__name__": "__main__"}
-    silent, printed = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(silent):
-        _execute(_needed(statements, wanted), names, path)
-    with contextlib.redirect_stdout(printed):
-        _execute(wanted, names, path)
-    return names, printed.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()):
+        _execute(_needed(statements, _statements(source_of(cells[number]))), names, path)
+    return names
 
 
 def _statements(source: str) -> list[ast.stmt]:

@@ -2,11 +2,15 @@
 
 import json
 import re
+import signal
 import sys
+import threading
+from fractions import Fraction
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +18,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from scratchbook.companions import check
-from scratchbook.teaching import checking, draw, exercise, expect, figures, results
+from scratchbook.teaching import answers, checking, draw, exercise, expect, figures, results
+from scratchbook.teaching.answers import same
 from scratchbook.teaching.sources import show_source
 
 
@@ -62,6 +67,103 @@ def test_an_error_in_the_answer_is_a_line_and_never_an_exception(doubling):
     assert not report.passed and "ZeroDivisionError: division by zero" in report.lines[-1]
     report = check.report(doubling, lambda: 0)
     assert not report.passed and "TypeError" in report.lines[-1]
+
+
+def looping(n):
+    while True:
+        n += 1
+
+
+def hanging(n):
+    # swallows every exception that an answer may swallow
+    while True:
+        try:
+            n += 1
+        except Exception:
+            n = 0
+
+
+def doubling_recursion(n):
+    return n + doubling_recursion(n)
+
+
+@pytest.mark.parametrize("slow", [looping, hanging])
+def test_an_answer_that_takes_too_long_is_stopped_with_a_message(doubling, slow):
+    report = checking.run_check(doubling, slow, seconds=0.2)
+    assert not report.passed and report.lines[-2] == "no    it ends within 0.2 seconds"
+    assert re.match(r" +stopped at `.+`: does a loop never end", report.lines[-1])
+    handler = signal.getsignal(signal.SIGALRM)
+    assert handler in (signal.SIG_DFL, None) or handler.__module__ != checking.__name__
+    assert checking.run_check(doubling, lambda n: 2 * n).passed, "and the next answer is heard"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_it_is_stopped_without_signals_too(doubling, monkeypatch, elsewhere):
+    reports = []
+
+    def ask():
+        for answer in (looping, lambda n: 2 * n, lambda n: n / 0):
+            reports.append(checking.run_check(doubling, answer, seconds=0.2))
+
+    if elsewhere:                       # in a thread that is not the main one
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    else:                               # or on a system that has no timer
+        monkeypatch.delattr(signal, "setitimer", raising=False)
+        ask()
+    slow, right, broken = reports
+    assert slow.lines[-2] == "no    it ends within 0.2 seconds" and right.passed
+    assert "ZeroDivisionError" in broken.lines[-1]
+    for thread in threading.enumerate():
+        if thread.name == "an answer":
+            thread.join(20)
+            assert not thread.is_alive(), "the loop does not go on unseen"
+
+
+def test_endless_recursion_is_a_line(doubling):
+    assert "RecursionError" in checking.run_check(doubling, doubling_recursion).lines[-1]
+
+
+@pytest.mark.parametrize("got", [
+    (1, 2.0, 0.5), [1, 2, Fraction(1, 2)], np.array([1, 2, 0.5]), torch.tensor([1, 2, 0.5]),
+    torch.tensor([1, 2, 0.5], dtype=torch.float64), np.array([1, 2, 0.5], dtype=np.float32),
+    "generator", "map", {1: 1, 2: 2, 3: 0.5}.values(),
+    [torch.tensor(1.0), torch.tensor(2.0), np.float32(0.5)],
+    torch.tensor([1, 2, 0.5], requires_grad=True)], ids=str)
+@pytest.mark.parametrize("wanted", [(1, 2, 0.5), torch.tensor([1, 2, 0.5])],
+                         ids=["tuple", "tensor"])
+def test_the_same_numbers_in_any_style_are_the_same(got, wanted):
+    once = {"generator": (n for n in (1, 2, 0.5)), "map": map(float, (1, 2, 0.5))}
+    assert same(once.get(got, got) if isinstance(got, str) else got, wanted)
+
+
+@pytest.mark.parametrize("got", [(1, 2), (1, 2, 0.5, 0), (1, 2, 0.51), "1 2", None, 1, {}, object(),
+                                 [[1, 2, 0.5]], (1, 2, float("nan")), (1, 2, "0.5"), (1, 2, None)])
+def test_other_numbers_are_not(got):
+    for wanted in ((1, 2, 0.5), torch.tensor([1, 2, 0.5])):
+        assert not same(got, wanted)
+
+
+def test_same_looks_into_what_is_nested():
+    assert same([np.ones((2, 3)), 5, None], (torch.ones(2, 3), 5.0, None))
+    assert not same([np.ones((3, 2)), 5], (torch.ones(2, 3), 5))
+    assert same({"a": [1]}, {"a": (1,)}) and not same({"a": 1, "b": 2}, {"a": 1})
+    assert same("text", "text") and not same(b"text", "text") and same((), ())
+    assert same(1e9 + 1, 1e9) and not same(1.001, 1.0)
+    assert answers.as_tensor("3") is None and answers.as_tensor([[1], [2, 3]]) is None
+
+
+def test_a_counterexample_is_the_smallest_input_that_differs():
+    def add(numbers, more):
+        numbers.append(more)
+        return sum(numbers)
+
+    inputs = [([], 1), ([1], 2), ([1, 2], 3)]
+    assert answers.counterexample(lambda numbers, more: sum(numbers) + more, add, inputs) == ""
+    assert answers.counterexample(lambda numbers, more: more, add, inputs) == (
+        "for ([1], 2) expected 3, got 2")
+    assert "got ZeroDivisionError" in answers.counterexample(lambda a, b: 1 / 0, add, inputs)
 
 
 def test_an_unknown_exercise_lists_the_known_ones(doubling):

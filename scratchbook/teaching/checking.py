@@ -6,8 +6,12 @@ from the most basic to the most demanding. `scratchbook.companions.check` finds 
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Mistake = tuple[bool, str]
@@ -64,22 +68,78 @@ def exercise(check_function: Callable) -> Callable:
     return check_function
 
 
-def _error_line(error: Exception) -> str:
+def _line_of(error: BaseException) -> str:
     # the innermost line of the reader's own code is the one to look at
-    frames = traceback.extract_tb(error.__traceback__)
-    line = (frames[-1].line or "").strip()
-    where = f" at `{line}`" if line else ""
-    return f"{type(error).__name__}: {error}{where}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename != __file__]
+    line = (frames[-1].line or "").strip() if frames else ""
+    return f" at `{line}`" if line else ""
 
 
-def run_check(name: str, answer: Callable) -> Report:
-    """Run the check of one exercise; whatever the answer raises becomes a line of the report."""
-    report = Report(name)
+class TooSlow(BaseException):
+    """The time is up. No Exception, so that an answer's own `except` does not swallow it."""
+
+
+@contextmanager
+def _interrupted(seconds: float) -> Iterator[None]:
+    """Raise `TooSlow` inside the block when it takes longer (main thread of a POSIX system)."""
+    def stop(number: int, frame: object) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, should a bare `except` swallow it
     try:
-        for found in EXERCISES[name](answer):
-            report.properties.append(found)
-    except NotImplementedError:
-        report.note = f"not yet: {name} raises NotImplementedError"
-    except Exception as error:  # the reader's code may raise anything; a check never does
-        report.properties.append(Property("it runs without an error", False, _error_line(error)))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _in_a_thread(task: Callable[[], None], seconds: float) -> bool:
+    """Run `task` in a thread and say whether it ended in time; else ask it to stop."""
+    thread = threading.Thread(target=task, name="an answer", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not thread.is_alive():
+        return True
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident),
+                                               ctypes.py_object(TooSlow))
+    return False
+
+
+def run_check(name: str, answer: Callable, seconds: float = 10.0) -> Report:
+    """Run the check of one exercise; whatever the answer raises becomes a line of the report.
+
+    An answer that takes longer than `seconds` is stopped, and the report says so.
+    """
+    report, properties = Report(name), []
+
+    def task() -> None:
+        try:
+            for found in EXERCISES[name](answer):
+                properties.append(found)
+        except NotImplementedError:
+            report.note = f"not yet: {name} raises NotImplementedError"
+        except TooSlow as error:
+            properties.append(_too_slow(seconds, _line_of(error)))
+        except Exception as error:  # the reader's code may raise anything; a check never does
+            properties.append(Property("it runs without an error", False,
+                                       f"{type(error).__name__}: {error}{_line_of(error)}"))
+
+    main = threading.current_thread() is threading.main_thread()
+    if main and hasattr(signal, "setitimer"):
+        try:
+            with _interrupted(seconds):
+                task()
+        except TooSlow:      # it came between two lines of this file
+            properties.append(_too_slow(seconds, ""))
+    elif not _in_a_thread(task, seconds):
+        return Report(name, [*properties, _too_slow(seconds, "")])
+    report.properties = properties
     return report
+
+
+def _too_slow(seconds: float, line: str) -> Property:
+    return Property(f"it ends within {seconds:g} seconds", False,
+                    f"stopped{line}: does a loop never end, or is the same thing computed again "
+                    "and again?")
