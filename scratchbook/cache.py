@@ -79,8 +79,9 @@ class WindowCache(KVCache):
     """A cache for attention with a window: it lets go of what no later query may see.
 
     Entries stand in order in a buffer a little longer than the window, behind the first
-    `sinks` tokens, which stay for good. When it is full, the last `window - 1` move up. So
-    memory is bound by the window, however long the text, and a token costs next to nothing.
+    `sinks` tokens, which stay for good. When it is full, the last `window - 1` move up: once in
+    `slack + 1` tokens, so that most tokens cost a copy of themselves only. Memory is bound by
+    the window and the slack, however long the text.
 
     Shapes:   append: k, v (batch, kv_heads, time, head_dim)
               -> k, v (batch, kv_heads, kept + time, head_dim)
@@ -89,12 +90,14 @@ class WindowCache(KVCache):
     Chapter:  chapters/02b_attention_variants.ipynb
     """
 
-    SLACK = 64  # the window moves up once in this many tokens
+    SLACK = 64
 
-    def __init__(self, window: int, sinks: int = 0):
-        if window < 1 or sinks < 0:
-            raise ValueError(f"window={window} must be at least 1 and sinks={sinks} not negative")
-        super().__init__(max_seq_len=sinks + window - 1 + self.SLACK)
+    def __init__(self, window: int, sinks: int = 0, slack: int | None = None):
+        slack = self.SLACK if slack is None else slack
+        if window < 1 or sinks < 0 or slack < 1:
+            raise ValueError(f"window={window} and slack={slack} must be at least 1 and "
+                             f"sinks={sinks} not negative")
+        super().__init__(max_seq_len=sinks + window - 1 + slack)
         self.window, self.sinks = window, sinks
         self._kept = 0
 
@@ -123,3 +126,21 @@ class WindowCache(KVCache):
                              "this cache can only be emptied, truncate(0)")
         super().truncate(length)
         self._kept = length
+
+
+class StateCache:
+    """What linear attention keeps of the past: sums whose size does not grow with the text.
+
+    Caches are for inference: no gradient flows through one.
+
+    Chapter:  chapters/02b_attention_variants.ipynb
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.state: tuple[Tensor, ...] | None = None
+
+    def keep(self, state: tuple[Tensor, ...], time: int) -> None:
+        """Take the sums as they are after `time` more tokens."""
+        self.state = tuple(part.detach() for part in state)
+        self.length += time

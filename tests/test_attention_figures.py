@@ -1,6 +1,7 @@
 """The figures of chapter 02 say in words what their data shows, whatever the data is."""
 
 import matplotlib.pyplot as plt
+import pytest
 import torch
 
 from scratchbook.attention import causal_mask
@@ -50,3 +51,52 @@ def test_the_still_picture_names_every_weight() -> None:
     k, q = torch.tensor([[2.0, 0.0], [-1.0, -1.0]]), torch.tensor([1.0, -1.0])
     svg = figures.plane_still(["cat", "it"], k, q, [0.9, 0.1])
     assert "cat 0.90, it 0.10" in svg and svg.startswith("<svg")
+
+
+def test_rules_without_order_by_hand() -> None:
+    found = figures.order_free(torch.tensor([[0, 0, 1]]))
+    assert found["any letter of the word"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+    assert found["any not yet said"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+
+
+def numbers(worse: float) -> dict:
+    runs = [0.9, 0.91, 0.92, 0.9]
+    less = [run - worse * (1 + 0.1 * i) for i, run in enumerate(runs)]
+    return {"right": {"with places": [1.0] * 4, "without places": less,
+                      "any letter of the word": runs, "any not yet said": runs},
+            "roots": {"with the root": {"0.01": runs, "0.03": runs},
+                      "without": {"0.01": [0.91, 0.9, 0.91, 0.91], "0.03": less}},
+            "places": figures.place_rows({"mask, start sign": runs, "mask": less,
+                                          "no mask": [0.125, 0.12, 0.14, 0.13]}, 500, 8),
+            "noise": {"no mask": [1.12, 1.121, 1.119, 1.12], "causal": [32.0, 32.1, 32.0, 32.1]},
+            "predicted": 1.114,
+            "decided": [{"d": 1024, "largest weight": 0.95}, {"d": 1024, "largest weight": 0.24}]}
+
+
+def test_table_box_and_summary_tell_the_same() -> None:
+    for worse, word, count in ((0.5, "lower", 1), (0.0, "no clear difference", 0)):
+        told = numbers(worse)
+        rows = figures.root_rows(told["roots"])
+        assert [row["without, against with"] for row in rows] == ["no clear difference", word]
+        lines = figures.findings(told)
+        assert f"{word} at learning rate 0.03" in lines[1] and "within 0.05: met" in lines[4]
+        assert f"any letter of the word: {word}" in lines[2]
+        short = figures.summary_lines(told)
+        assert f"clearly worse at {count} of 2 learning rates" in short[0]
+        assert "in 4 of 4 seeds, without the mask in 0 of 4." in short[1]
+        assert "mask, start sign 4 of 4, mask 4 of 4, no mask 0 of 4." in lines[3]
+    far = numbers(0.5)
+    far["noise"]["no mask"] = [1.12, 1.3, 1.0, 1.12]
+    assert "within 0.05: not settled" in figures.findings(far)[4]
+
+
+def test_shares_from_worst_to_best() -> None:
+    assert figures.share_rows("who", {"a": [0.5, 0.25]}) == [
+        {"who": "a", "mean": 0.375, "worst seed": 0.25, "best seed": 0.5}]
+
+
+def test_a_seed_is_above_a_set_by_four_standard_errors() -> None:
+    rows = figures.place_rows({"start sign": [0.25, 0.27, 0.29], "none": [0.125, 0.14, 0.16]},
+                              500, 8)
+    assert [row["a set allows"] for row in rows] == [0.25, 0.125]
+    assert [row["seeds above"] for row in rows] == ["1 of 3", "1 of 3"]

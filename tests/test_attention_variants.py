@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scratchbook.attention import (
     LatentAttention,
+    LinearAttention,
     MultiHeadAttention,
     assert_no_future_leak,
     attend,
@@ -20,7 +21,7 @@ from scratchbook.attention import (
     tiled_attend,
     window_mask,
 )
-from scratchbook.cache import KVCache, WindowCache
+from scratchbook.cache import KVCache, StateCache, WindowCache
 from scratchbook.norms import RMSNorm
 from scratchbook.positions import ALiBi, RotaryEmbedding
 from scratchbook.runtime import named_generator
@@ -58,6 +59,8 @@ VARIANTS = {  # how to build it, and a cache for it
     "latent": (latent(None), lambda: KVCache(TIME)),
     "latent, absorbed": (latent(True), lambda: KVCache(TIME)),
     "latent, unpacked": (latent(False), lambda: KVCache(TIME)),
+    "linear": (lambda: LinearAttention(WIDTH, 4), StateCache),
+    "linear, rotary": (lambda: LinearAttention(WIDTH, 4, RotaryEmbedding(8)), StateCache),
 }
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 PADDING = {"no padding": None, "left padding": padding_mask([TIME, 31], TIME, side="left")}
@@ -207,6 +210,50 @@ def test_linear_attention_carries_its_past_in_a_state_that_does_not_grow():
     assert_close(linear_attend(*padded, mask=mask)[0][:, :, 3:], whole, atol=1e-5, rtol=0)
 
 
+def test_linear_weights_turned_behind_the_feature_map_depend_on_distance_alone():
+    """Su et al. (2021), equation 19: turned above the fraction bar, plain below it."""
+    rotary, q, k = RotaryEmbedding(8), normal(8), normal(1, 2, 1, 8)[0, :, 0]
+    q, k, v = (x.expand(1, 1, 12, 8) for x in (q, k[0], k[1]))  # the same word everywhere
+
+    def turn(x, first=0):
+        return rotary(x, torch.arange(first, first + x.shape[2]))
+
+    phi_q, phi_k = (torch.where(x > 0, x + 1, x.exp()) for x in (q, k))
+    weights = (turn(phi_q) @ turn(phi_k).transpose(-2, -1)).tril()
+    plain = (phi_q @ phi_k.transpose(-2, -1)).tril()
+    want = weights @ v / plain.sum(-1, keepdim=True)
+    for chunk in (1, 5, 64):
+        assert_close(linear_attend(q, k, v, chunk=chunk, turn=turn)[0], want, atol=1e-5, rtol=0)
+    for distance in range(6):  # every diagonal is constant
+        along = weights[0, 0].diagonal(-distance)
+        assert_close(along, along[:1].expand_as(along), atol=1e-5, rtol=0)
+    layer, x = build("linear, rotary"), normal(2, 12, WIDTH)
+    assert_close(layer(x, positions=torch.arange(100, 112)), layer(x), atol=1e-5, rtol=0)
+    assert (layer(x) - build("linear")(x)).abs().max() > 1e-3, "the turn must matter"
+
+
+def test_the_state_of_linear_attention_does_not_grow():
+    layer, cache = build("linear, rotary"), StateCache()
+    for _ in range(3):
+        layer(normal(2, 30, WIDTH), cache=cache)
+        assert [part.shape for part in cache.state] == [(2, 4, 8, 8), (2, 4, 8)]
+        assert not any(part.requires_grad for part in cache.state)
+    assert cache.length == 90
+
+
+@pytest.mark.parametrize("slack", [1, 2, 64])
+def test_the_window_moves_up_once_in_slack_plus_one_tokens(slack):
+    layer, cache = build("window"), WindowCache(5, slack=slack)
+    assert cache.max_seq_len == 4 + slack
+    x, moved = normal(1, TIME, WIDTH), []
+    for t in range(TIME):
+        kept = cache._kept
+        out = layer(x[:, t : t + 1], cache=cache)
+        moved += [t] if cache._kept <= kept and t >= 4 + slack else []
+        assert_close(out, layer(x[:, : t + 1])[:, -1:], atol=1e-6, rtol=0)
+    assert moved == list(range(4 + slack, TIME, slack + 1))
+
+
 def test_the_latent_cache_holds_what_its_formula_says():
     layer, cache = build("latent"), KVCache(TIME)
     layer(normal(2, 7, WIDTH), cache=cache)
@@ -233,6 +280,9 @@ def test_a_window_cache_stays_small_and_forgets_only_as_a_whole():
     (lambda: MultiHeadAttention(8, 2, window=3, causal=False), "causal=False"),
     (lambda: window_mask(3, 0), "window=0"),
     (lambda: WindowCache(0), "window=0"),
+    (lambda: WindowCache(4, slack=0), "slack=0"),
+    (lambda: LinearAttention(9, 2), "d_model=9"),
+    (lambda: LinearAttention(8, 2)(normal(1, 4, 8), causal_mask(4)[None, None]), "row by row"),
     (lambda: LatentAttention(8, 2, 0), "latent_dim=0"),
     (lambda: LatentAttention(8, 2, 4, rope_dim=4), "rope_dim=4"),
     (lambda: tiled_attend(*normal(3, 1, 1, 4, 8), block_size=0), "block_size=0"),

@@ -5,17 +5,20 @@ Chapter:  chapters/02_attention.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from scratchbook.teaching.figures import INK, figure_svg, palette
+from scratchbook.teaching.verdicts import Comparison, bound_verdict, comparisons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POWERS = (1, 3, 10, 32)
+Runs = Mapping[str, Sequence[float]]
 
 
 def plane_still(words: Sequence[str], k: Tensor, q: Tensor, weights: Sequence[float]) -> str:
@@ -136,3 +139,100 @@ def _perplexity_axis(ax, xlabel: str, legend: str = "center right") -> None:
     ax.set(xlabel=xlabel, ylabel="perplexity", yticks=POWERS, yticklabels=POWERS)
     ax.minorticks_off()
     ax.legend(loc=legend)
+
+
+# -------------------------------------------------------------------------------- tables, verdicts
+
+
+def order_free(words: Tensor) -> dict[str, float]:
+    """The share of letters that two rules without any order get right, on average.
+
+    Shapes:   words (batch, time), the letters to be said in this order
+    """
+    places = range(words.shape[1])
+
+    def share(first: Callable[[int], int]) -> float:
+        hits = [(words[:, first(j):] == words[:, j, None]).float().mean() for j in places]
+        return float(sum(hits)) / len(hits)
+
+    return {"any letter of the word": share(lambda j: 0), "any not yet said": share(lambda j: j)}
+
+
+def share_rows(label: str, runs: Runs) -> list[dict]:
+    """A row for each way: the mean of its shares, the worst and the best seed."""
+    return [{label: name, "mean": sum(shares) / len(shares), "worst seed": min(shares),
+             "best seed": max(shares)} for name, shares in runs.items()]
+
+
+def compare_order(right: Runs) -> list[Comparison]:
+    """The copier without places against the two rules that need no order, on the same words."""
+    return comparisons(right, [("without places", "any letter of the word"),
+                               ("without places", "any not yet said")], unit="of the letters")
+
+
+def compare_roots(roots: Mapping[str, Runs]) -> dict[str, Comparison]:
+    """At each learning rate, the wide head without the root against the one with it."""
+    return {str(lr): Comparison("without", "with the root", runs, roots["with the root"][lr])
+            for lr, runs in roots["without"].items()}
+
+
+def place_rows(told: Runs, words: int, length: int) -> list[dict]:
+    """A row for each view: shares of places told right, beside the most that a set allows.
+
+    In a set all places look alike, but for that of a start sign: one of `length` can be right,
+    or two. A seed is above that when its share over `words` texts is, by four standard errors.
+    """
+    rows = []
+    for row in share_rows("seen through", told):
+        most = (2 if "start" in row["seen through"] else 1) / length
+        limit = most + 4 * math.sqrt(most * (1 - most) / (words * length))
+        above = sum(share > limit for share in told[row["seen through"]])
+        rows.append(row | {"a set allows": most,
+                           "seeds above": f"{above} of {len(told[row['seen through']])}"})
+    return rows
+
+
+def span(values: Sequence[float]) -> str:
+    """The least and the largest of some numbers."""
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def root_rows(roots: Mapping[str, Runs]) -> list[dict]:
+    """A row for each learning rate: both ways from worst to best seed, and the verdict."""
+    return [{"learning rate": f"{float(lr):g}", "with the root": span(one.second),
+             "without": span(one.first), "without, against with": one.word}
+            for lr, one in compare_roots(roots).items()]
+
+
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    right, noise, bound = numbers["right"], numbers["noise"], numbers["predicted"]
+    near = bound_verdict(noise["no mask"], at_least=bound - 0.05, at_most=bound + 0.05)
+    undivided, divided = (row["largest weight"] for row in numbers["decided"])
+    return [
+        f"Without the root, one key of 16 took {undivided:.0%} of the weight at "
+        f"d = {numbers['decided'][0]['d']:,}; with it {divided:.0%}.",
+        "A head of size 256 without the root, against one with it: " + ", ".join(
+            f"{one.word} at learning rate {float(lr):g}"
+            for lr, one in compare_roots(numbers["roots"]).items()) + ".",
+        f"Letters copied: {span(right['with places'])} with places, "
+        f"{span(right['without places'])} without. "
+        + "; ".join(map(str, compare_order(right))) + ".",
+        "Places told without position vectors, seeds above what a set allows: " + ", ".join(
+            f"{row['seen through']} {row['seeds above']}" for row in numbers["places"]) + ".",
+        f"Perplexity on noise: {span(noise['no mask'])} without a mask (predicted {bound:.3f}; "
+        f"within 0.05: {near}), {span(noise['causal'])} with one."]
+
+
+def summary_lines(numbers: Mapping) -> list[str]:
+    """Those lines of the Summary that hold a result of this run."""
+    roots = compare_roots(numbers["roots"])
+    worse = [f"{float(lr):g}" for lr, one in roots.items() if one.word == "lower"]
+    above = {row["seen through"]: row["seeds above"] for row in numbers["places"]}
+    return [
+        f"Dividing by $\\sqrt d$ keeps a fresh softmax soft. Trained without it, a wide head was "
+        f"clearly worse at {len(worse)} of {len(roots)} learning rates"
+        + (f" ({', '.join(worse)})." if worse else "."),
+        "Without a mask attention sees a set. The causal mask lets a trace of the order through: "
+        f"more places were told than a set allows in {above['mask']} seeds, without the mask in "
+        f"{above['no mask']}."]
