@@ -33,7 +33,7 @@ def test_a_program_is_a_module_of_its_own():
 def test_folders_in_folders_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     outcome = run_program("import os\nos.mkdir('closed', 0o300)\nopen('closed/file', 'w').close()\n"
-                          "for i in range(2000):\n    os.mkdir('d')\n    os.chdir('d')")
+                          "for i in range(2000):\n    os.mkdir('d')\n    os.chdir('d')", 20)
     assert outcome.passed, outcome.reason
     assert not list(tmp_path.iterdir())
 
@@ -106,6 +106,157 @@ def test_escapes(name):
     assert reason in outcome.reason, outcome.reason
     assert time.monotonic() - start < 15
     assert len(outcome.output) <= 2**20
+
+
+# The tests run elsewhere, and only values come back
+
+@pytest.mark.parametrize("tests", [
+    "assert program.same(None) is None and program.same(True) is True",
+    "assert program.same(2**70000) == 2**70000 and program.same(-0.5) == -0.5",
+    "assert program.same(float('inf')) == float('inf') and program.same(1e300) == 1e300",
+    "x = program.same(float('nan')); assert x != x",
+    "assert program.same('\\ud800 \\n') == '\\ud800 \\n' and program.same(b'\\xff') == b'\\xff'",
+    "x = program.same((1, [2, {3}], {(4, 5): frozenset()}, 2 + 1j))\n"
+    "assert x == (1, [2, {3}], {(4, 5): frozenset()}, 2 + 1j) and type(x) is tuple",
+    "assert program.same(a := [1]) == a and program.same(a) is not a",
+    "box = program.Box(7)\nassert box.held == 7 and box.get(times=2) == 14 and box != 7",
+    "assert program.same(program.Box(3)).held == 3",
+    "try: program.fails(ValueError('no'))\nexcept TypeError: pass\nelse: assert False",
+    "try: program.fails([])\nexcept IndexError as error: assert 'range' in str(error)",
+    "try: program.leaves()\nexcept RuntimeError as error: assert 'SystemExit' in str(error)",
+    "assert not hasattr(program, 'nothing') and program.counts() + program.counts() == 3",
+])
+def test_values_come_back_as_they_are(tests):
+    source = ("class Box:\n    def __init__(self, held): self.held = held\n"
+              "    def get(self, times): return self.held * times\n"
+              "def same(x): return x\ndef fails(x): return x[0]\ndef leaves(): raise SystemExit\n"
+              "def counts(seen=[]):\n    print('called')\n    seen.append(1)\n"
+              "    return len(seen)\n")
+    outcome = run_program(source, seconds=5.0, tests=tests)
+    assert outcome.passed, outcome.reason
+    assert outcome.output == "called\n" * tests.count("counts")
+
+
+# Each tries to pass `assert program.f(20) == 41 ...` without knowing what is asked of it.
+LIAR = "class Liar({base}):\n    {body}\ndef f(x): return Liar({value})\n"
+ALWAYS = ("__eq__ = lambda self, other: True\n    __ne__ = lambda self, other: False\n"
+          "    __hash__ = {base}.__hash__\n    __bool__ = lambda self: True\n"
+          "    __repr__ = __str__ = lambda self: '41'\n"
+          "    __class__ = property(lambda self: {base})")
+SPEAK = ("import json, os\ndef speak(*words):\n    for fd in range(64):\n"
+         "        for word in words:\n            try: os.write(fd, word)\n"
+         "            except OSError: pass\n")
+CLAIMS = ("b'passed', b'\\n\"\"\\n', b'[]\\n\"\"\\n', b'{\"value\": null}\\n', "
+          "b'{\"value\": true}\\n' * 50")
+CHEATS = {
+    "lying object": LIAR.format(base="object", value="", body=ALWAYS.format(base="object")),
+    "lying int": LIAR.format(base="int", value="0", body=ALWAYS.format(base="int")),
+    "lying text": LIAR.format(base="str", value="''", body=ALWAYS.format(base="str")),
+    "lying list": LIAR.format(base="list", value="", body=ALWAYS.format(base="object")),
+    "the caller's frames": SPEAK + (
+        "import sys\ndef f(x):\n    found, frame = [], sys._getframe()\n    while frame:\n"
+        "        found += [*frame.f_locals.values(), *frame.f_globals.values()]\n"
+        "        frame = frame.f_back\n    words = [v.encode() for v in found if type(v) is str]\n"
+        f"    speak(*words, {CLAIMS})\nf(0)"),
+    "all objects": SPEAK + (
+        "import gc\ndef f(x): return 0\nwords = []\nfor held in gc.get_objects():\n"
+        "    words += [v.encode() for v in (held.values() if type(held) is dict else [])\n"
+        "              if type(v) is str and len(v) < 99]\nspeak(*words[:2000])"),
+    "a traceback's frames": SPEAK + (
+        "import sys\ndef f(x): return 0\ntry: 1 / 0\nexcept ZeroDivisionError as error:\n"
+        "    frame = error.__traceback__.tb_frame.f_back\n"
+        "    frame.f_locals.get('answer', print)(lambda: True)\n"
+        f"    speak({CLAIMS})"),
+    "the pipe itself": (
+        "import sys\nframe = sys._getframe(1)\nwhile 'channel' not in frame.f_locals:\n"
+        "    frame = frame.f_back\nchannel = frame.f_locals['channel']\n"
+        "while True:\n    channel.send({'value': True})\n    channel.receive()"),
+    "the pipe's other messages": (
+        "import sys\nframe = sys._getframe(1)\nwhile 'channel' not in frame.f_locals:\n"
+        "    frame = frame.f_back\nchannel = frame.f_locals['channel']\n"
+        "for word in ([['x'], ''], '', {'value': {'object': 'x'}}, {'error': ['', '']}):\n"
+        "    channel.send(word)"),
+    "an end of iteration": "def f(x): raise StopIteration",
+    "modules": ("import sys\nfor module in list(sys.modules.values()):\n"
+                "    for name in ('judge', 'run', 'main', 'unpack', 'Proxy', 'RAISED'):\n"
+                "        if hasattr(module, name): setattr(module, name, lambda *a: '')\n"
+                "def f(x): return 0"),
+    "every file": SPEAK + f"def f(x): return 0\nspeak({CLAIMS})\nos._exit(0)",
+    "every file, late": SPEAK + f"def f(x): speak({CLAIMS}); os._exit(0)",
+    "reading every file": (
+        "import os, re\nseen = b''\nfor fd in range(3):\n    try: seen += os.pread(fd, 10**6, 0)\n"
+        "    except OSError: pass\nprint(seen)\nassert b'43' + b'21' not in seen\n"
+        "def f(x): return 0"),
+    "builtins": ("import builtins\nbuiltins.AssertionError = type('A', (BaseException,), {})\n"
+                 "builtins.exec = builtins.compile = lambda *a: None\n"
+                 "builtins.all = lambda *a: True\n"
+                 "builtins.int = builtins.isinstance = lambda *a: True\ndef f(x): return 0"),
+    "json": ("import json\njson.dumps = lambda *a, **k: '{\"value\": true}'\n"
+             "json.loads = lambda *a: ['call', 0]\ndef f(x): return 0"),
+    "pickle": ("import pickle\nclass R:\n    def __reduce__(self): return (print, ('x',))\n"
+               "def f(x): return pickle.dumps(R())"),
+    "code as a value": "class R(str): pass\ndef f(x): return R('__import__(\"os\")._exit(0)')",
+    "at the end": SPEAK + (f"import atexit\natexit.register(speak, {CLAIMS})\n"
+                           "def f(x): raise SystemExit(0)"),
+    "a thread": SPEAK + (f"import threading\ndef f(x): return 0\n"
+                         f"threading.Thread(target=speak, args=({CLAIMS},)).start()"),
+    "a signal": SPEAK + ("import signal\nsignal.signal(signal.SIGALRM, lambda *a: speak("
+                         f"{CLAIMS}))\nsignal.alarm(1)\ndef f(x): return 0"),
+    "leaving": "def f(x): raise SystemExit(0)",
+    "leaving at once": "import os\ndef f(x): os._exit(0)",
+    "ptrace": ("import ctypes, os\nlibc = ctypes.CDLL(None)\nlibc.ptrace(16, os.getppid(), 0, 0)\n"
+               "def f(x): return 0"),
+    "memory of the parent": ("import os\nopen(f'/proc/{os.getppid()}/mem', 'rb')\n"
+                             "def f(x): return 0"),
+    "its own memory": "open('/proc/self/mem', 'rb')\ndef f(x): return 0",
+    "its descriptors": ("import os\nfor name in os.listdir('/proc/self/fd'):\n"
+                        "    open(f'/proc/self/fd/{name}', 'w').write('passed')\n"
+                        "def f(x): return 0"),
+    "a tracer": ("import sys\nsys.settrace(lambda *a: None)\n"
+                 "sys.excepthook = sys.unraisablehook = lambda *a: None\ndef f(x): return 0"),
+    "an importer": ("import sys\nclass All:\n    def find_spec(self, *a): return None\n"
+                    "sys.meta_path.insert(0, All())\nsys.path.insert(0, '.')\n"
+                    "open('json.py', 'w').write('loads = dumps = lambda *a: 41')\n"
+                    "def f(x): return 0"),
+    "a huge answer": "def f(x): return [0] * 10**8",
+    "a deep answer": "x = []\nfor _ in range(10**5): x = [x]\ndef f(y): return x",
+    "a slow answer": "def f(x): return '9' * 10**6 and 10**200_000",
+    "an endless answer": "import sys\ndef f(x):\n    while True: pass",
+}
+QUESTIONS = "import os\nassert program.f(20) == 41 and program.f(2160) == 4321, 'another value'"
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_nothing_that_decides_is_in_reach(name):
+    start = time.monotonic()
+    outcome = run_program(CHEATS[name], seconds=2.0, tests=QUESTIONS)
+    assert not outcome.passed and outcome.reason != "passed"
+    assert time.monotonic() - start < 30
+    assert run_program("def f(x): return 2 * x + 1", seconds=5.0, tests=QUESTIONS).passed
+
+
+def test_the_tests_of_the_book_cannot_be_read():
+    from scratchbook.runtime import data_dir
+
+    for path in (data_dir() / "code_tests.json", Path(pytest.__file__)):
+        outcome = run_program(f"open({str(path)!r}).read()")
+        assert not outcome.passed and "PermissionError" in outcome.reason, outcome.reason
+    assert not any(Path(entry).name in jail.PACKAGES for entry in jail.python_files())
+
+
+def test_a_test_that_cannot_run_is_no_pass():
+    honest = "def f(x): return x"
+    for tests in ("assert f(1) == 1", "assert (", "import os; os._exit(0)", "program.f(print)",
+                  "raise SystemExit(0)"):
+        assert not run_program(honest, tests=tests).passed, tests
+
+
+def test_helpers_of_the_prompt_are_the_prompt_s_own():
+    problem = {"prompt": "def double(x):\n    return 2 * x\n\ndef f(x):\n    \"\"\"Half.\"\"\"\n",
+               "entry_point": "f",
+               "test": "def check(candidate):\n    assert candidate(double(5)) == 5"}
+    assert solve(problem, "    return x // 2\n").passed
+    assert not solve(problem, "    return x\ndef double(x): return x\n").passed
 
 
 def test_nothing_is_written_outside(tmp_path):

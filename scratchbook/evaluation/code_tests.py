@@ -149,7 +149,9 @@ def _behaves(prompt: dict, text: str) -> bool:
     program = prompt["text"] + text.split("\n")[0]
     if not parses(program + "\n"):
         return False  # no process for what cannot run
-    return run_program(f"{program}\n\n{prompt['right']}\n", seconds=1.0).passed
+    name = re.search(r"^(?:def|class) (\w+)", program, re.MULTILINE)[1]
+    tests = f"{name} = program.{name}\n{prompt['right']}\n"
+    return run_program(f"{program}\n", seconds=1.0, tests=tests).passed
 
 
 JUDGES = {"closes": _closes, "next_word": _next_word, "indented": _indented, "starts": _starts,

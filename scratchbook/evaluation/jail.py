@@ -1,14 +1,17 @@
 """The inside of `sandbox.py`: a script that locks the door behind itself, then runs a program.
 
-It is started as `python -I -S jail.py FD`, with a JSON request on standard input, and needs
-nothing but the standard library. Linux's own locks come first (Landlock for files, seccomp for
-system calls); an audit hook inside Python refuses the same things where there are none.
+It is started twice, as `python -I -S jail.py program FD FD` and `... judge FD FD FD`, each with
+a JSON request on standard input, and needs nothing but the standard library. The program's
+process holds nothing that decides: it answers calls with plain values over a pipe. The judge
+holds the tests. Linux's own locks come first (Landlock for files, seccomp for system calls); an
+audit hook inside Python refuses the same things where there are none.
 
 Chapter:  chapters/06c_evaluation_and_sampling.ipynb
 """
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import platform
@@ -16,6 +19,7 @@ import resource
 import struct
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 # Refused system calls, each with its numbers on x86_64 and on aarch64 (- where it has none).
@@ -62,6 +66,11 @@ CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.syml
 LOOKS = ("open", "os.listdir", "os.scandir", "os.chdir")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER_MODE = 38, 22, 2
+KINDS = {kind.__name__: kind for kind in (list, tuple, set, frozenset, dict, bytes, complex)}
+RAISED = {kind.__name__: kind for kind in (
+    ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, OverflowError, AttributeError,
+    RuntimeError, NotImplementedError)}
+PACKAGES = ("site-packages", "dist-packages")
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT, READING = 444, 445, 446, 0b1100
 
 
@@ -126,10 +135,13 @@ def _instruction(line: tuple, to_the_end: int) -> bytes:
 
 def watch(readable: list[str], own: str) -> None:
     """Refuse inside Python, too; hooks of this kind cannot be taken off again."""
-    real, inside = os.path.realpath, (lambda path, roots: any(
-        path == root or path.startswith(root + "/") for root in roots))
-    own, readable = real(own), [real(path) for path in readable]
-    forbidden, changing, looking, writing = FORBIDDEN, CHANGES, LOOKS, WRITING  # for good
+    real, forbidden, changing, looking, writing = (  # for good: the program cannot change them
+        os.path.realpath, FORBIDDEN, CHANGES, LOOKS, WRITING)
+
+    def below(roots: list[str]) -> tuple[str, ...]:
+        return tuple(real(root) + "/" for root in roots)
+
+    to_read, to_change = below([own, *readable]), below([own, "/dev/null"])
 
     def hook(event: str, arguments: tuple) -> None:
         if event.startswith(forbidden):
@@ -137,22 +149,25 @@ def watch(readable: list[str], own: str) -> None:
         changes = event.startswith(changing) or (event == "open" and arguments[2] & writing)
         if changes or event in looking:
             paths = (real(os.fsdecode(a)) for a in arguments[:2] if isinstance(a, str | bytes))
-            roots = [own, "/dev/null"] if changes else [own, *readable]
             for path in paths if event != "open" else [next(paths, own)]:
-                if not inside(path, roots):
+                if not (path + "/").startswith(to_change if changes else to_read):
                     raise PermissionError(f"{event}: {path} is outside of the sandbox")
 
     sys.addaudithook(hook)
 
 
-def main() -> None:
-    """Lock, run, and only when the program came to its end, say so with the request's secret."""
-    verdict, request = int(sys.argv.pop()), json.loads(sys.stdin.read())
-    own, secret = str(Path.cwd()), request.pop("secret")
-    found = [sys.base_prefix, Path(os.__file__).parent, *filter(os.path.isdir, sys.path)]
-    readable = sorted({*SYSTEM, *map(os.path.realpath, found)})
+def python_files() -> list[str]:
+    """What `import` reads of Python: all but the installed packages, which may hold the tests."""
+    library = Path(os.__file__).resolve().parent
+    found = [entry.path for entry in os.scandir(library) if entry.name not in PACKAGES]
+    shared = Path(sys.base_prefix, "lib").glob("*.so*")
+    return sorted(map(os.path.realpath, [*SYSTEM, *found, *shared]))
+
+
+def lock(own: str, request: dict) -> list[str]:
+    """Close all doors but the folder `own`; returns the names of the locks that hold."""
     limit(request["seconds"], request["memory"], request["written"])
-    locks = []
+    locks, readable = [], python_files()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -160,16 +175,139 @@ def main() -> None:
         locks += ["seccomp"] * lock_calls(libc)
     watch(readable, own)
     os.environ.clear()
-    os.write(verdict, f"{','.join([*locks, 'audit hook'])}\n".encode())
+    return [*locks, "audit hook"]
+
+
+class Channel:
+    """JSON lines over two pipes."""
+
+    def __init__(self, reading: int, writing: int):
+        self.reading, self.writing = os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+
+    def send(self, message: object) -> None:
+        """Write one line."""
+        self.writing.write(json.dumps(message).encode() + b"\n")
+        self.writing.flush()
+
+    def receive(self) -> object:
+        """Read one line; EOFError when the other side is gone."""
+        line = self.reading.readline()
+        if not line:
+            raise EOFError("nobody answers")
+        return json.loads(line)
+
+
+def pack(value: object, number_of: Callable[[object], int]) -> object:
+    """Plain data as JSON can hold it, of Python's own types whatever subclass it was.
+
+    What is no plain data stays where it is, and goes by the number that `number_of` gives it.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    for name, kind in KINDS.items():
+        if isinstance(value, kind):
+            items = value.items() if isinstance(value, dict) else value
+            return {name: [pack(item, number_of) for item in items]}
+    return {"object": number_of(value)}
+
+
+def unpack(packed: object, find: Callable[[int], object]) -> object:
+    """The value that was packed; `find` knows the one behind a number."""
+    if not isinstance(packed, dict):
+        return packed
+    ((name, held),) = packed.items()
+    if name == "object":
+        return find(held)
+    items = [unpack(item, find) for item in held]
+    return complex(*items) if name == "complex" else KINDS[name](items)
+
+
+def run(source: str, locks: list[str], channel: Channel) -> None:
+    """The program's process: run it, then answer the judge's calls until nobody asks."""
     program = sys.modules["__main__"] = types.ModuleType("__main__")
+    objects: list = [program]
+
+    def number_of(value: object) -> int:
+        objects.append(value)
+        return len(objects) - 1
+
+    def answer(work: Callable[[], object]) -> None:
+        try:
+            reply = {"value": pack(work(), number_of)}
+        except BaseException as error:
+            reply = {"error": [type(error).__name__, str(error)[:500]]}
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the program
+            sys.stdout.flush()
+        channel.send(reply)
+
+    channel.send(locks)
+    answer(lambda: exec(compile(source, "<program>", "exec"), vars(program)))
+    while True:
+        kind, number, *rest = channel.receive()
+        target, values = objects[number], [unpack(value, objects.__getitem__) for value in rest]
+        answer(functools.partial(getattr, target, *values) if kind == "get" else
+               functools.partial(target, *values[0], **values[1]))
+
+
+class Proxy:
+    """Something of the program's, known to the judge by a number only; equal to nothing else."""
+
+    def __init__(self, ask: Callable, number: int):
+        self.__dict__.update(_ask=ask, _number=number)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._ask("get", self._number, name)
+
+    def __call__(self, *arguments: object, **named: object) -> object:
+        return self._ask("call", self._number, arguments, named)
+
+
+def judge(tests: str, channel: Channel) -> str:
+    """Run the tests here, where the program cannot reach; returns why they fail, or nothing.
+
+    Raises:   EOFError when the program is gone
+    """
+    def number_of(value: object) -> int:
+        if isinstance(value, Proxy):
+            return value._number
+        raise TypeError(f"a test can hand over plain values, not {value!r}")
+
+    def ask(*question: object) -> object:
+        channel.send([pack(part, number_of) for part in question])
+        reply = channel.receive()
+        if "error" not in reply:
+            return unpack(reply["value"], lambda number: Proxy(ask, number))
+        name, text = reply["error"]
+        raise RAISED[name](text) if name in RAISED else RuntimeError(f"{name}: {text}")
+
+    loaded = channel.receive()
+    if "error" in loaded:
+        return "{}: {}".format(*loaded["error"])
     try:
-        exec(compile(request["source"], "<program>", "exec"), vars(program))
+        exec(compile(tests, "<tests>", "exec"), {"program": Proxy(ask, 0)})
+    except (EOFError, BrokenPipeError):
+        raise EOFError("the program is gone") from None
     except BaseException as error:
-        os.write(verdict, f"{type(error).__name__}: {error}"[:500].encode())
-    else:
-        os.write(verdict, secret.encode())
-    with contextlib.suppress(OSError, ValueError):  # the program may have closed it
-        sys.stdout.flush()
+        return f"{type(error).__name__}: {error}"[:500]
+    return ""
+
+
+def main() -> None:
+    """Lock, then be the program or its judge, as the arguments say."""
+    role, reading, writing, *verdict = sys.argv[1:]
+    del sys.argv[1:]
+    request, channel = json.loads(sys.stdin.read()), Channel(int(reading), int(writing))
+    sys.set_int_max_str_digits(0)
+    locks = lock(str(Path.cwd()), request)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        if role == "program":
+            run(request["source"], locks, channel)
+        os.write(int(verdict[0]), json.dumps(channel.receive()).encode() + b"\n")
+        os.write(int(verdict[0]), json.dumps(judge(request["tests"], channel)).encode() + b"\n")
     os._exit(0)
 
 

@@ -4,11 +4,13 @@ The program gets an empty folder, an empty environment, and limits on time, memo
 Files elsewhere, the network, other processes and programs are out of reach: on Linux by the
 kernel's Landlock and seccomp, elsewhere by an audit hook inside Python alone.
 
+What decides is out of its reach as well: the tests run in another process, which hands over
+arguments and gets back plain values. A program can lie about a value, and about nothing else.
+
 What it does not protect from: errors in the kernel or in Python itself; without the kernel's
-locks, code that sets out to break Python's own memory; reading files below Python's
-installation; filling the disk with many small files within its seconds; a program that searches
-its own process's memory for the secret which says that it has finished. It is made for the
-clumsy programs of small models. What someone wrote to do harm belongs into a virtual machine.
+locks, code that sets out to break Python's own memory; reading Python's own files; filling the
+disk with many small files within its seconds. It is made for the clumsy programs of small
+models. What someone wrote to do harm belongs into a virtual machine.
 
 Chapter:  chapters/06c_evaluation_and_sampling.ipynb
 """
@@ -20,7 +22,6 @@ import gzip
 import json
 import math
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -45,30 +46,57 @@ class Outcome:
     locks: tuple[str, ...]
 
 
-def run_program(source: str, seconds: float = 2.0, memory_mb: int = 512) -> Outcome:
-    """Run Python source in the sandbox; it passes when it reaches its last line without an error.
+def run_program(source: str, seconds: float = 2.0, memory_mb: int = 512,
+                tests: str = "") -> Outcome:
+    """Run Python source in the sandbox; it passes when it ends without an error, and its tests do.
 
-    An exit status or a printed "ok" proves nothing: the end is reported through a pipe, with a
-    secret. Whatever is left running is killed with its whole process group.
+    The tests see it as `program`, as in `assert program.double(4) == 8`, from a process of their
+    own: only numbers, texts, bytes, and lists, tuples, sets and dicts of them come back as they
+    are. Any other object can be called and asked for attributes, and equals nothing. Without
+    tests, that the end was reached is the program's own word. What is left running is killed.
 
     Raises:   OSError where there are no POSIX processes
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
     if os.name != "posix":
         raise OSError("the sandbox needs Linux or macOS; on Windows use WSL or a container")
-    secret, python = secrets.token_hex(16), getattr(sys, "_base_executable", sys.executable)
-    request = {"source": source, "secret": secret, "seconds": math.ceil(seconds),
-               "memory": memory_mb * MEGABYTE, "written": MEGABYTE}
-    command = [python, "-I", "-S", "-B", str(Path(__file__).with_name("jail.py"))]
-    with _own_folder() as own, tempfile.TemporaryFile() as printed, \
-            tempfile.TemporaryFile() as verdict:
-        start, number = time.monotonic(), verdict.fileno()
-        process = subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=printed,
-                                   stderr=subprocess.STDOUT, cwd=own, env={}, pass_fds=(number,),
-                                   start_new_session=True)
-        late = not _finished(process, json.dumps(request), seconds)
-        return _judge(process.returncode, late, secret, _read(verdict), _read(printed),
+    limits = {"seconds": math.ceil(seconds), "memory": memory_mb * MEGABYTE, "written": MEGABYTE}
+    with _own_folder() as own, _own_folder() as office, tempfile.TemporaryFile() as printed, \
+            tempfile.TemporaryFile() as verdict, Path(os.devnull).open("wb") as nowhere:
+        started, calls, answers = [], os.pipe(), os.pipe()
+        try:
+            started += [_start(own, printed, {"source": source} | limits,
+                               "program", calls[0], answers[1])]
+            started += [_start(office, nowhere, {"tests": tests} | limits,
+                               "judge", answers[0], calls[1], verdict.fileno())]
+            for end in (*calls, *answers):
+                os.close(end)
+            program, judge = started
+            while not _lines(verdict) and judge.poll() is None:  # Python's start is not its time
+                time.sleep(0.002)
+            start = time.monotonic()
+            late = not _ends(judge, start + seconds)
+            if not late and len(_lines(verdict)) < 2:  # the program is gone: how did it end?
+                late = not _ends(program, start + seconds)
+            status = program.poll()
+        finally:
+            for process in started:
+                _kill(process)
+        return _judge(_lines(verdict), late, judge.returncode, status, _read(printed),
                       time.monotonic() - start)
+
+
+def _start(folder: str, printed: IO[bytes], request: dict, *words: object) -> subprocess.Popen:
+    """Start the jail in a folder, as the program or as its judge, with some open files."""
+    python = getattr(sys, "_base_executable", sys.executable)
+    jail = str(Path(__file__).with_name("jail.py"))
+    with tempfile.TemporaryFile() as asked:
+        asked.write(json.dumps(request).encode())
+        asked.seek(0)
+        return subprocess.Popen(
+            [python, "-I", "-S", "-B", jail, *map(str, words)], stdin=asked, stdout=printed,
+            stderr=subprocess.STDOUT, cwd=folder, env={}, start_new_session=True,
+            pass_fds=[word for word in words if isinstance(word, int)])
 
 
 @contextlib.contextmanager
@@ -82,39 +110,45 @@ def _own_folder() -> Iterator[str]:
                            stderr=subprocess.DEVNULL, check=False)
 
 
-def _finished(process: subprocess.Popen, request: str, seconds: float) -> bool:
-    """Hand over the request and wait; in any case nothing of the group is alive afterwards."""
-    try:
-        process.communicate(request.encode(), timeout=seconds)
+def _ends(process: subprocess.Popen, until: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=max(until - time.monotonic(), 0))
         return True
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return False
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """Afterwards nothing of the process's group is alive."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _read(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read(MEGABYTE).decode("utf-8", errors="replace")
+    # not `read`: that would move the place where the other process writes
+    return os.pread(file.fileno(), MEGABYTE, 0).decode("utf-8", errors="replace")
 
 
-def _judge(status: int, late: bool, secret: str, verdict: str, printed: str,
+def _lines(verdict: IO[bytes]) -> list:
+    """What the judge wrote: the locks, then why the program fails, or an empty text."""
+    return [json.loads(line) for line in _read(verdict).split("\n")[:-1]]
+
+
+def _judge(verdict: list, late: bool, judge: int, status: int | None, printed: str,
            seconds: float) -> Outcome:
-    locks, _, last = verdict.partition("\n")
-    passed = status == 0 and not late and last == secret
-    if passed:
-        reason = "passed"
+    locks = verdict[0] if verdict else ()
+    failure = verdict[1] if len(verdict) > 1 else None
+    if failure is not None:
+        reason = failure or "passed"
     elif late:
         reason = f"stopped after {seconds:.1f} seconds"
-    elif last and last != secret:
-        reason = last
+    elif judge:
+        reason = f"the tests themselves ended with status {judge}"
     elif status < 0:
         reason = f"killed by {signal.Signals(-status).name}"
     else:
         reason = f"left with status {status} before its end"
-    return Outcome(passed, reason, printed, seconds, tuple(filter(None, locks.split(","))))
+    return Outcome(failure == "", reason, printed, seconds, tuple(locks))
 
 
 def read_problems(path: str | Path) -> list[dict[str, str]]:
@@ -129,9 +163,13 @@ def read_problems(path: str | Path) -> list[dict[str, str]]:
 
 
 def solve(problem: dict[str, str], completion: str, seconds: float = 2.0) -> Outcome:
-    """Run one completion of a problem against the problem's own tests."""
-    return run_program(f"{problem['prompt']}{completion}\n{problem['test']}\n"
-                       f"check({problem['entry_point']})\n", seconds)
+    """Run one completion of a problem against the problem's own tests.
+
+    The tests may use what the prompt defines: in the judge's process that is the prompt's own.
+    """
+    prompt, name = problem["prompt"], problem["entry_point"]
+    tests = f"{prompt}\n    pass\n{name} = program.{name}\n{problem['test']}\ncheck({name})\n"
+    return run_program(f"{prompt}{completion}\n", seconds, tests=tests)
 
 
 def pass_at_k(tries: int, passed: int, k: int) -> float:
