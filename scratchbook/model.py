@@ -151,9 +151,9 @@ def build_attention(config: ModelConfig, causal: bool = True) -> nn.Module:
             latent_norm=RMSNorm(config.latent_dim, config.norm_eps))
     rotary = config.positions == "rope"
     return MultiHeadAttention(
-        config.d_model, config.num_heads, config.num_kv_heads, bias=config.bias != "none",
-        causal=causal, head_dim=config.head_dim, output_bias=config.bias == "all",
-        window=config.window,
+        config.d_model, config.num_heads, config.num_kv_heads,
+        bias={"none": False, "qkv": "qkv", "all": True}[config.bias],
+        causal=causal, head_dim=config.head_dim, window=config.window,
         rotary=RotaryEmbedding(config.head_dim, config.rope) if rotary else None,
         alibi=ALiBi(config.num_heads) if config.positions == "alibi" else None,
         q_norm=_head_norm(config), k_norm=_head_norm(config))

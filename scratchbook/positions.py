@@ -109,22 +109,8 @@ class RotaryEmbedding(nn.Module):
             angles = angles[:, None]  # (batch, 1, time, head_dim / 2): the same for all heads
         cos = (angles.cos() * self.attention_factor).to(x.dtype)
         sin = (angles.sin() * self.attention_factor).to(x.dtype)
-        return _Turn.apply(x, cos, sin)
-
-
-class _Turn(torch.autograd.Function):
-    """Turn each pair (first, second) by an angle; the gradient of a turn is the turn back."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
         first, second = x.chunk(2, dim=-1)  # (batch, heads, time, head_dim / 2) each
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _Turn.apply(gradient, cos, -sin), None, None
 
 
 def scaled_frequencies(head_dim: int, settings: RopeSettings) -> tuple[Tensor, float]:

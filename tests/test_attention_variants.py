@@ -50,7 +50,7 @@ VARIANTS = {  # how to build it, and a cache for it
     "rotary": (heads(num_kv_heads=2, rotary=RotaryEmbedding(8)), lambda: KVCache(TIME)),
     "alibi": (heads(alibi=ALiBi(4)), lambda: KVCache(TIME)),
     "qk-norm": (heads(q_norm=RMSNorm(8), k_norm=RMSNorm(8)), lambda: KVCache(TIME)),
-    "wide heads": (heads(head_dim=12, bias=True, output_bias=False), lambda: KVCache(TIME)),
+    "wide heads": (heads(head_dim=12, bias="qkv"), lambda: KVCache(TIME)),
     "window": (heads(window=5, rotary=RotaryEmbedding(8)), lambda: WindowCache(5)),
     "window of one": (heads(window=1), lambda: WindowCache(1)),
     "window, full cache": (heads(window=5), lambda: KVCache(TIME)),

@@ -82,3 +82,20 @@ def test_dynamic_tanh_by_hand():
 def test_another_width_is_refused(norm):
     with pytest.raises(ValueError, match=r"\(2, 9\).*d_model=8"):
         norm(torch.zeros(2, 9))
+
+
+@pytest.mark.parametrize("norm", [
+    rms_norm, layer_norm, lambda x: rms_norm(x, torch.arange(1.0, 5.0)),
+    lambda x: softcap(x, 2.0)])
+def test_second_derivatives_are_right(norm):
+    x = normal(3, 4).double().requires_grad_()
+    assert torch.autograd.gradcheck(norm, x) and torch.autograd.gradgradcheck(norm, x)
+
+
+@pytest.mark.parametrize("norm", [rms_norm, layer_norm])
+def test_torch_func_goes_through(norm):
+    x = normal(3, 4).double()
+    by_rows = torch.func.vmap(torch.func.hessian(lambda row: norm(row).pow(3).sum()))(x)
+    wanted = [torch.autograd.functional.hessian(lambda row: norm(row).pow(3).sum(), row)
+              for row in x]
+    assert_close(by_rows, torch.stack(wanted))

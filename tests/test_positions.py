@@ -142,3 +142,16 @@ def test_attention_with_relative_positions_does_not_see_where_the_text_begins(pa
 def test_errors_carry_the_values(action, message):
     with pytest.raises(ValueError, match=message):
         action()
+
+
+def test_second_derivatives_of_a_turn_are_right_and_torch_func_goes_through():
+    rotary, places = RotaryEmbedding(4), torch.arange(3)
+    x = normal(1, 2, 3, 4).double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda q: rotary(q, places), x)
+
+    def score(q):
+        turned = rotary(q, places)
+        return (turned @ turned.mT).pow(2).sum()
+
+    flat = torch.func.hessian(score)(x.detach())
+    assert_close(flat, torch.autograd.functional.hessian(score, x.detach()))

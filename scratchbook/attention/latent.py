@@ -42,7 +42,7 @@ class LatentAttention(nn.Module):
                              f"head_dim={head_dim}, value_dim={value_dim} must be at least 1")
         if (rotary is None) != (rope_dim == 0):
             raise ValueError(f"rope_dim={rope_dim} with rotary={rotary}: give both or neither")
-        self.num_heads, self.latent_dim = num_heads, latent_dim
+        self.d_model, self.num_heads, self.latent_dim = d_model, num_heads, latent_dim
         self.head_dim, self.rope_dim, self.value_dim = head_dim, rope_dim, value_dim
         self.absorbed, self.impl = absorbed, impl
         self.rotary, self.latent_norm = rotary, latent_norm
@@ -88,7 +88,7 @@ class LatentAttention(nn.Module):
     def _absorbed(self, content: Tensor, turned: Tensor, latent: Tensor, key: Tensor,
                   mask: Tensor | None) -> Tensor:
         """Let the query meet the latent itself: q (W c) = (q W) c."""
-        up = self.up_proj.weight.unflatten(0, (self.num_heads, -1))  # (heads, both, latent_dim)
+        up = self._up_matrix().unflatten(0, (self.num_heads, -1))  # (heads, both, latent_dim)
         up_k, up_v = up.split([self.head_dim, self.value_dim], dim=1)
         q = torch.cat([content @ up_k, turned], dim=-1)  # (batch, heads, time, latent + rope)
         k = torch.cat([latent, key], dim=-1)  # (batch, 1, keys, latent + rope)
@@ -101,6 +101,15 @@ class LatentAttention(nn.Module):
             k, latent = (y.expand(-1, self.num_heads, -1, -1) for y in (k, latent))
             mixed = attend(q, k, latent, mask, impl=self.impl)  # (batch, heads, time, latent_dim)
         return mixed @ up_v.transpose(1, 2)
+
+    def _up_matrix(self) -> Tensor:
+        """What `up_proj` multiplies with; a wrapper (LoRA) may do more than its `weight` says."""
+        names = [name for name, _ in self.up_proj.named_parameters()]
+        if isinstance(self.up_proj, nn.Linear) and names == ["weight"]:
+            return self.up_proj.weight
+        any_of_it = next(self.up_proj.parameters())
+        return self.up_proj(torch.eye(self.latent_dim, device=any_of_it.device,
+                                      dtype=any_of_it.dtype)).mT
 
     def _rules(self, seq_len: int, keys: int, mask: Tensor | None, device: torch.device
                ) -> Tensor | None:

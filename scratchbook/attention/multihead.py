@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from scratchbook.attention.dot_product import IMPLS, attend
+from scratchbook.attention.dot_product import IMPLS
 from scratchbook.attention.masks import causal_mask
+from scratchbook.attention.shared_heads import attend_shared, for_every_head
 from scratchbook.attention.windowed import banded_attend, window_mask
 
 
@@ -31,7 +32,8 @@ class MultiHeadAttention(nn.Module):
     otherwise: a mask then only takes away from what the past allows. `window` leaves of the
     past only the nearest tokens, `sinks` keeps its first ones all the same. What turns or
     scales queries and keys is passed in: `rotary` and `alibi` from chapter 03, `q_norm` and
-    `k_norm` (over head_dim) from chapter 04.
+    `k_norm` (over head_dim) from chapter 04. Of the projections only their results are used,
+    so that any may be replaced by a wrapper.
 
     Shapes:   x (batch, time, d_model) -> (batch, time, d_model)
     Raises:   ValueError when the sizes do not divide
@@ -44,12 +46,11 @@ class MultiHeadAttention(nn.Module):
         d_model: int,
         num_heads: int,
         num_kv_heads: int | None = None,
-        bias: bool = False,
+        bias: bool | str = False,
         impl: str = "sdpa",
         causal: bool = True,
         *,
         head_dim: int | None = None,
-        output_bias: bool | None = None,
         window: int | None = None,
         sinks: int = 0,
         rotary: nn.Module | None = None,
@@ -59,21 +60,19 @@ class MultiHeadAttention(nn.Module):
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_sizes(d_model, num_heads, num_kv_heads, head_dim, impl)
-        if window is not None and (window < 1 or not causal):
-            raise ValueError(f"window={window} with causal={causal}: a window looks back, "
-                             "and at least at the position itself")
-        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        _check_sizes(d_model, num_heads, num_kv_heads, head_dim)
+        _check_choices(bias, impl, causal, window)
+        self.d_model, self.num_heads, self.num_kv_heads = d_model, num_heads, num_kv_heads
         self.head_dim = d_model // num_heads if head_dim is None else head_dim
-        self.impl, self.causal = impl, causal
-        self.window, self.sinks = window, sinks
-        self.q_proj = nn.Linear(d_model, num_heads * self.head_dim, bias=bias)
-        self.k_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
-        self.v_proj = nn.Linear(d_model, num_kv_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(num_heads * self.head_dim, d_model,
-                                bias=bias if output_bias is None else output_bias)
+        self.impl, self.causal, self.window, self.sinks = impl, causal, window, sinks
+        wide, narrow = num_heads * self.head_dim, num_kv_heads * self.head_dim
+        self.q_proj = nn.Linear(d_model, wide, bias=bool(bias))
+        self.k_proj = nn.Linear(d_model, narrow, bias=bool(bias))
+        self.v_proj = nn.Linear(d_model, narrow, bias=bool(bias))
+        self.o_proj = nn.Linear(wide, d_model, bias=bias is True)
         self.rotary, self.alibi = rotary, alibi
-        self.q_norm, self.k_norm = q_norm, k_norm
+        self.q_norm = nn.Identity() if q_norm is None else q_norm
+        self.k_norm = nn.Identity() if k_norm is None else k_norm
 
     def forward(
         self,
@@ -93,36 +92,31 @@ class MultiHeadAttention(nn.Module):
                   -> (batch, time, d_model), weights (batch, heads, time, past + time)
         """
         self._check_input(x, mask)
-        q, k, v = self._project(x, cache, positions)
+        # each head projects to its own slice, and norms and turns what it asks and offers
+        q = self.q_proj(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k = self.k_proj(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
+        v = self.v_proj(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
+        q, k = self.q_norm(q), self.k_norm(k)  # (batch, heads or kv_heads, time, head_dim)
+        if self.rotary is not None:
+            if positions is None:
+                past = 0 if cache is None else cache.length
+                positions = torch.arange(past, past + x.shape[1], device=x.device)
+            q, k = self.rotary(q, positions), self.rotary(k, positions)
         if cache is not None:
             k, v = cache.append(k, v)  # (batch, kv_heads, past + time, head_dim)
             mask = self._of_kept(mask, k.shape[2])
-        # Neighbours share: with 4 heads over 2, heads 0 and 1 read the first.
-        group = self.num_heads // self.num_kv_heads
-        if group > 1 and self._one_asks(q, mask) and not return_weights:
-            return self.o_proj(self._join_heads(self._together(q, k, v, mask)))
-        if group > 1:
-            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+
+        # every query averages the values of the keys that it may look at
         if self._fits_a_band(q, k, mask) and not return_weights:
-            mixed = banded_attend(q, k, v, self.window, self.sinks, mask)
-            return self.o_proj(self._join_heads(mixed))
-        mask = self._rules(x.shape[1], k.shape[2], mask, x.device)
-        bias = self._distance_bias(x.shape[1], k.shape[2], x.device)
-        if return_weights:
-            mixed, weights = attend(q, k, v, mask, return_weights=True, bias=bias)
-            return self.o_proj(self._join_heads(mixed)), weights
-        mixed = attend(q, k, v, mask, impl=self.impl, bias=bias)
-        return self.o_proj(self._join_heads(mixed))
+            k, v = for_every_head(k, self.num_heads), for_every_head(v, self.num_heads)
+            mixed, weights = banded_attend(q, k, v, self.window, self.sinks, mask), None
+        else:
+            allowed = self._allowed(q.shape[2], k.shape[2], mask, x.device)
+            bias = self._distance_bias(q.shape[2], k.shape[2], x.device)
+            mixed, weights = attend_shared(q, k, v, allowed, self.impl, return_weights, bias)
 
-    def _one_asks(self, q: Tensor, mask: Tensor | None) -> bool:
-        return (q.shape[2] == 1 and self.alibi is None
-                and (mask is None or mask.shape[-3:-1] in ((1, 1), (1,))))
-
-    def _together(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """One new token: heads that share a key ask it as rows of one query; nothing is copied."""
-        mask = self._rules(1, k.shape[2], mask, q.device)
-        rows = q.unflatten(1, (self.num_kv_heads, -1))[:, :, :, 0]  # (batch, kv_heads, group, ...)
-        return attend(rows, k, v, mask, impl=self.impl).flatten(1, 2)[:, :, None]
+        out = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (batch, time, d_model)
+        return (out, weights) if return_weights else out
 
     def _of_kept(self, mask: Tensor | None, keys: int) -> Tensor | None:
         """The columns of the keys that a cache with a window has kept: the first and the last."""
@@ -131,40 +125,16 @@ class MultiHeadAttention(nn.Module):
         last = mask[..., mask.shape[-1] - keys + self.sinks :]
         return torch.cat([mask[..., : self.sinks], last], dim=-1)
 
-    def _fits_a_band(self, q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
-        """Whether cutting the table into a band saves work and says all that the mask says."""
-        if self.window is None or self.alibi is not None or self.impl != "sdpa":
-            return False
-        only_padding = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
-        return only_padding and q.shape[2] == k.shape[2] > 2 * (self.window + self.sinks)
-
-    def _project(
-        self, x: Tensor, cache: Cache | None, positions: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the new positions, normed and turned: head axis first."""
-        q = self._split_heads(self.q_proj(x), self.num_heads)
-        k = self._split_heads(self.k_proj(x), self.num_kv_heads)
-        v = self._split_heads(self.v_proj(x), self.num_kv_heads)
-        q = q if self.q_norm is None else self.q_norm(q)
-        k = k if self.k_norm is None else self.k_norm(k)
-        if self.rotary is not None:
-            if positions is None:
-                past = 0 if cache is None else cache.length
-                positions = torch.arange(past, past + x.shape[1], device=x.device)
-            q, k = self.rotary(q, positions), self.rotary(k, positions)
-        return q, k, v
-
-    def _rules(
-        self, seq_len: int, keys: int, mask: Tensor | None, device: torch.device
-    ) -> Tensor | None:
+    def _allowed(self, seq_len: int, keys: int, mask: Tensor | None, device: torch.device
+                 ) -> Tensor | None:
         """Who may look at whom: causality, the window and the caller's mask in one."""
         past = keys - seq_len
         if not self.causal or (seq_len == 1 and (self.window is None or keys <= self.window)):
             return mask  # the newest token may look at everything there is
         if self.window is None:
-            allowed = causal_mask(seq_len, past, device=device)
+            allowed = causal_mask(seq_len, past, device)
         else:
-            allowed = window_mask(seq_len, self.window, past, self.sinks, device=device)
+            allowed = window_mask(seq_len, self.window, past, self.sinks, device)
         return allowed if mask is None else mask & allowed
 
     def _distance_bias(self, seq_len: int, keys: int, device: torch.device) -> Tensor | None:
@@ -173,11 +143,17 @@ class MultiHeadAttention(nn.Module):
         places = torch.arange(keys, device=device)
         return self.alibi(places[keys - seq_len :], places)  # (heads, time, keys)
 
+    def _fits_a_band(self, q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+        """Whether cutting the table into a band saves work and says all that the mask says."""
+        if self.window is None or self.alibi is not None or self.impl != "sdpa":
+            return False
+        only_padding = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
+        return only_padding and q.shape[2] == k.shape[2] > 2 * (self.window + self.sinks)
+
     def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
-        d_model = self.q_proj.in_features
-        if x.dim() != 3 or x.shape[-1] != d_model:
+        if x.dim() != 3 or x.shape[-1] != self.d_model:
             raise ValueError(
-                f"x has shape {tuple(x.shape)}, expected (batch, time, d_model={d_model})"
+                f"x has shape {tuple(x.shape)}, expected (batch, time, d_model={self.d_model})"
             )
         if mask is not None and mask.dim() == 3:
             raise ValueError(
@@ -185,17 +161,9 @@ class MultiHeadAttention(nn.Module):
                 "one mask per sequence is mask[:, None], one per head mask[None]"
             )
 
-    def _split_heads(self, x: Tensor, heads: int) -> Tensor:
-        batch, time, _ = x.shape
-        x = x.view(batch, time, heads, self.head_dim)
-        return x.transpose(1, 2)  # (batch, heads, time, head_dim)
-
-    def _join_heads(self, x: Tensor) -> Tensor:
-        return x.transpose(1, 2).flatten(2)  # (batch, time, heads * head_dim)
-
 
 def _check_sizes(
-    d_model: int, num_heads: int, num_kv_heads: int, head_dim: int | None, impl: str
+    d_model: int, num_heads: int, num_kv_heads: int, head_dim: int | None
 ) -> None:
     if min(d_model, num_heads, num_kv_heads) < 1:
         raise ValueError(
@@ -209,5 +177,13 @@ def _check_sizes(
             f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}: "
             "each key/value head serves the same number of query heads"
         )
+
+
+def _check_choices(bias: bool | str, impl: str, causal: bool, window: int | None) -> None:
+    if bias not in (True, False, "qkv"):
+        raise ValueError(f"bias={bias!r} must be True, False or 'qkv', which leaves out o_proj")
+    if window is not None and (window < 1 or not causal):
+        raise ValueError(f"window={window} with causal={causal}: a window looks back, "
+                         "and at least at the position itself")
     if impl not in IMPLS:
         raise ValueError(f"impl={impl!r} is unknown; choose one of {', '.join(IMPLS)}")

@@ -131,7 +131,7 @@ def peak_bytes(call: Callable) -> int:
 def decode_seconds(layer: torch.nn.Module, make_cache: Callable, past: int, batch: int = 1,
                    tokens: int = 8, repeats: int = 5) -> list[float]:
     """CPU seconds for one new token behind `past` others, in several runs of `tokens` each."""
-    x, cache = torch.ones(batch, 1, layer.o_proj.out_features), make_cache(past + tokens)
+    x, cache = torch.ones(batch, 1, layer.d_model), make_cache(past + tokens)
 
     def write() -> None:
         for _ in range(tokens):
