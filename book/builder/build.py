@@ -5,6 +5,7 @@
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,21 @@ def build(root: Path, executed: Path | None = None) -> int:
     print(f"built {sum(1 for _ in site.rglob('*.html'))} pages, {size:.1f} MB, "
           f"in {time.perf_counter() - start:.0f} s")
     print(f"open {(site / 'index.html').as_uri()}")
+    print("\n".join(stale(root)))
     return 0
+
+
+def stale(root: Path) -> list[str]:
+    """A line for each command whose recorded results are stale; it renews them."""
+    from scratchbook.teaching.results import is_stale
+
+    found: dict[str, list[str]] = {}
+    for path in sorted((root / "book" / "results").glob("*.json")):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        if is_stale(entry["name"], entry["command"], entry["fingerprint"]):
+            found.setdefault(entry["command"], []).append(entry["name"])
+    return [f"stale: {', '.join(names)}; renew by: {command}" for command, names in found.items()
+            ] or ["every recorded result is current"]
 
 
 def prune(site: Path) -> None:

@@ -171,5 +171,5 @@ def _stale(root: Path, claim: Claim) -> str:
     if not path.is_file():
         return ""
     content = json.loads(path.read_text(encoding="utf-8"))
-    stale = is_stale(content["depends"], content["fingerprint"])
+    stale = is_stale(content["name"], content["command"], content["fingerprint"])
     return ' <span class="sb-stale">stale</span>' if stale else ""

@@ -108,8 +108,7 @@ def main() -> int:
     """Measure and record."""
     from scratchbook.teaching import record
 
-    path = record("why_numbers_differ", measure(), seeds=list(SEEDS), command=COMMAND,
-                  depends=["book.builder.differences"])
+    path = record("why_numbers_differ", measure(), seeds=list(SEEDS), command=COMMAND)
     print(path.read_text(encoding="utf-8"))
     return 0
 

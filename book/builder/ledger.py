@@ -66,9 +66,7 @@ def main() -> int:
 
     numbers = {"characters": characters(), "own_bpe": own_bpe(), "published": published(),
                "models": models()}
-    path = record("claims", numbers, seeds=[], command=COMMAND,
-                  depends=["book.builder.ledger", "scratchbook.tokenizers.quality",
-                           "scratchbook.accounting", "scratchbook.config"])
+    path = record("claims", numbers, seeds=[], command=COMMAND)
     print(path.read_text(encoding="utf-8"))
     return 0
 

@@ -106,7 +106,7 @@ def results_table(root: Path) -> str:
     rows = []
     for path in sorted((root / "book" / "results").glob("*.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
-        stale = is_stale(entry["depends"], entry["fingerprint"])
+        stale = is_stale(entry["name"], entry["command"], entry["fingerprint"])
         state = '<span class="sb-stale">stale</span>' if stale else "current"
         machine = entry["environment"]
         rows.append([f"`{entry['name']}`", entry["date"][:10],

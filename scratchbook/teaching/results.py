@@ -1,25 +1,22 @@
 """Numbers that outlive the run that made them: `record` writes them, `load_result` reads them back.
 
 A recorded result carries the command, the commit, the versions, the seeds and a fingerprint of the
-code it depends on. When that code has changed since, the result says that it is stale.
+code that made it (see `dependence`). When that code has changed since, the result says that it is
+stale.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib.util
-import io
 import json
 import re
 import subprocess
-import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scratchbook.runtime import environment, repository_root, write_atomically
+from scratchbook.teaching.dependence import fingerprint
 
 _NAME = re.compile(r"[a-z0-9_.\-]+")
 
@@ -35,13 +32,12 @@ class Result:
     commit: str
     date: str
     environment: dict
-    depends: list[str]
     fingerprint: str
 
     @property
     def stale(self) -> bool:
-        """True when the code the numbers depend on is no longer the code that made them."""
-        return is_stale(self.depends, self.fingerprint)
+        """True when the code behind the numbers is no longer the code that made them."""
+        return is_stale(self.name, self.command, self.fingerprint)
 
     def provenance(self) -> str:
         """One line for the page: when, on what, with which seeds, and whether it is out of date."""
@@ -65,44 +61,26 @@ def own_results_dir() -> Path:
     return results_dir() if repository_root() else Path.cwd() / "results"
 
 
-def _code_only(source: str) -> str:
-    """The source without comments, docstrings and blank lines: better prose makes nothing stale."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        holds_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if holds_text and isinstance(node.value.value, str):
-            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+def is_stale(name: str, command: str, recorded: str) -> bool:
+    """Whether the code behind a result is gone or differs from a recorded fingerprint.
 
-
-def fingerprint(modules: Sequence[str]) -> str:
-    """A hash over the code of the named modules (and, for packages, of every file in them).
-
-    Raises:   ValueError when a module cannot be found
+    Without a checkout, or for a result made by hand, there is nothing to compare: then it is not.
     """
-    digest = hashlib.sha256()
-    for name in sorted(modules):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ValueError(f"cannot fingerprint {name!r}: no such module")
-        origin = Path(spec.origin)
-        files = sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]
-        for file in files:
-            code = _code_only(file.read_text(encoding="utf-8"))
-            digest.update(f"{file.name}\n{code}\n".encode())
-    return digest.hexdigest()
-
-
-def is_stale(depends: Sequence[str], recorded: str) -> bool:
-    """Whether the code of the named modules is gone or differs from a recorded fingerprint."""
+    root = repository_root()
+    if root is None or not recorded:
+        return False
     try:
-        return fingerprint(depends) != recorded
+        return fingerprint(name, command, root) != recorded
     except ValueError:
         return True
+
+
+def _fingerprint(name: str, command: str) -> str:
+    root = repository_root()
+    try:
+        return fingerprint(name, command, root) if root else ""
+    except ValueError:
+        return ""  # made by hand: a long run is not lost for that
 
 
 def _commit() -> str:
@@ -121,18 +99,18 @@ def _file(name: str) -> str:
 
 
 def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str,
-           depends: Sequence[str] = ()) -> Path:
+           depends: object = None) -> Path:
     """Write `numbers` with everything needed to make them again to NAME.json among the results.
 
-    `depends` names the modules whose change makes the numbers stale.
+    `command` is what makes them again: `scratchbook run CHAPTER …` or `python -m MODULE …`.
+    From it follows which code they depend on; when that changes, they are stale.
 
     Raises:   ValueError for a name that is no file name, or numbers that JSON cannot hold
     """
     content = {
         "name": name, "numbers": dict(numbers), "seeds": list(seeds), "command": command,
         "commit": _commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(), "depends": sorted(depends),
-        "fingerprint": fingerprint(depends),
+        "environment": environment(), "fingerprint": _fingerprint(name, command),
     }
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
@@ -153,7 +131,8 @@ def load_result(name: str) -> Result:
         raise FileNotFoundError(f"no result called {name!r} is recorded (recorded: {known}); a full"
                                 " run makes it: scratchbook run CHAPTER --profile full")
     try:
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Result(**{key: content[key] for key in content if key != "depends"})
     except (json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): record it again, or restore it with "
                          f"`git checkout -- {path.name}`") from None

@@ -25,8 +25,6 @@ from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 from tests.bench.bench_tokenizers import code
 
-DEPENDS = [f"scratchbook.data.{part}" for part in ("dedupe", "held_out", "packing", "token_files")]
-
 
 def timed(steps: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
     start = time.process_time()
@@ -73,8 +71,7 @@ def main() -> None:
     print(f"{size:.1f} MB of text to {found['rows']:,} packed rows in {found['total']:.1f} CPU "
           f"seconds: {found['megabytes_per_second']:.1f} MB/s")
     if not quick:
-        record("data_speed", found, seeds=[], command="python -m tests.bench.bench_data",
-               depends=DEPENDS)
+        record("data_speed", found, seeds=[], command="python -m tests.bench.bench_data")
 
 
 if __name__ == "__main__":

@@ -35,8 +35,6 @@ from scratchbook.weights import load_pretrained
 ROUNDS, PROMPT, FEW, MANY = 7, 16, 4, 36
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TARGETS = {("float32", 1): 1.5, ("bfloat16", 1): 1.8, ("float32", 8): 1.0, ("bfloat16", 8): 1.0}
-DEPENDS = [f"scratchbook.{part}" for part in
-           ("attention", "blocks", "cache", "fast_decoding", "generation", "model", "norms")]
 Row = dict[str, Any]
 
 
@@ -173,7 +171,6 @@ def main() -> None:
              "versions": {"transformers": transformers.__version__}},
             seeds=[0],
             command="python -m tests.bench.bench_decoding",
-            depends=DEPENDS,
         )
 
 

@@ -79,7 +79,6 @@ def main() -> None:
         from scratchbook.teaching import record
 
         record("training_settings", found, seeds=[0],
-               depends=["scratchbook.training.loop", "scratchbook.training.planning"],
                command="python -m tests.bench.bench_settings")
 
 

@@ -41,7 +41,6 @@ from tests.bench import naive
 
 RUNS = 5
 STAGES = 8
-DEPENDS = [f"scratchbook.tokenizers.{part}" for part in ("bpe_encoding", "bpe_training", "splits")]
 Row = dict[str, Any]
 
 
@@ -276,7 +275,6 @@ def main() -> None:
             {"rows": rows, "ratios": ratios(rows), "versions": versions},
             seeds=[],
             command="python -m tests.bench.bench_tokenizers",
-            depends=DEPENDS,
         )
 
 

@@ -110,7 +110,7 @@ def main() -> None:
     if options.record:
         from scratchbook.teaching import record
 
-        record("training_speed", found, seeds=[0], depends=["scratchbook.training"],
+        record("training_speed", found, seeds=[0],
                command="python -m tests.bench.bench_training --record")
 
 

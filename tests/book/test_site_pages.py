@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from book.builder import claims, pages, routes
+from book.builder.build import stale
 from book.builder.claims import Claim, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,11 +24,11 @@ def test_an_unknown_mark_lists_the_known_ones():
         pages.fill("<!-- generated: nonsense -->", ROOT, "")
 
 
-def fake(tmp_path: Path, numbers: dict, depends=(), fingerprint: str = "x") -> Path:
+def fake(tmp_path: Path, numbers: dict, fingerprint: str = "x") -> Path:
     folder = tmp_path / "book" / "results"
     folder.mkdir(parents=True)
     machine = {"system": "S", "device": "cpu", "threads": 1, "versions": {}}
-    content = {"name": "demo", "numbers": numbers, "depends": list(depends), "date": "2026-01-02",
+    content = {"name": "demo", "numbers": numbers, "date": "2026-01-02",
                "fingerprint": fingerprint, "command": "make demo", "environment": machine}
     (folder / "demo.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path
@@ -49,13 +50,16 @@ def test_a_missing_number_is_an_error(tmp_path: Path):
 
 
 def test_a_result_whose_code_changed_is_marked(tmp_path: Path):
-    from scratchbook.teaching.results import fingerprint
-
-    depends = ["scratchbook.runtime"]
-    fresh = fake(tmp_path / "fresh", {}, depends, fingerprint(depends))
-    stale = fake(tmp_path / "stale", {}, depends, "something else")
-    assert "current" in pages.results_table(fresh)
-    assert "stale" in pages.results_table(stale)
+    entry = json.loads((ROOT / "book" / "results" / "budgets.json").read_text(encoding="utf-8"))
+    for folder, stamp in (("current", entry["fingerprint"]), ("stale", "something else")):
+        place = tmp_path / folder / "book" / "results"
+        place.mkdir(parents=True)
+        (place / "budgets.json").write_text(json.dumps(entry | {"fingerprint": stamp}),
+                                            encoding="utf-8")
+        assert folder in pages.results_table(tmp_path / folder)
+        assert stale(tmp_path / folder) == [
+            "every recorded result is current" if folder == "current" else
+            "stale: budgets; renew by: python -m book.builder.budgets"]
 
 
 def claim(rule: str, *stated: float, **more) -> Claim:
