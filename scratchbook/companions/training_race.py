@@ -43,6 +43,8 @@ def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None
                    train=replace(recipe.train, **train or {}))
 
 
+RATES = {"ours": (0.005, 0.01, 0.02), "older": (0.001, 0.002, 0.004)}  # each side's three
+
 LONG = changed(with_steps(OURS, 16_000), train={"weight_decay": 0.3, "compile": True})
 
 WITHOUT = {  # each ingredient put back to what the older recipe has
@@ -88,6 +90,36 @@ def race(name: str, recipe: Recipe, seeds: range, runs: Path = RUNS) -> dict:
             "train_losses": [sum(e["loss"] for e in log if "loss" in e and
                                  e["step"] > entry["step"] - 50) / 50
                              for log, entry in zip(logs, last, strict=True)]}
+
+
+def both_sides(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
+    """Ours and the older recipe in one session: the same batch, neither compiled, run in turns.
+
+    Both choose among three rates with the first seed; the best goes to every seed, and the seeds
+    run alternately. "tried" holds what each rate came to.
+    """
+    found: dict[str, dict] = {}
+    for name, side in (("ours", OURS), ("older", THEIRS)):
+        tried = {rate: race(f"both-{name}-{rate}", at_rate(side, rate, steps), seeds[:1], runs)
+                 for rate in RATES[name]}
+        rate = min(tried, key=lambda rate: tried[rate]["losses"][0])
+        found[name] = {"rate": rate, "steps": steps, "tried": {
+            str(tried_rate): row["losses"][0] for tried_rate, row in tried.items()}}
+    for place in range(len(seeds)):  # in turns, so that a busier hour meets both
+        for name, side in (("ours", OURS), ("older", THEIRS)):
+            rate = found[name]["rate"]
+            race(f"both-{name}-{rate}", at_rate(side, rate, steps), seeds[place : place + 1], runs)
+    for name, side in (("ours", OURS), ("older", THEIRS)):
+        rate = found[name]["rate"]
+        found[name] |= race(f"both-{name}-{rate}", at_rate(side, rate, steps), seeds, runs)
+    return found
+
+
+def at_rate(recipe: Recipe, rate: float, steps: int, batch_size: int = 16) -> Recipe:
+    """The same recipe at another rate, length and batch; AdamW's rate beside Muon's follows."""
+    share = rate / recipe.train.lr
+    return changed(with_steps(recipe, steps, steps // 4), train={
+        "lr": rate, "adamw_lr": recipe.train.adamw_lr * share, "batch_size": batch_size})
 
 
 def ablations(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
@@ -152,3 +184,10 @@ def _noted(name: str, seed: int, steps: int, runs: Path, text: str, held_out: st
                          eval_every=steps, checkpoint_every=steps, precision="bf16", seed=seed)
     folder = runs / f"{name.replace(' ', '_').replace('·', '')}-{seed}"
     return train(model, Windows(*ids, 128, seed, per_token), config, folder).log
+
+
+if __name__ == "__main__":  # about twelve minutes on one core; goes on where it was stopped
+    from scratchbook.teaching import record
+
+    record("training_race", both_sides(1000, range(3)), seeds=[0, 1, 2],
+           command="python -m scratchbook.companions.training_race")
