@@ -52,6 +52,17 @@ def test_shards_give_the_same_model(folder):
         load_pretrained(parts)
 
 
+def test_a_sharded_folder_that_is_saved_over_holds_the_new_model(folder):
+    parts = folder("llama", max_shard_size="20KB")
+    model = load_pretrained(parts)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    again = load_pretrained(save_pretrained(model, parts))
+    with torch.no_grad():
+        assert torch.equal(again(IDS), model(IDS))
+    assert sorted(p.name for p in parts.glob("model*")) == ["model.safetensors"]
+
+
 @pytest.mark.parametrize("index", [
     {}, {"weight_map": {}}, {"weight_map": ["a"]}, {"weight_map": {"a": 3, "b": "x"}},
     {"weight_map": {"a": "../model.safetensors"}}, {"weight_map": {"a": "/model.safetensors"}},
@@ -98,6 +109,7 @@ def test_tensors_that_do_not_fit_are_named(folder, name, change, fragments):
     ("gpt2", {"activation_function": "swish2"}, "activation 'swish2'"),
     ("llama", {"attention_bias": True}, "attention_bias=True"),
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type='dynamic'"),
+    ("qwen3", {"layer_types": ["sliding_attention"] * 3}, "sliding_window is None"),
     ("llama", {"layer_types": ["full_attention", "sliding_attention"]}, "mixes"),
     ("llama", {"num_key_value_heads": 3}, "num_kv_heads=3"),
     ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1,

@@ -78,6 +78,11 @@ _BERT_NAMES = {
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                 "relu": "relu", "silu": "silu"}
+_QWEN_USUAL = {"num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096,
+               "max_window_layers": 28}
+# how rotary positions may be stretched, and what each way needs
+_ROPE_FACTORS = {"default": (), "linear": ("factor",), "yarn": ("factor",),
+                 "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
 
 
 def read_config(entries: Mapping) -> tuple[Family, ModelConfig]:
@@ -111,8 +116,12 @@ def _gpt2_config(entries: Mapping) -> ModelConfig:
         dropout=entries.get("resid_pdrop", 0.1))
 
 
-def _llama_config(entries: Mapping, bias: str = "none", qk_norm: bool = False) -> ModelConfig:
-    _refuse(entries, attention_bias=False, mlp_bias=False, hidden_act="silu")
+def _llama_config(entries: Mapping, bias: str = "none", qk_norm: bool = False,
+                  usual: Mapping | None = None) -> ModelConfig:
+    """`usual` is what transformers takes for an entry that the file leaves out."""
+    entries = {**(usual or {}), **entries}
+    _refuse(entries, attention_bias=False, mlp_bias=False, hidden_act="silu",
+            partial_rotary_factor=1.0)
     return ModelConfig(
         vocab_size=entries["vocab_size"], max_seq_len=entries["max_position_embeddings"],
         num_layers=entries["num_hidden_layers"], d_model=entries["hidden_size"],
@@ -136,33 +145,49 @@ def _bert_config(entries: Mapping) -> ModelConfig:
 
 
 def _rope(entries: Mapping) -> RopeSettings:
-    rope = entries.get("rope_parameters") or entries.get("rope_scaling") or {}
+    # transformers asks in this order too: an old rope_scaling hides the newer rope_parameters
+    rope = entries.get("rope_scaling") or entries.get("rope_parameters") or {}
     scaling = rope.get("rope_type", rope.get("type", "default"))
-    if scaling not in ("default", "linear", "yarn", "llama3"):
-        raise ValueError(f"rope_type={scaling!r} cannot be read; default, linear, yarn, llama3 can")
-    _refuse(rope, attention_factor=None, mscale=None, mscale_all_dim=None, truncate=True,
+    if scaling not in _ROPE_FACTORS:
+        raise ValueError(f"rope_type={scaling!r} cannot be read; {', '.join(_ROPE_FACTORS)} can")
+    if nested := [name for name, value in rope.items() if isinstance(value, Mapping)]:
+        raise ValueError(f"rope_parameters differ between layers ({', '.join(nested)}); only "
+                         "models whose layers are all alike can be read")
+    _refuse(rope, attention_factor=None, mscale=None, mscale_all_dim=None,
             partial_rotary_factor=1.0)
-    options = {name: rope[name] for name in ("factor", "beta_fast", "beta_slow", "low_freq_factor",
-                                             "high_freq_factor") if rope.get(name) is not None}
+    if not rope.get("truncate", True):
+        raise ValueError("truncate=False in rope_parameters is not supported")
+    for name in _ROPE_FACTORS[scaling]:
+        if rope.get(name) is None:
+            raise ValueError(f"rope_type={scaling!r} needs {name}, which config.json leaves out")
+    options = {name: rope[name] for name in (*_ROPE_FACTORS[scaling], "beta_fast", "beta_slow")
+               if rope.get(name)}
+    length = rope.get("original_max_position_embeddings", entries["max_position_embeddings"])
     return RopeSettings(
         base=rope.get("rope_theta", entries.get("rope_theta", 10_000.0)),
         scaling="none" if scaling == "default" else scaling,
-        original_max_seq_len=rope.get("original_max_position_embeddings",
-                                      entries["max_position_embeddings"]), **options)
+        original_max_seq_len=entries.get("original_max_position_embeddings", length), **options)
 
 
 def _window(entries: Mapping) -> int | None:
-    kinds = set(entries.get("layer_types") or [])
-    if len(kinds) > 1:
+    kinds, window = set(entries.get("layer_types") or []), entries.get("sliding_window")
+    if len(kinds) > 1 or kinds - {"full_attention", "sliding_attention"}:
         raise ValueError(f"layer_types mixes {', '.join(sorted(kinds))}; only models whose layers "
-                         "are all alike can be read")
-    usual = not entries.get("model_type", "").startswith("qwen")  # Qwen's windows are off
-    if not entries.get("use_sliding_window", usual) or kinds == {"full_attention"}:
-        return None
-    if not kinds and entries.get("max_window_layers"):
-        raise ValueError(f"max_window_layers={entries['max_window_layers']}: the first layers "
-                         "have no window; only models whose layers are all alike can be read")
-    return entries.get("sliding_window")
+                         "are all alike, with full or sliding attention, can be read")
+    if entries["model_type"].startswith("qwen"):
+        window = window if entries["use_sliding_window"] else None
+        first, layers = entries["max_window_layers"], entries["num_hidden_layers"]
+        if not kinds and window is not None and 0 < first < layers:
+            raise ValueError(f"max_window_layers={first}: the first layers have no window; only "
+                             "models whose layers are all alike can be read")
+        if kinds == {"full_attention"} or (not kinds and first >= layers):
+            return None
+    elif entries["model_type"] == "llama":
+        window = None  # whatever the file says
+    if kinds and (kinds == {"sliding_attention"}) != (window is not None):
+        raise ValueError(f"layer_types are {kinds.pop()} and sliding_window is {window}: these "
+                         "contradict each other")
+    return window
 
 
 def _activation(name: str) -> str:
@@ -185,9 +210,12 @@ FAMILIES: dict[str, Family] = {
                    transposed=("c_attn", "c_proj", "c_fc"),
                    ignored=("attn.bias", "attn.masked_bias")),
     "llama": Family(_llama_config, **_LLAMA),
-    "mistral": Family(_llama_config, **_LLAMA),
-    "qwen2": Family(lambda entries: _llama_config(entries, bias="qkv"), **_LLAMA),
-    "qwen3": Family(lambda entries: _llama_config(entries, qk_norm=True), **_LLAMA),
+    "mistral": Family(lambda entries: _llama_config(
+        entries, usual={"num_key_value_heads": 8, "sliding_window": 4096}), **_LLAMA),
+    "qwen2": Family(lambda entries: _llama_config(
+        entries, bias="qkv", usual=_QWEN_USUAL), **_LLAMA),
+    "qwen3": Family(lambda entries: _llama_config(
+        entries, qk_norm=True, usual=_QWEN_USUAL | {"head_dim": 128}), **_LLAMA),
     "bert": Family(_bert_config, _BERT_NAMES, "bert.", encoder=True,
                    ignored=("pooler", "position_ids", "cls.")),
 }

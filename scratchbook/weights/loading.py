@@ -23,6 +23,7 @@ from scratchbook.runtime import write_atomically
 from scratchbook.weights.families import Family, read_config
 
 OURS = "scratchbook"
+INDEX = "model.safetensors.index.json"
 PATTERNS = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 
 
@@ -52,6 +53,8 @@ def load_pretrained(
         if config.num_layers > len(tensors.places):  # a billion layers would take forever to build
             raise ValueError(f"config.json asks for {config.num_layers} layers, the files hold "
                              f"{len(tensors.places)} tensors in all")
+        if config.tie_embeddings and tensors.has_other_head(family):
+            config = config.with_(tie_embeddings=False)  # the file knows better, as transformers
         with torch.device("meta"):
             model = EncoderModel(config) if is_encoder else DecoderLM(config)
         _fill(model, tensors, family, dtype)
@@ -61,7 +64,7 @@ def load_pretrained(
 def save_pretrained(model: DecoderLM | EncoderModel, folder: str | Path) -> Path:
     """Write config.json and model.safetensors, which `load_pretrained` reads back exactly.
 
-    The weights are complete before they take the place of older ones.
+    The weights are complete before they take the place of older ones, in one file or in parts.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +75,8 @@ def save_pretrained(model: DecoderLM | EncoderModel, folder: str | Path) -> Path
     partial = folder / "model.safetensors.partial"
     save_file(state, partial, metadata={"format": "pt"})
     partial.replace(folder / "model.safetensors")
+    for old in (folder / INDEX, *folder.glob("model-*-of-*.safetensors")):
+        old.unlink(missing_ok=True)
     write_atomically(folder / "config.json",
                      json.dumps(entries | asdict(model.config), indent=1) + "\n")
     return folder
@@ -86,6 +91,19 @@ class _Tensors:
 
     def read(self, name: str) -> Tensor:
         return self.files[self.places[name]].get_tensor(name)
+
+    def has_other_head(self, family: Family | None) -> bool:
+        """Whether there is an `lm_head` beside the embedding that is not the same matrix."""
+        embedding = _source("token_embedding.weight", family, self.prefix(family))[0]
+        if not {embedding, "lm_head.weight"} <= self.places.keys():
+            return False
+        first, second = self.read(embedding), self.read("lm_head.weight")
+        return first.dtype != second.dtype or not torch.equal(first, second)
+
+    def prefix(self, family: Family | None) -> str:
+        """The name of the trunk, which some files leave out."""
+        prefix = family.prefix if family else ""
+        return prefix if any(name.startswith(prefix) for name in self.places) else ""
 
     def where(self, name: str) -> str:
         return self.places[name].name if name in self.places else " and ".join(
@@ -106,7 +124,9 @@ def _open_tensors(folder: Path) -> Iterator[_Tensors]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():  # before an index, as transformers looks for it
+        return [folder / "model.safetensors"]
+    index = folder / INDEX
     if index.is_file():
         places = _read_json(index).get("weight_map")
         names = list(places.values()) if isinstance(places, dict) else []
@@ -119,8 +139,6 @@ def _weight_files(folder: Path) -> list[Path]:
         if missing := [path.name for path in files if not path.is_file()]:
             raise FileNotFoundError(f"{index} names {', '.join(missing)}, not there: fetch it")
         return files
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
     pickles = [p.name for kind in ("*.bin", "*.pt", "*.pth") for p in sorted(folder.glob(kind))]
     if pickles:
         raise ValueError(f"{folder} holds only {', '.join(pickles)}: a pickle can run any code "
@@ -132,15 +150,15 @@ def _weight_files(folder: Path) -> list[Path]:
 def _fill(model: DecoderLM | EncoderModel, tensors: _Tensors, family: Family | None,
           dtype: torch.dtype) -> None:
     """Give every parameter its tensor; complain of what is missing, misshapen or left over."""
-    prefix = family.prefix if family else ""
-    if not any(name.startswith(prefix) for name in tensors.places):
-        prefix = ""  # some files leave out the name of the trunk
-    state, used = {}, set()
+    prefix, state, used = tensors.prefix(family), {}, set()
     for ours, parameter in model.state_dict().items():
         if ours == "lm_head.weight" and model.config.tie_embeddings:
             used.add("lm_head.weight")
             continue
         theirs, part, parts, turned = _source(ours, family, prefix)
+        if ours == "lm_head.bias" and family:  # none of the families has one
+            state[ours] = torch.zeros(parameter.shape, dtype=dtype)
+            continue
         if theirs not in tensors.places:
             raise ValueError(f"{tensors.where(theirs)}: tensor {theirs!r} is missing; expected "
                              f"shape {tuple(parameter.shape)} for {ours!r}")
