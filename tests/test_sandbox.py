@@ -153,6 +153,9 @@ CHEATS = {
     "lying int": LIAR.format(base="int", value="0", body=ALWAYS.format(base="int")),
     "lying text": LIAR.format(base="str", value="''", body=ALWAYS.format(base="str")),
     "lying list": LIAR.format(base="list", value="", body=ALWAYS.format(base="object")),
+    "the jail's secret": (
+        "import os, sys\nheld = sys._getframe(1).f_locals\n"
+        "os.write(held['verdict'], held['secret'].encode())\nos._exit(0)"),
     "the caller's frames": SPEAK + (
         "import sys\ndef f(x):\n    found, frame = [], sys._getframe()\n    while frame:\n"
         "        found += [*frame.f_locals.values(), *frame.f_globals.values()]\n"

@@ -98,7 +98,7 @@ def test_a_chapter_concludes_with_this_run_and_the_recorded_one(tmp_path, monkey
     monkeypatch.setattr("scratchbook.teaching.results.results_dir", lambda: tmp_path)
     conclude("toy", {"by_rate": {1: 2}}, findings, seeds=[0], full=False, last=["Use `it`."])
     assert "<li>one 2</li><li>no result called" in shown[-1]
-    assert shown[-1].endswith("<li>Use <code>it</code>.</li></ul></div>")
+    assert shown[-1].endswith("<li>Use <code>it</code>.</li></ul></div></div>")
     conclude("toy", {"by_rate": {1: 3}}, findings, seeds=[0], full=True)
     assert "<li>one 3</li><li>Full run: one 3</li><li>The full run was recorded" in shown[-1]
 

@@ -16,6 +16,7 @@ import numpy as np
 from scratchbook.teaching.figures import palette, show, table, table_html
 from scratchbook.teaching.live_figures import living
 from scratchbook.teaching.results import load_result
+from scratchbook.teaching.themes import dressed
 
 GREY = "#888888"
 CALLOUT = '<div class="admonition tip"><p class="admonition-title">{}</p><ul>{}</ul></div>'
@@ -39,7 +40,7 @@ def _note(line: str) -> None:
     from IPython.display import HTML, display
 
     line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
-    display(HTML(f'<p class="sb-muted"><small>{line}</small></p>'))
+    display(HTML(dressed(f'<p class="sb-muted"><small>{line}</small></p>')))
 
 
 def callout(title: str, lines: Sequence[str]) -> None:
@@ -49,7 +50,7 @@ def callout(title: str, lines: Sequence[str]) -> None:
     from IPython.display import HTML, display
 
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    display(HTML(CALLOUT.format(html.escape(title), items)))
+    display(HTML(dressed(CALLOUT.format(html.escape(title), items))))
 
 
 # what merges do ------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 
+from scratchbook.teaching.themes import dressed
+
 # Ink is drawn in a colour that nothing else uses, and replaced by the page's own text colour.
 INK = "#010203"
 # After Okabe and Ito, moved to mid lightness: each has contrast 3 or more on white and on #121212.
@@ -92,7 +94,8 @@ def show(figure, alt: str, caption: str = "") -> None:
     from IPython.display import HTML, display
 
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    display(HTML(f'<figure class="sb-figure">{figure_svg(figure, alt)}{below}</figure>'))
+    drawn = figure_svg(figure, alt)
+    display(HTML(dressed(f'<figure class="sb-figure">{drawn}{below}</figure>')))
     plt.close(figure)
 
 
@@ -131,7 +134,7 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "", digits: int =
     """Display rows (dicts of the same keys); floats get `digits` significant digits."""
     from IPython.display import HTML, display
 
-    display(HTML(table_html(rows, caption, digits)))
+    display(HTML(dressed(table_html(rows, caption, digits))))
 
 
 def insights(lines: Sequence[str]) -> None:
@@ -140,5 +143,5 @@ def insights(lines: Sequence[str]) -> None:
 
     items = "".join(f"<li>{html.escape(line, quote=False)}</li>" for line in lines)
     items = re.sub("`(.+?)`", r"<code>\1</code>", items)
-    display(HTML('<div class="admonition tip"><p class="admonition-title">Insights</p>'
-                 f"<ul>{items}</ul></div>"))
+    display(HTML(dressed('<div class="admonition tip"><p class="admonition-title">Insights</p>'
+                         f"<ul>{items}</ul></div>")))

@@ -9,11 +9,16 @@
   const DARK = `--sb-ink:#e6e8eb;--sb-paper:#121417;--sb-muted:#a3abb5;--sb-line:#454c55;--sb-accent:#6db3f2;
     --sb-soft:#1d2126;--sb-1:#5aa5e6;--sb-2:#e58a43;--sb-3:#45b593;--sb-4:#d584b9;--sb-5:#b8a63f;--sb-6:#9894ee;
     --sb-7:#e6746f;--sb-8:#82b55c;`;
+  // Who says which theme it is: the book and Colab, JupyterLab, VS Code. Else the reader's preference counts.
+  const UNKNOWN = "html:not([data-theme],[theme]) body:not([data-jp-theme-light],[class*=vscode-])";
+  const KNOWN_DARK = `html[data-theme=dark],html[theme=dark],body[data-jp-theme-light=false],body.vscode-dark,
+    body.vscode-high-contrast:not(.vscode-high-contrast-light)`;
   const STYLE = `
   .sb-live{${LIGHT}color:var(--sb-ink);background:var(--sb-paper);border:1px solid var(--sb-line);border-radius:8px;
     padding:12px;margin:1rem 0;max-width:100%;box-sizing:border-box;font:15px/1.45 system-ui,sans-serif}
   .sb-live *{box-sizing:border-box}
-  html[data-theme=dark] .sb-live,body[data-jp-theme-light=false] .sb-live,.sb-live.sb-dark{${DARK}}
+  @media (prefers-color-scheme:dark){${UNKNOWN} .sb-live{${DARK}}}
+  :is(${KNOWN_DARK}) .sb-live,.sb-live.sb-dark{${DARK}}
   .sb-live button{font:inherit;color:var(--sb-ink);background:var(--sb-soft);border:1px solid var(--sb-muted);
     border-radius:6px;min-height:32px;min-width:32px;padding:3px 12px;cursor:pointer}
   .sb-live button:hover{border-color:var(--sb-accent)}
