@@ -6,6 +6,7 @@ to the site's root, and links are rewritten to follow.
 """
 
 import copy
+import functools
 import hashlib
 import json
 import re
@@ -29,6 +30,8 @@ _FENCE = re.compile(r"\s*(?P<marks>`{3,}|~{3,})(?P<info>.*)")
 _SPOKEN = re.compile(r"\{(?!raw|code|math)")   # directives whose content is Markdown again
 _LINK = re.compile(r"`+[^`\n]+`+|(?P<open>\]\()(?P<target>[^()\s]+)"
                    r"(?P<close>(?:\s+\"[^\"]*\")?\))")
+
+_TERM = re.compile(r"\[(?P<text>[^][\n]+)\]\([^()\s]*glossary\.md#term-(?P<anchor>[\w-]+)\)")
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,23 @@ def rewrite_links(text: str, resolve) -> str:
             fences.pop()
         elif fence and not (fences and fences[-1][1]):
             fences.append((fence["marks"], not _SPOKEN.match(fence["info"])))
-        out.append(line if fence or (fences and fences[-1][1]) else _LINK.sub(one, line))
+        out.append(line if fence or (fences and fences[-1][1])
+                   else _TERM.sub(_term_role, _LINK.sub(one, line)))
     return "".join(out)
+
+
+@functools.cache
+def _terms() -> dict[str, str]:
+    """The glossary's terms by the anchors that they have on its page: `warm-up`, `final-norm`."""
+    text = (Path(__file__).parents[1] / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(?!```)(\S.*)$", text.split("```{glossary}\n")[1], re.MULTILINE)
+    return {re.sub(r"\W+", "-", term): term for term in terms}
+
+
+def _term_role(match: re.Match) -> str:
+    """A link to a term as the role that Sphinx follows: it knows anchors of headings only."""
+    name = _terms().get(match["anchor"])
+    return f"{{term}}`{match['text']} <{name}>`" if name else match[0]
 
 
 def link_resolver(root: Path, source: str, staged: str, listed: list[str]):

@@ -51,6 +51,16 @@ def test_links_after_a_block_are_seen():
     assert seen == ["d.md", "h.md"]
 
 
+def test_a_link_to_a_term_becomes_the_role_that_sphinx_follows():
+    text = ("[clipped](../book/glossary.md#term-clipping), [m](glossary.md#term-causal-mask), "
+            "[x](glossary.md#term-no-such), [words](glossary.md)\n```\n"
+            "[clipped](glossary.md#term-clipping)\n```\n")
+    said = rewrite_links(text, lambda target: target)
+    assert said == ("{term}`clipped <clipping>`, {term}`m <causal mask>`, "
+                    "[x](glossary.md#term-no-such), [words](glossary.md)\n```\n"
+                    "[clipped](glossary.md#term-clipping)\n```\n")
+
+
 def test_directives_are_no_code():
     text = "```{admonition} Look\n[a](b.md)\n```\n"
     assert "moved.md" in rewrite_links(text, lambda target: "moved.md")
