@@ -20,6 +20,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from scratchbook.runtime import sha256_of, with_new_names, write_atomically
+from scratchbook.training.frozen import base_of, fill, learned
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -30,10 +31,12 @@ class CheckpointError(RuntimeError):
 
 
 def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Any,
-                    state: dict[str, Any], keep_last: int = 2) -> Path:
+                    state: dict[str, Any], keep_last: int = 2, buffers: bool = True) -> Path:
     """Write RUN/checkpoints/step_NNNNNN and name it in RUN/last; older ones go, the best stays.
 
-    The folder is written under another name, flushed, and renamed in one step.
+    The folder is written under another name, flushed, and renamed in one step. Of a model with
+    frozen parameters only what learns is written, with or without its buffers, and the hash of
+    every other tensor.
 
     Raises:   CheckpointError when the disk refuses; what was saved before is untouched
     Chapter:  chapters/06_training.ipynb
@@ -46,10 +49,14 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: Any,
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         tensors, scalars = split_state(optimizer.state_dict())
-        save_model(model, str(partial / MODEL))  # tied weights are written once
+        base = base_of(model, buffers)
+        if base is None:
+            save_model(model, str(partial / MODEL))  # tied weights are written once
+        else:
+            save_file(learned(model, buffers), partial / MODEL)
         save_file(tensors, partial / OPTIMIZER)
         hashes = {name: _flushed(partial / name) for name in (MODEL, OPTIMIZER)}
-        state = {**state, "step": step, "optimizer": scalars, "sha256": hashes}
+        state = {**state, "step": step, "optimizer": scalars, "sha256": hashes, "base": base}
         write_atomically(partial / "state.json", json.dumps(state, indent=1))
         if final.exists():  # a damaged one, or one to be written anew
             final.rename(replaced)
@@ -78,7 +85,11 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any | None = None
         for name in (MODEL,) if optimizer is None else (MODEL, OPTIMIZER):
             if sha256_of(folder / name) != state["sha256"][name]:
                 raise CheckpointError(f"{folder / name} has changed since it was written")
-        load_model(_under_its_prefix(model, folder / MODEL), str(folder / MODEL))
+        named = _under_its_prefix(model, folder / MODEL)
+        if state.get("base") is None:
+            load_model(named, str(folder / MODEL))
+        else:
+            fill(named, load_file(folder / MODEL), state["base"])
         if optimizer is not None:
             tensors = load_file(folder / OPTIMIZER)
             optimizer.load_state_dict(_today(join_state(tensors, state["optimizer"])))

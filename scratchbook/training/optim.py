@@ -6,6 +6,7 @@ Chapter:  chapters/06_training.ipynb
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 
 import torch
@@ -158,6 +159,9 @@ def _running(state: dict, name: str, value: Tensor, keep: float) -> Tensor:
 
 RULES: dict[str, Callable[[list[Tensor], list[dict], dict], None]] = {
     "adamw": adamw, "muon": muon, "lion": lion, "galore": galore, "adafactor": adafactor}
+HIDDEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "router")
+# blocks.0.attention.q_proj.weight, or q_proj.base_layer.weight under a wrapper that says `base`
+WHOLE = rf"\.(?:{'|'.join(HIDDEN)})(?:\.(?:base|base_layer|inner|linear|original))?\.weight$"
 DEFAULTS = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.95,
             "galore_rank": 32, "refresh": 200, "scale": 0.25}
 
@@ -189,27 +193,38 @@ class Optimizer(torch.optim.Optimizer):
                 RULES[group["rule"]](moved, [self.state[p] for p in moved], group)
 
 
+def is_hidden_matrix(path: str) -> bool:
+    """Whether a parameter's name is that of a whole matrix of a hidden layer."""
+    return "blocks." in path and re.search(WHOLE, path) is not None
+
+
 def build_optimizer(
     model: nn.Module, name: str = "adamw", lr: float = 1e-3, adamw_lr: float | None = None,
     betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.0,
 ) -> Optimizer:
     """An optimizer for all of a model's parameters, in groups.
 
-    Matrices decay; gains and biases never do. "muon" and "galore" take the matrices inside the
-    blocks; everything else then steps by AdamW at `adamw_lr`.
+    Matrices decay; gains and biases never do; what is frozen is left out. "muon" and "galore"
+    take the full matrices of the hidden layers: those called `weight` of the projections in
+    `HIDDEN`, wrapped or not. Everything else steps by AdamW at `adamw_lr`: embeddings, head,
+    and whatever a wrapper adds, such as LoRA's A and B, whose product is the matrix, not they.
 
-    Raises:   ValueError for an unknown name
+    Raises:   ValueError for an unknown name, or where "muon" or "galore" finds no such matrix
     Chapter:  chapters/06_training.ipynb
     """
     if name not in RULES:
         raise ValueError(f"optimizer={name!r} is unknown; choose one of {', '.join(RULES)}")
     special, matrices, vectors = [], [], []
     for path, parameter in model.named_parameters():
-        inside = parameter.dim() == 2 and "blocks." in path
-        if name in ("muon", "galore") and inside:
+        if not parameter.requires_grad:
+            continue
+        if name in ("muon", "galore") and parameter.dim() == 2 and is_hidden_matrix(path):
             special.append(parameter)
         else:
             (matrices if parameter.dim() >= 2 else vectors).append(parameter)
+    if name in ("muon", "galore") and not special:
+        raise ValueError(f"optimizer={name!r} finds no full matrix of a hidden layer that learns "
+                         f"(blocks... {', '.join(HIDDEN)}): use optimizer='adamw'")
     rest = {"rule": "adamw" if special else name, "betas": betas,
             "lr": adamw_lr if special and adamw_lr else lr}
     groups = [{"params": special, "rule": name, "lr": lr, "betas": betas,

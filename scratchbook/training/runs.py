@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +83,13 @@ class OpenRun:
     folder: Path
 
 
-def open_run(path: str | Path, which: str | int = "best") -> OpenRun:
+def open_run(path: str | Path, which: str | int = "best",
+             wrap: Callable[[DecoderLM], nn.Module] | None = None) -> OpenRun:
     """Load a run's model from its best or last checkpoint, or from that of a given step.
 
-    A run that was never evaluated has no best checkpoint: the last one is taken then.
+    A run that was never evaluated has no best checkpoint: the last one is taken then. A run of
+    a model that was wrapped before it learned (LoRA) needs `wrap`, which does to a plain model
+    what was done to that one; a frozen base is not in the checkpoint, so `wrap` loads it too.
 
     Raises:   FileNotFoundError when there is no run or no such checkpoint; ValueError when the
               run does not say what its model is like
@@ -101,10 +104,11 @@ def open_run(path: str | Path, which: str | int = "best") -> OpenRun:
     tokenizer = _tokenizer_of(run, config)
     entries = dict(config["model"])
     model = DecoderLM(ModelConfig(**entries | {"rope": RopeSettings(**entries["rope"])}))
+    vocab_size, model = model.config.vocab_size, model if wrap is None else wrap(model)
     state = load_checkpoint(folder, model)
-    if tokenizer.vocab_size > model.config.vocab_size:
+    if tokenizer.vocab_size > vocab_size:
         raise ValueError(f"{run}: the tokenizer has {tokenizer.vocab_size} tokens and the model "
-                         f"room for {model.config.vocab_size}: they are not of the same run")
+                         f"room for {vocab_size}: they are not of the same run")
     return OpenRun(model.eval(), tokenizer, config, state["step"], folder)
 
 
