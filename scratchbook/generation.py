@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from operator import index
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scratchbook.attention import padding_mask
 from scratchbook.model import DecoderLM
@@ -105,7 +106,7 @@ def stream(
               not fit into the model's max_seq_len, or an option out of its range
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
-    prompts, _ = _as_lists(prompt_ids)
+    prompts, _ = as_lists(prompt_ids)
     _check(model, prompts, max_new_tokens)
     device = model.token_embedding.weight.device
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
@@ -113,8 +114,7 @@ def stream(
     caches = model.new_cache(ids.shape[1] + max_new_tokens) if cache else None
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=device)
     done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    was_training, _ = model.training, model.eval()
-    try:
+    with eval_mode(model):
         for _ in range(max_new_tokens):
             logits = _next_logits(model, ids, lengths, caches)
             chosen = choose(logits, temperature, top_k, top_p, min_p, generator)
@@ -124,8 +124,20 @@ def stream(
             done = done | torch.isin(chosen, stops)
             if done.all():
                 return
+
+
+@contextmanager
+def eval_mode(*models: object) -> Iterator[None]:
+    """Within the block the models are in eval mode; then every module has its own mode back."""
+    modules = [m for model in models if isinstance(model, nn.Module) for m in model.modules()]
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
     finally:
-        model.train(was_training)
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def generate(
@@ -141,7 +153,7 @@ def generate(
     Raises:   ValueError as `stream` does
     Chapter:  chapters/05b_models_and_weights.ipynb
     """
-    prompts, single = _as_lists(prompt_ids)
+    prompts, single = as_lists(prompt_ids)
     steps = list(stream(model, prompts, max_new_tokens, temperature, top_k, top_p, min_p,
                         stop_ids, seed, cache))
     rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
@@ -161,7 +173,7 @@ def _next_logits(model: DecoderLM, ids: Tensor, lengths: Tensor, caches: list | 
     return model(ids[:, past:], cache=caches, mask=mask, positions=positions)[:, -1]
 
 
-def _as_lists(prompt_ids: Sequence | Tensor) -> tuple[list[list[int]], bool]:
+def as_lists(prompt_ids: Sequence | Tensor) -> tuple[list[list[int]], bool]:
     """Every prompt as a list of ids, and whether it was one prompt and no list of them."""
     given = prompt_ids.tolist() if hasattr(prompt_ids, "tolist") else prompt_ids
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
@@ -181,16 +193,23 @@ def _check(model: DecoderLM, prompts: list[list[int]], max_new_tokens: int) -> N
         raise ValueError("a prompt is empty: give at least one id, such as the end-of-text token")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens={max_new_tokens} must not be negative")
-    vocab, room = model.config.vocab_size, model.config.max_seq_len
     for prompt in prompts:
-        for token_id in prompt:
-            if not 0 <= token_id < vocab:
-                raise ValueError(f"id {token_id} is outside the vocabulary, 0 to {vocab - 1}: is "
-                                 "this another model's tokenizer?")
-    longest = max(map(len, prompts))
+        check_ids(prompt, model.config.vocab_size)
+    longest, room = max(map(len, prompts)), model.config.max_seq_len
     if longest + max_new_tokens > room:
         raise ValueError(f"a prompt of {longest} and {max_new_tokens} new tokens do not fit into "
                          f"max_seq_len={room}; ask for fewer, or keep the end of the prompt")
+
+
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Refuse ids that a model with this vocabulary does not know.
+
+    Raises:   ValueError naming the first of them and the size
+    """
+    for token_id in ids:
+        if not 0 <= token_id < vocab_size:
+            raise ValueError(f"id {token_id} is outside the vocabulary, 0 to {vocab_size - 1}: is "
+                             "this another model's tokenizer?")
 
 
 def _pad_left(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

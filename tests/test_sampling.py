@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scratchbook.config import ModelConfig
-from scratchbook.generation import generate
+from scratchbook.generation import eval_mode, generate
 from scratchbook.model import DecoderLM
 from scratchbook.sampling import _check, beam_search, penalise_repeats, speculate
 
@@ -140,8 +140,69 @@ def test_cold_speculation_is_greedy():
     assert new == generate(target, [4], 12, temperature=0)
 
 
+def drawn(target, draft):
+    return speculate(target, draft, [1, 2], 12, 3, generator=torch.Generator().manual_seed(3))
+
+
+def test_in_training_mode_they_write_as_in_eval_mode_and_give_every_module_its_mode_back():
+    torch.manual_seed(0)
+    config = ModelConfig(20, max_seq_len=32, num_layers=2, d_model=16, num_heads=2, dropout=0.5)
+    model, draft = DecoderLM(config).eval(), DecoderLM(config).eval()
+    wanted = beam_search(model, [1, 2], 12), drawn(model, draft), generate(model, [1], 9, 0)
+    model.train(), draft.train()
+    model.blocks[0].eval()  # as one does with frozen layers
+    modes = [m.training for m in model.modules()]
+    assert (beam_search(model, [1, 2], 12), drawn(model, draft), generate(model, [1], 9, 0)
+            ) == wanted
+    assert [m.training for m in model.modules()] == modes and draft.training
+    with pytest.raises(RuntimeError), eval_mode(model):
+        raise RuntimeError
+    assert [m.training for m in model.modules()] == modes
+
+
+class Elsewhere(torch.nn.Module):
+    """Its parameters are on another device, where it wants its ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
+
+    def forward(self, ids):
+        assert ids.device == self.weight.device
+        return torch.ones(*ids.shape, VOCAB)
+
+
+def test_ids_go_to_the_models_device():
+    assert len(beam_search(Elsewhere(), [0], 3)[0][1]) == 3
+    for pair in ((Elsewhere(), chain(0)), (chain(0), Elsewhere())):
+        assert len(speculate(*pair, [0], 5)[0]) == 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_writes_what_the_cpu_does():
+    here, there = decoder(), decoder().cuda()
+    assert [new for _, new in beam_search(there, [1], 9)] == [
+        new for _, new in beam_search(here, [1], 9)]
+    assert speculate(there, here, [1], 9, temperature=1e-4)[0] == generate(here, [1], 9, 0)
+
+
+@pytest.mark.parametrize("token", [20, -1, 10**6])
+def test_an_id_outside_the_vocabulary_is_named(token):
+    message = f"id {token} is outside the vocabulary, 0 to 19"
+    for call in (lambda: beam_search(decoder(), [1, token], 3),
+                 lambda: speculate(decoder(), decoder(), torch.tensor([1, token]), 3),
+                 lambda: speculate(chain(0), decoder(), [token], 3),
+                 lambda: penalise_repeats(torch.zeros(1, 20), torch.tensor([[1, token]]), 2.0)):
+        with pytest.raises(ValueError, match=message):
+            call()
+    other = DecoderLM(decoder().config.with_(vocab_size=21))
+    with pytest.raises(ValueError, match="needs one vocabulary, not those of {20, 21} ids"):
+        speculate(decoder(), other, [1], 3)
+
+
 @pytest.mark.parametrize("call", [
-    lambda: beam_search(chain(0), [], 3), lambda: beam_search(decoder(), [1] * 30, 3),
+    lambda: beam_search(chain(0), [], 3), lambda: beam_search(chain(0), [[0], [1]], 3),
+    lambda: beam_search(decoder(), [1] * 30, 3),
     lambda: beam_search(decoder(), [1], -1), lambda: speculate(decoder(), chain(0), [1] * 30, 3),
     lambda: speculate(chain(0), decoder(), [1] * 30, 3),
     lambda: speculate(chain(0), chain(0), [0], -1),
