@@ -48,7 +48,7 @@ def test_from_a_folder_to_tokens(tree, capsys):
     assert "project1/copy.md resembles project0/README.md" in printed
     assert "without 0 equal and 1 similar" in printed
     assert "0 held-out documents share 13 words in a row with training" in printed
-    parts = [read_tokens(tree / "tokens" / f"{part}.tokens", verify=True)
+    parts = [read_tokens(tree / "tokens" / f"{part}.tokens")
              for part in ("train", "validation")]
     size = sum(len(document["text"].encode()) for document in lines(clean))
     assert sum(len(part.ids) for part in parts) == size

@@ -1,10 +1,13 @@
 """What a run costs, before it starts: by hand, by the loop's log, by the memory table."""
 
 import pytest
+import torch
 
 from scratchbook.cli import main
 from scratchbook.config import PRESETS, ModelConfig
-from scratchbook.training.memory import training_bytes
+from scratchbook.model import DecoderLM
+from scratchbook.training.memory import state_numbers, training_bytes
+from scratchbook.training.optim import RULES, build_optimizer, state_bytes
 from scratchbook.training.planning import (
     largest_batch,
     measured_speed,
@@ -44,6 +47,22 @@ def test_the_largest_batch_fills_the_memory_and_no_more(name, size, options):
     assert 0.9 * size <= used[0] <= size < used[1]
 
 
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("sizes", [
+    {"feedforward": "gelu"}, {"norm": "layer", "bias": "all", "positions": "learned"},
+    {"latent_dim": 5, "tie_embeddings": True}])
+def test_the_memory_of_every_optimizer_is_what_it_takes(name, sizes, capsys):
+    config = ModelConfig(40, max_seq_len=16, num_layers=2, d_model=36, num_heads=3, **sizes)
+    torch.manual_seed(0)
+    model = DecoderLM(config)
+    optimizer = build_optimizer(model, name)
+    model(torch.zeros(1, 16, dtype=torch.long)).square().sum().backward()
+    optimizer.step()
+    assert 4 * state_numbers(config, name) == state_bytes(optimizer)
+    assert main(["cost", "--train.optimizer", name, "--no-measure"]) == 0
+    assert "optimizer " in capsys.readouterr().out
+
+
 def test_nothing_fits_into_nothing():
     assert largest_batch(PRESETS["gpt2"], 1024, 10**9) == 0
 
@@ -77,7 +96,7 @@ def test_twice_the_steps_cost_twice(capsys):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["--preset", "gpt9"], "known are nanogpt"), (["--speed", "0"], "above 0"),
-    (["--train.optimizer", "adafactor"], "known are adamw")])
+    (["--train.optimizer", "adam"], "choose one of adamw")])
 def test_mistakes(words, said, capsys):
     assert main(["cost", "--no-measure", *words]) == 2
     assert said in capsys.readouterr().err

@@ -5,10 +5,14 @@ Chapter:  chapters/06_training.ipynb
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from scratchbook.accounting import total_parameters
 from scratchbook.config import GATED, ModelConfig
-
-STATES = {"adamw": 2.0, "lion": 1.0, "muon": 1.0, "sgd": 0.0}  # numbers kept for each weight
+from scratchbook.model import DecoderLM
+from scratchbook.training.optim import DEFAULTS, build_optimizer
 
 
 def activation_numbers(config: ModelConfig, batch: int, seq_len: int,
@@ -33,20 +37,40 @@ def activation_numbers(config: ModelConfig, batch: int, seq_len: int,
     return ends + config.num_layers * layer
 
 
+def state_numbers(config: ModelConfig, optimizer: str) -> int:
+    """How many numbers an optimizer keeps beside the weights of a whole model.
+
+    Raises:   ValueError for an unknown optimizer
+    Chapter:  chapters/06_training.ipynb
+    """
+    with torch.device("meta"):  # shapes alone: nothing is allocated
+        groups = build_optimizer(DecoderLM(config), optimizer).param_groups
+    return sum(_kept(group["rule"], tuple(parameter.shape))
+               for group in groups for parameter in group["params"])
+
+
+def _kept(rule: str, shape: tuple[int, ...]) -> int:
+    size = math.prod(shape)
+    if rule == "galore":  # two means as small as the projection, and the directions themselves
+        short, long = sorted(shape)
+        return min(DEFAULTS["galore_rank"], short) * (2 * long + short)
+    if rule == "adafactor" and len(shape) >= 2:  # one number for each row, one for each column
+        return size // shape[-1] + size // shape[-2]
+    return {"adamw": 2, "lion": 1, "muon": 1, "adafactor": 1}[rule] * size
+
+
 def training_bytes(config: ModelConfig, batch: int, seq_len: int, optimizer: str = "adamw",
                    precision: str = "fp32", grad_accum_steps: int = 1,
                    activation_checkpointing: bool = False) -> dict[str, int]:
     """Bytes of weights, gradients, optimizer state and activations of one step.
 
-    Raises:   ValueError for an optimizer whose state is not known here
+    Raises:   ValueError for an unknown optimizer
     Chapter:  chapters/06_training.ipynb
     """
-    if optimizer not in STATES:
-        raise ValueError(f"optimizer={optimizer!r}: known are {', '.join(STATES)}")
     weights = total_parameters(config)
     rows = -(-batch // grad_accum_steps)
     size = 4 if precision == "fp32" else 2
     kept = activation_numbers(config, rows, seq_len, activation_checkpointing)
     return {"weights": 4 * weights, "gradients": 4 * weights,
-            "optimizer": int(4 * STATES[optimizer] * weights),
+            "optimizer": 4 * state_numbers(config, optimizer),
             "activations": size * kept}

@@ -45,7 +45,7 @@ def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
 def plan(recipe: Recipe) -> Plan:
     """Count a whole run from its recipe; nothing is built.
 
-    Raises:   ValueError for an optimizer whose memory is not known
+    Raises:   ValueError for an unknown optimizer
     Chapter:  chapters/06_training.ipynb
     """
     config, seq_len = recipe.train, recipe.data.seq_len
