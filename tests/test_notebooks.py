@@ -175,3 +175,21 @@ def test_no_machine_or_remote_script_in_the_outputs(path):
 def test_there_are_chapters():
     first = [path.stem for path in CHAPTERS][:3]
     assert first == ["00_start_here", "01_tokenization", "02_attention"]
+
+
+@each_chapter
+def test_source_on_the_page_is_the_source_of_today(path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("scratchbook.teaching.sources.display",
+                        lambda item: shown.append(item.data))
+    names = {}
+    for cell in code_cells(load(path)):
+        code = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source_of(cell), flags=re.MULTILINE))
+        heads = [n for n in code.body if isinstance(n, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(heads, []), path.name, "exec"), names)
+        for call in (n for n in ast.walk(code) if isinstance(n, ast.Call)):
+            if getattr(call.func, "id", "") == "show_source":
+                exec(ast.unparse(call), names)
+                assert shown[-1] in shown_html(cell), f"refresh {path.name}: {ast.unparse(call)}"
+    calls = sum(source_of(cell).count("show_source(") for cell in code_cells(load(path)))
+    assert len(shown) == calls
