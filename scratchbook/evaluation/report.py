@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from torch import nn
 
+from scratchbook.data import python_manual, standard_library
 from scratchbook.evaluation.code_tests import Writer, run_tests, writer
 from scratchbook.evaluation.comparing import bootstrap
 from scratchbook.evaluation.perplexity import score_text
@@ -40,11 +42,18 @@ def evaluate(model: nn.Module, tokenizer: object, texts: Mapping[str, str], test
         result["tests"] = run_tests(writer(model, tokenizer))
         result["controls"] = {name: run_tests(write) for name, write in (controls or {}).items()}
         result["samples"] = samples(model, tokenizer, seed=seed)
-        known = words_of(texts.values(), fewest=1)
+        known = words_of(texts.values()) | _common_words()
+        result["known_vocabulary"] = len(known)
         rows = [signals([sample], known) for sample in result["samples"]]
         result["signals"] = {name: bootstrap([row[name] for row in rows])._asdict()
                              for name in rows[0]}
     return result | {"cpu_seconds": round(time.process_time() - start, 2)}
+
+
+@cache
+def _common_words() -> set[str]:
+    """Words that Python's manual and a megabyte of its library use: no model is judged by 500."""
+    return words_of([python_manual(), *standard_library(1_000_000)])
 
 
 def surprise(model: nn.Module, tokenizer: object, text: str) -> dict[str, Any]:

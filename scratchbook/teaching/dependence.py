@@ -196,6 +196,7 @@ class Stream:
                 or any(key is not None and self.course.draws(key) for key in keys))
 
 
+@cache
 def fingerprint(name: str, command: str, root: Path) -> str:
     """A hash over the code that makes the result `name`.
 

@@ -104,12 +104,13 @@ def test_a_claim_reads_its_number(tmp_path: Path):
 @pytest.mark.parametrize(("key", "value"), [
     (["rows", {"who": "us", "task": "t, u"}, "speed"], 3),
     (["rows", {"who": "them"}, "speed"], None),
-    (["seeds", "mean"], 2), (["seeds", "max"], 4), (["seeds", "nonsense"], None),
+    (["pair", "mean"], 2), (["seeds", "max"], 4), (["seeds", "nonsense"], None),
+    (["seeds", 1], 2), (["seeds", 9], None),
     (["rows", "speed"], None),
 ])
 def test_a_key_finds_its_way(tmp_path: Path, key: list, value: float | None):
     rows = [{"who": "us", "task": "x", "speed": 1}, {"who": "us", "task": "t, u", "speed": 3}]
-    root = fake(tmp_path, {"rows": rows, "seeds": [0, 2, 4]})
+    root = fake(tmp_path, {"rows": rows, "seeds": [0, 2, 4], "pair": [1, 3]})
     given = Claim("c", "so", "folklore", "value", [1], "u", "demo", key, "make demo")
     assert claims.measured(root, given) == value
 
@@ -123,6 +124,55 @@ def test_a_claim_may_be_a_ratio(tmp_path: Path):
                                 (["ours", "ms", "mean"], ("none",), None),
                                 (["others"], ("theirs", "ms", "max"), None)):
         assert claims.measured(root, Claim(**given, key=key, against=against)) == value
+
+
+RUNS = {"a": [1.0, 1.1, 1.2], "b": [1.0, 1.0, 1.0],
+        "share": {"value": 0.9, "low": 0.8, "high": 0.97},
+        "tests": {"easy": {"passed": 32, "total": 40}, "hard": {"passed": 0, "total": 40}}}
+
+
+@pytest.mark.parametrize(("key", "against", "rule", "stated", "expected"), [
+    (["a", "mean"], (), "at least", 0.8, "confirmed"),
+    (["a", "mean"], (), "at least", 1.0, "not settled"),
+    (["a", "mean"], (), "at most", 1.1, "not settled"),
+    (["a", "mean"], (), "at least", 2.0, "refuted"),
+    (["a", "max"], (), "at most", 1.2, "confirmed"),
+    (["a", "mean"], ("b", "mean"), "at least", 1.05, "not settled"),
+    (["share", "value"], (), "at least", 0.85, "not settled"),
+    (["share", "value"], (), "at least", 0.75, "confirmed"),
+    (["tests", ["easy", "hard"]], (), "at most", 0.25, "refuted"),
+    (["tests", ["easy", "hard"]], (), "at least", 0.45, "not settled"),
+    (["tests", ["hard"]], (), "at least", 0.3, "refuted")])
+def test_a_bound_inside_the_interval_is_not_settled(tmp_path, key, against, rule, stated, expected):
+    given = Claim("c", "so", "folklore", rule, [stated], "u", "demo", key, "make", against=against)
+    assert verdict(given, claims.measured(fake(tmp_path, RUNS), given)) == expected
+
+
+def test_what_was_measured_otherwise_before_is_not_measured_yet(tmp_path: Path):
+    root = fake(tmp_path, {"a": {"b": 7}})
+    assert claims.measured(root, claim("value", 1, since="2026-01-01")) == 7
+    assert claims.measured(root, claim("value", 1, since="2026-01-03")) is None
+
+
+def test_claims_about_several_tests_are_judged_on_all_of_them():
+    keys = {c.id: c.key for c in claims.read_claims(ROOT)}
+    assert keys["generation-tests"][-1] == ["functions", "repeats", "sequences", "words"]
+    assert len(keys["spaces-lost"][-1]) == 4
+
+
+def test_numbers_in_lists_are_found_in_the_recorded_results():
+    counts = [c for c in claims.read_claims(ROOT) if any(isinstance(step, int) for step in c.key)]
+    assert len(counts) >= 2
+    for each in counts:
+        assert claims.measured(ROOT, each) is not None, each.id
+
+
+def test_the_tally_counts_what_is_stale(monkeypatch):
+    monkeypatch.setattr("scratchbook.teaching.results.is_stale", lambda name, *_: name == "claims")
+    on_claims = sum(c.result == "claims" for c in claims.read_claims(ROOT))
+    assert claims.tally(ROOT).endswith(f"; {on_claims} of these verdicts rest on stale results.")
+    monkeypatch.setattr("scratchbook.teaching.results.is_stale", lambda *_: False)
+    assert "stale" not in claims.tally(ROOT)
 
 
 def test_every_claim_is_answered_or_says_how():
