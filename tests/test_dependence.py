@@ -27,6 +27,18 @@ def total(values: list, weight: float = 1.0) -> float:
 
 def unused(x):
     return x
+
+class Scale:
+    size = 1
+
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+    def times(self, x):
+        return self.by * x
+
+    def save(self, path):
+        path.write_text("by")
 ''',
     "scratchbook/rules.py": '''SCALE = 2
 
@@ -47,7 +59,8 @@ def told(values):
     "scratchbook/cli.py": "def main():\n    return 0\n",
 }
 CELLS = ['%pip install -q scratchbook\nPROFILE = "quick"\nSEED = 0',
-         "from scratchbook.parts import total\nfrom scratchbook import pictures\n"
+         "from scratchbook.parts import total\nfrom scratchbook.parts.sums import Scale\n"
+         "from scratchbook import pictures\n"
          "from scratchbook.teaching import record, show",
          "x = [5, 6]\nprint(total(x))",
          "runs = {1: []}\nseeds = range(SEED, SEED + 3)",
@@ -55,7 +68,7 @@ CELLS = ['%pip install -q scratchbook\nPROFILE = "quick"\nSEED = 0',
          "for name, found in runs.items():\n    for seed in seeds:\n"
          "        found.append(measure(seed))",
          "pictures.plot(runs[1])\nassert len(runs) == 1",
-         "x = max(runs[1])",
+         "x = Scale(2).times(max(runs[1]))",
          'if PROFILE == "full":\n    numbers = {"runs": runs, "x": x}\n'
          f'    record("90_toy", numbers, seeds=list(seeds), command="{COMMAND}")']
 
@@ -96,6 +109,7 @@ SUMS, RULES = "scratchbook/parts/sums.py", "scratchbook/rules.py"
     (SUMS, ": list", ": tuple"), (SUMS, "-> float", "-> int"), (SUMS, "\n\n", "\n\n\n\n"),
     (SUMS, "0.0  #", "(0.0)  #"), (SUMS, "is below zero", "< 0"), (SUMS, '"adding"', '"sum"'),
     (SUMS, "value < 0", "value <= 0"),
+    (SUMS, '"by"', '"times"'), ("everywhere", "times", "scaled"),
     (SUMS, "return x", "return -x"), (RULES, "too many", "9 at most"),
     ("scratchbook/cli.py", "return 0", "return 1"),
     ("scratchbook/pictures.py", "plt.plot(values)", "plt.bar(values)"),
@@ -110,6 +124,8 @@ def test_what_cannot_change_a_number_makes_nothing_stale(tmp_path, before, place
 @pytest.mark.parametrize(("place", "old", "new"), [
     (SUMS, "weight: float = 1.0", "weight: float = 1.5"), (SUMS, "0.0  #", "0.5  #"),
     (SUMS, "SCALE * weight", "SCALE + weight"), (SUMS, "weight * value", "value * value"),
+    (SUMS, "self.by * x", "self.by + x"), (SUMS, "self.by = by", "self.by = -by"),
+    (SUMS, "size = 1", "size = 2"),
     (RULES, "SCALE = 2", "SCALE = 3"),
     (0, "SEED = 0", "SEED = 1"), (3, "SEED + 3", "SEED + 4"), (4, "offset = 1", "offset = 2"),
     (4, "[seed, offset]", "[offset, seed]"), (5, "found.append", "found.extend"),
@@ -122,7 +138,8 @@ def test_what_can_change_a_number_makes_it_stale(tmp_path, before, place, old, n
 def test_code_that_moves_elsewhere_is_the_same_code(tmp_path, before):
     files = {name.replace("sums", "adding"): text.replace("parts.sums", "parts.adding")
              for name, text in FILES.items()}
-    assert stamp(tmp_path, files, CELLS) == before
+    cells = [cell.replace("parts.sums", "parts.adding") for cell in CELLS]
+    assert stamp(tmp_path, files, cells) == before
 
 
 def test_a_module_that_records(tmp_path):

@@ -37,6 +37,7 @@ SHOWING = tuple(f"scratchbook.teaching.{name}" for name in (
 # functions that keep files and folders: what is computed does not come from here
 KEEPING = ("scratchbook.data.downloads", "scratchbook.training.checkpoint",
            "scratchbook.training.logs", "scratchbook.training.runs")
+CALLED = ("forward", "backward", "setup_context")  # by torch
 UNSEEN = ("annotation", "returns", "type_comment", "type_params", "ctx", "kind")
 
 
@@ -94,21 +95,33 @@ class Stream:
         self.tokens: list[str | tuple[str]] = []
         self.order: dict[Key, int] = {}
         self.ours: set[str] = set()
+        self.named: set[str] = set()
+        self.later: set[ast.AST] = set()  # methods count once somebody names them
+        self.methods: list[tuple[str, ast.AST, dict[str, Key | None]]] = []
 
     def digest(self, nodes: list[ast.AST]) -> str:
         """The hash of the nodes and of all that they reach."""
         self.visit(nodes, self.env)
         done = 0
-        while done < len(self.order):
-            self.home, name = list(self.order)[done]
-            done += 1
-            self.visit(self.course.module(self.home).definitions[name], {})
+        while done < len(self.order) or self._called():
+            if done < len(self.order):
+                self.home, name = list(self.order)[done]
+                done += 1
+                self.visit(self.course.module(self.home).definitions[name], {})
         numbers: dict[str, str] = {}
         plain = [token if isinstance(token, str) else
                  numbers.setdefault(token[0], f"#{len(numbers)}")
                  if token[0] in self.ours and not token[0].startswith("__") else token[0]
                  for token in self.tokens]
         return hashlib.sha256("\n".join(plain).encode()).hexdigest()
+
+    def _called(self) -> bool:
+        """Write down the methods that have been named since; False when there are none."""
+        ready = [each for each in self.methods if each[1].name in self.named]
+        self.methods = [each for each in self.methods if each not in ready]
+        for self.home, method, env in ready:
+            self._fields(method, self._inner(method, env))
+        return bool(ready)
 
     def lookup(self, node: ast.AST, env: dict[str, Key | None]) -> Key | None:
         """What a name, or a name of a module, stands for; None for what is local or built in."""
@@ -135,7 +148,12 @@ class Stream:
             self.tokens.append(repr(node))
         elif key := self.lookup(node, env):
             self._refer(key)
+        elif isinstance(node, ast.FunctionDef) and node in self.later:
+            self.methods.append((self.home, node, env))
         elif not self.idle(node, env):
+            if isinstance(node, ast.ClassDef):
+                self.later |= {n for n in node.body if isinstance(n, ast.FunctionDef)
+                               and not n.name.startswith("__") and n.name not in CALLED}
             self._fields(node, self._inner(node, env))
 
     def _refer(self, key: Key) -> None:
@@ -168,6 +186,7 @@ class Stream:
             if named and not isinstance(node, ast.Name | ast.Attribute | ast.keyword):
                 self.ours.add(value)
             if named:
+                self.named.add(value)
                 self.tokens.append((value,))
             else:
                 self.visit(value, env)
