@@ -109,6 +109,25 @@ def test_files_left_out_of_two_folders_are_counted(tree, capsys):
     assert "2 files left out" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["dedupe", "pack", "mix"])
+def test_a_file_that_cannot_be_read_is_said(tree, capsys, command):
+    more = ["--weights", "root=1"] if command == "mix" else []
+    (tree / "root" / "latin.txt").write_bytes("café".encode("latin-1"))
+    assert run(command, tree / "root", *more, "--output", tree / "out") == 0
+    assert "left out of" in (out := capsys.readouterr().out)
+    assert "latin.txt (not utf-8: byte 3)" in out
+    with pytest.raises(ValueError, match=r"holds no document: latin.txt \(not utf-8: byte 3\)"):
+        run(command, tree / "root" / "latin.txt", *more, "--output", tree / "out")
+
+
+def test_a_share_that_cannot_be_held_out_is_said(tree, capsys):
+    (tree / "big.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in (
+        "x" * 1_000_000, "a few words")), encoding="utf-8")
+    run("pack", tree / "big.jsonl", "--output", tree / "tokens")
+    assert "0.0% of the bytes are held out, not 10.0%" in capsys.readouterr().out
+    assert len(read_tokens(tree / "tokens" / "train.tokens").ids) == 1_000_000
+
+
 def test_with_a_tokenizer(tree, capsys):
     from scratchbook.tokenizers import BPETokenizer
 

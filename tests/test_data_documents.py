@@ -18,6 +18,7 @@ from scratchbook.data.documents import (
     collect,
     decode,
     load_documents,
+    read_utf8,
     save_documents,
 )
 
@@ -154,9 +155,31 @@ def test_lines_that_another_program_wrote(tmp_path):
     assert load_documents(tmp_path / "x.jsonl") == [Document(**fields)] * 2
 
 
+def test_lines_of_texts_as_everybody_has_them(tmp_path):
+    path = tmp_path / "web.jsonl"
+    lines = ['{"text": "one", "url": "x", "score": 3}', "", '{"text": "two", "name": "b"}']
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert load_documents(path) == [Document("web:1", "one", "web:1"), Document("b", "two", "b")]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("a.txt", "a text".encode("utf-16-le"), "holds zero bytes: it is UTF-16 or no text"),
+    ("a.txt", "a text".encode("utf-16"), "is not UTF-8 text .its byte 0"),
+    ("a.jsonl", b'{"text": "\xe9"}', "is not UTF-8 text .its byte 10"),
+    ("a.jsonl.gz", b"\x1f\x8b", "is compressed: unpack it first"),
+    ("a.parquet", b"PAR1", "is a table: write its texts as JSON lines first"),
+])
+def test_a_file_that_is_no_text_says_what_to_do(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    for read in (read_utf8, load_documents):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / name)
+
+
 @pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000,
                                   '{"name": "a", "text": "\\ud83d", "project": "b"}',
-                                  '{"name": "a"}', '"text"',
+                                  '{"name": "a"}', '"text"', '{"text": null}',
+                                  '{"text": "a", "name": 3}',
                                   '{"name": "a", "text": 3, "project": "b"}'])
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "x.jsonl"

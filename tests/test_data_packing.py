@@ -25,6 +25,7 @@ from scratchbook.data.packing import (
 from scratchbook.data.token_files import cached_tokens, read_tokens, write_tokens
 from scratchbook.model import DecoderLM
 from scratchbook.training import TrainConfig, train
+from scratchbook.training.loop import accumulate, evaluate
 
 
 def some_documents(seed=0, count=12, longest=20):
@@ -90,6 +91,21 @@ def test_packed_logits_are_those_of_each_document_alone(positions):
     assert seen == sum(len(d) - 1 for d in documents)
     unmasked = model(ids, positions=restart_positions(segments))
     assert not torch.allclose(unmasked, packed, atol=1e-3)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rope", "alibi"])
+def test_training_reads_packed_documents_as_if_each_stood_alone(positions):
+    torch.manual_seed(0)
+    model = DecoderLM(ModelConfig(vocab_size=50, max_seq_len=32, num_layers=2, d_model=32,
+                                  num_heads=2, positions=positions))
+    documents = [d for d in some_documents(3) if 1 < len(d) <= 24]
+    together = PackedDocuments(documents, documents, 24)
+    sums = [evaluate(model, PackedDocuments([d], [d], 24), 8) * (len(d) - 1) for d in documents]
+    expected = sum(sums) / sum(len(d) - 1 for d in documents)
+    assert evaluate(model, together, 8) == pytest.approx(expected, rel=1e-6)
+    batch = next(together.validation(8))
+    wanted = accumulate(model, batch)[0]
+    assert accumulate(model, batch, micro_batches=3)[0] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_rotary_places_need_no_restart():

@@ -290,7 +290,7 @@ def test_recipes_are_sound():
 
 def test_a_text_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.txt is no UTF-8 text .its byte 3 "):
+    with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8 text .its byte 3 "):
         read_text(str(tmp_path / "latin.txt"))
 
 

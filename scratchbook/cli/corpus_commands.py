@@ -127,6 +127,10 @@ def pack_corpus(options: argparse.Namespace) -> int:
     documents = [document for path in options.corpus for document in _read(path)]
     start = time.process_time()
     parts = split_documents(documents, options.held_out, options.by)
+    share = _size(parts[1]) / max(1, _size(documents))
+    if not 0.5 < share / options.held_out < 2:
+        print(f"  {share:.1%} of the bytes are held out, not {options.held_out:.1%}: no "
+              f"{options.by} is of a size that fits")
     leaks = find_leaks(*parts)
     encode, vocab_size, name = _tokenizer(options.tokenizer)
     for part, found in zip(("train", "validation"), parts, strict=True):
@@ -154,7 +158,23 @@ def _keep_tokenizer(file: str | None, folder: Path) -> None:
 
 
 def _read(path: str) -> list[Document]:
-    return load_documents(path) if path.endswith(".jsonl") else collect(path, clean=clean).documents
+    """A corpus, the text of a file, or all texts of a folder; says what it leaves out.
+
+    Raises:   ValueError when nothing can be read there
+    """
+    if path.endswith(".jsonl"):
+        return load_documents(path)
+    documents, skipped = collect(path, clean=clean)
+    if not documents:
+        raise ValueError(f"{path} holds no document: {_left_out(skipped) or 'no file to read'}")
+    if skipped:
+        print(f"  left out of {path}: {_left_out(skipped)}")
+    return documents
+
+
+def _left_out(skipped: dict[str, str]) -> str:
+    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    return "; ".join(f"{name} ({reason})" for name, reason in list(skipped.items())[:5]) + more
 
 
 def _write(path: str, documents: list[Document], more: str = "") -> int:

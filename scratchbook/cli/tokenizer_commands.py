@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from scratchbook.data import python_manual, standard_library
+from scratchbook.data.documents import load_documents, read_utf8
 from scratchbook.tokenizers import BPETokenizer
 from scratchbook.tokenizers.quality import report
 
@@ -35,10 +36,8 @@ def read_texts(files: list[str], held_out: bool) -> list[str]:
     """
     texts = []
     for name in files:
-        try:
-            texts.append(Path(name).read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name} is not UTF-8 text: {error}") from None
+        texts += ([document.text for document in load_documents(name)] if name.endswith(".jsonl")
+                  else [read_utf8(name)])
     return texts or own_texts(held_out)
 
 

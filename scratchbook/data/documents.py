@@ -114,28 +114,54 @@ def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
     write_atomically(path, "".join(line + "\n" for line in lines))
 
 
+def read_utf8(path: str | Path) -> str:
+    """The text of a file, without the mark that some programs put before UTF-8.
+
+    Raises:   ValueError for what is no UTF-8 text, with the way out where it is known
+    """
+    path = Path(path)
+    if path.suffix in (".gz", ".bz2", ".xz", ".zst", ".zip"):
+        raise ValueError(f"{path} is compressed: unpack it first (gunzip, unzip, ...)")
+    if path.suffix == ".parquet":
+        raise ValueError(f"{path} is a table: write its texts as JSON lines first, such as "
+                         "pandas.read_parquet(FILE)[['text']].to_json('texts.jsonl', "
+                         "orient='records', lines=True)")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (its byte {error.start} fits nowhere): save it "
+                         "again as UTF-8") from None
+    if "\0" in text[:8192]:  # UTF-16 without its mark is UTF-8 with a zero beside each letter
+        raise ValueError(f"{path} holds zero bytes: it is UTF-16 or no text; save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def load_documents(path: str | Path) -> list[Document]:
-    """Read what `save_documents` wrote.
+    """Read JSON lines: what `save_documents` wrote, or objects that have at least a "text".
+
+    A name that is missing is the file's and the number of the line; a document without a project
+    is one of its own. Other fields are left out.
 
     Raises:   ValueError naming the line that is no document
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # and not at U+2028
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
-    documents = []
-    for number, line in enumerate(lines, 1):
+    documents, stem = [], Path(path).stem
+    for number, line in enumerate(read_utf8(path).split("\n"), 1):  # and not at U+2028
         try:
-            documents += [_as_document(json.loads(line))] if line.strip() else []
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}: {error}; each line must be an object with "
-                             "name, text and project, as `scratchbook corpus collect` writes "
-                             "them") from None
+            fields = json.loads(line) if line.strip() else None
+            documents += [] if fields is None else [_as_document(fields, f"{stem}:{number}")]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}, line {number}: {reason}; each line must be an object with a "
+                             "text, and may have name and project, as `scratchbook corpus "
+                             "collect` writes them") from None
     return documents
 
 
-def _as_document(fields: dict) -> Document:
-    if not all(isinstance(value, str) for value in fields.values()):
+def _as_document(fields: dict, number: str) -> Document:
+    name = fields.get("name", number)
+    document = Document(name, fields["text"], fields.get("project", name))
+    if not all(isinstance(value, str) for value in document):
         raise ValueError("a field is no text")
-    "".join(fields.values()).encode("utf-8")  # half a pair of surrogates is no text, either
-    return Document(**fields)
+    "".join(document).encode("utf-8")  # half a pair of surrogates is no text, either
+    return document

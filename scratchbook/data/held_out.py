@@ -36,9 +36,10 @@ def split_documents(documents: Sequence[Document], share: float = 0.1, by: str =
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     held, taken, wanted = set(), 0, share * sum(sizes.values())
     for name in order[:-1]:  # one group at least stays for training
-        if not held or taken + sizes[name] / 2 <= wanted:  # a giant would overshoot: left out
+        if taken + sizes[name] / 2 <= wanted:  # a giant would overshoot: left out
             held.add(name)
             taken += sizes[name]
+    held = held or {min(order, key=sizes.get)}  # giants alone: the least of them
     return ([d for d in documents if getattr(d, by) not in held],
             [d for d in documents if getattr(d, by) in held])
 

@@ -104,7 +104,9 @@ class PackedDocuments:
 
     def _read(self, rows: Tensor) -> Batch:
         ids, targets, segments = rows.long()
-        return Batch(ids, targets, document_mask(segments) if self.masked else None)
+        if not self.masked:
+            return Batch(ids, targets)
+        return Batch(ids, targets, document_mask(segments), restart_positions(segments))
 
 
 def lay_out(documents: Sequence[Sequence[int]], seq_len: int) -> Tensor:

@@ -328,7 +328,11 @@ def evaluate(model: nn.Module, data: Batches, size: int, autocast: Callable = nu
 
 
 def _logits(forward: Callable, batch: Batch) -> Tensor:
-    return forward(batch.ids) if batch.mask is None else forward(batch.ids, mask=batch.mask)
+    kind = getattr(getattr(forward, "config", None), "positions", None)
+    options = {} if batch.mask is None else {"mask": batch.mask}
+    if batch.positions is not None and kind in ("learned", "sinusoidal"):
+        options["positions"] = batch.positions  # the others feel distances alone
+    return forward(batch.ids, **options)
 
 
 def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 from scratchbook.config import PRESETS, ModelConfig
 from scratchbook.data import fetch, python_manual, registry, standard_library
 from scratchbook.data.batches import Windows
-from scratchbook.data.documents import load_documents
+from scratchbook.data.documents import load_documents, read_utf8
 from scratchbook.data.packing import PackedDocuments
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import refuses_old_names, saying_new_names, sha256_of
@@ -127,11 +127,7 @@ def read_text(name: str) -> str:
         path = fetch(name)
     if path.suffix == ".jsonl":
         return "\n\n".join(document.text for document in load_documents(path))
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text (its byte {error.start} fits nowhere): save it "
-                         "again as UTF-8") from None
+    return read_utf8(path)
 
 
 def _tokenizer(name: str, text: str, vocab_size: int) -> Tokenizer | ByteTokenizer:
