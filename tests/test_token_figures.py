@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scratchbook.companions import token_figures
-from scratchbook.companions.token_figures import Sweep, dearest, price
+from scratchbook.companions import token_figures, token_sweep
+from scratchbook.companions.token_figures import dearest, price
+from scratchbook.companions.token_sweep import Sweep
 
 
 def run(size: int, bits: float, seed: int, budget: float = 1e9) -> dict:
@@ -16,7 +17,8 @@ def run(size: int, bits: float, seed: int, budget: float = 1e9) -> dict:
 def test_a_winner_needs_three_seeds_that_agree():
     clear = Sweep([run(s, b + 0.01 * k, k) for s, b in ((256, 2.0), (512, 1.5)) for k in range(3)])
     assert clear.verdicts == ["at 1 GFLOP: 512 tokens, 1.510 bits per byte"]
-    close = Sweep([run(s, b + 0.01 * k, k) for s, b in ((256, 1.51), (512, 1.5)) for k in range(3)])
+    close = Sweep([run(256, b, k) for k, b in enumerate((1.51, 1.52, 1.50))]
+                  + [run(512, b, k) for k, b in enumerate((1.50, 1.50, 1.52))])
     assert "no clear difference" in close.verdict(1e9)
     single = Sweep([run(256, 2.0, 0), run(512, 1.5, 0)])
     assert single.verdicts == ["at 1 GFLOP: one seed names no winner"]
@@ -61,3 +63,50 @@ def test_shares_touched_counts_words_that_became_shorter():
 def test_a_missing_result_says_how_to_make_it(capsys):
     assert token_figures.recorded("never_recorded", "scratchbook run 01") is None
     assert "scratchbook run 01" in capsys.readouterr().out
+
+
+def near_run(size: int, bits: float, seed: int, context: int = 3) -> dict:
+    return run(size, bits, seed) | {"context": context}
+
+
+def test_windows_are_compared_size_by_size_and_the_order_is_judged_anew(shown, capsys):
+    far = Sweep([run(s, b + 0.01 * k, k) for s, b in ((256, 3.0), (512, 2.5)) for k in range(3)])
+    near = Sweep([near_run(512, 2.4 + 0.011 * k, k) for k in range(3)])
+    token_sweep.windows_table(far, near)
+    assert "the shorter window is better" in shown[0]
+    assert "2.411 (3 tokens)" in shown[0]
+    assert "8 bytes for all, 1 GFLOP: 512 against 256 tokens: better" in capsys.readouterr().out
+    turned = Sweep([near_run(512, 3.4 + 0.011 * k, k) for k in range(3)])
+    assert "512 against 256 tokens: worse" in token_sweep.order_lines(far, turned)[0]
+    one = Sweep([near_run(512, 1.9, 0)])
+    assert "512 against 256 tokens: one seed" in token_sweep.order_lines(far, one)[0]
+
+
+def test_insights_say_what_the_sweep_says():
+    runs = [run(s, b + 0.01 * k, k) for s, b in ((256, 2.0), (512, 1.5)) for k in range(3)]
+    said = " ".join(token_sweep.findings({"runs": runs}))
+    assert Sweep(runs).verdicts[0] in said
+    assert "its embedding table is 50 % of the model" in said
+
+
+def test_faster_needs_ranges_that_do_not_overlap():
+    def row(who, seconds, fastest, slowest, megabytes=1.0):
+        return {"task": "train, GPT-2's", "who": who, "seconds": seconds, "fastest": fastest,
+                "slowest": slowest, "megabytes": megabytes}
+
+    ours = row("ours", 0.2155, 0.1999, 0.315)
+    lines = token_figures._race_lines([
+        ours, row("tokenizers", 0.3099, 0.3061, 0.3223), row("naive", 2.155, 2.0, 2.2, 0.1),
+        row("tiktoken", 0.1, 0.09, 0.11), row("ours, again", 0.1, 0.1, 0.1)])
+    assert lines == [
+        "train: the package is not clearly faster or slower than tokenizers (ranges overlap)",
+        "train: the package is 100 times as fast as naive",    # it read a tenth of the text
+        "train: the package is 2.2 times slower than tiktoken"]
+
+
+def test_languages_count_bytes_per_token_and_pieces_per_word(shown):
+    token_figures.languages({"X": ["ab cd", "éf"]}, encode=list,
+                            splitters={"each letter": list, "words": str.split})
+    assert "1.14" in shown[0]          # eight bytes, seven tokens
+    assert "2.33" in shown[0]          # seven pieces, three words
+    assert "1.00" in shown[0]

@@ -19,7 +19,6 @@ from scratchbook.teaching.results import load_result
 from scratchbook.teaching.themes import dressed
 
 GREY = "#888888"
-CALLOUT = '<div class="admonition tip"><p class="admonition-title">{}</p><ul>{}</ul></div>'
 
 
 def recorded(name: str, command: str) -> dict | None:
@@ -41,16 +40,6 @@ def _note(line: str) -> None:
 
     line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
     display(HTML(dressed(f'<p class="sb-muted"><small>{line}</small></p>')))
-
-
-def callout(title: str, lines: Sequence[str]) -> None:
-    """Display sentences as a titled list that stands out from the text."""
-    import html
-
-    from IPython.display import HTML, display
-
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    display(HTML(dressed(CALLOUT.format(html.escape(title), items))))
 
 
 # what merges do ------------------------------------------------------------------------------
@@ -170,116 +159,25 @@ def lattice(word: str, probs: Mapping[str, float], best: Sequence[float],
          "path.")
 
 
-# the vocabulary's size -----------------------------------------------------------------------
+# a tokenizer measured ------------------------------------------------------------------------
 
 
-class Sweep:
-    """The runs of the vocabulary sweep, by size and budget."""
-
-    def __init__(self, runs: Sequence[Mapping[str, float]]) -> None:
-        self.runs = runs
-        self.sizes = sorted({run["vocab_size"] for run in runs})
-        self.budgets = sorted({run["budget"] for run in runs})
-
-    def values(self, name: str, size: int, budget: float | None = None) -> list[float]:
-        """One number of every seed's run with this size, at this budget (the largest if None)."""
-        budget = self.budgets[-1] if budget is None else budget
-        return [run[name] for run in self.runs
-                if run["vocab_size"] == size and run["budget"] == budget]
-
-    def verdict(self, budget: float) -> str:
-        """Which size has the fewest bits per byte, if the seeds agree."""
-        def bits(size: int) -> list[float]:
-            return self.values("bits_per_byte", size, budget)
-
-        first, second = sorted(self.sizes, key=lambda size: np.mean(bits(size)))[:2]
-        name = f"at {budget / 1e9:,.0f} GFLOP"
-        if len(bits(first)) < 3:
-            return f"{name}: one seed names no winner"
-        if max(bits(first)) >= min(bits(second)):
-            return f"{name}: {first:,} and {second:,} tokens, no clear difference"
-        return f"{name}: {first:,} tokens, {np.mean(bits(first)):.3f} bits per byte"
-
-    @property
-    def verdicts(self) -> list[str]:
-        """The verdict for each budget."""
-        return [self.verdict(budget) for budget in self.budgets]
-
-    @property
-    def gains(self) -> list[str]:
-        """What the largest budget saves against the smallest, at both ends of the sweep."""
-        low, high = self.budgets[0], self.budgets[-1]
-        saved = {size: np.mean(self.values("bits_per_byte", size, low))
-                 - np.mean(self.values("bits_per_byte", size, high)) for size in self.sizes}
-        small, large = self.sizes[0], self.sizes[-1]
-        return [f"{high / low:.0f} times the compute saves {saved[small]:.2f} bits per byte at "
-                f"{small:,} tokens, {saved[large]:.2f} at {large:,}"] if high > low else []
-
-
-SWEEP_COLUMNS = {
-    "vocabulary": "vocab_size", "bytes/token": "bytes_per_token",
-    "in embeddings": "embedding_share", "perplexity": "perplexity",
-    "bits/byte": "bits_per_byte", "s/MB": "seconds_per_MB"}
 REPORT_COLUMNS = {
     "vocabulary": "vocab_size", "bytes/token": "bytes_per_token", "tokens/word": "fertility",
     "lines that come back": "round_trips", "never used": "unused_share"}
 
 
-def _percent(name: str, value: float) -> float | str:
+def percent(name: str, value: float) -> float | str:
+    """The value, as a percentage where its column holds shares."""
     shares = ("in embeddings", "lines that come back", "never used")
     return f"{100 * value:.0f} %" if name in shares else value
 
 
 def reports(found: Mapping[str, Mapping[str, float]]) -> None:
     """What `quality.report` says of each tokenizer."""
-    table([{"tokenizer": who} | {name: _percent(name, report[key])
+    table([{"tokenizer": who} | {name: percent(name, report[key])
                                  for name, key in REPORT_COLUMNS.items()}
            for who, report in found.items()], caption="On text that none of them was trained on")
-
-
-def sweep_table(runs: Sequence[Mapping[str, float]]) -> None:
-    """The first seed's runs at the smallest budget, as measured by the page itself."""
-    first = min(runs, key=lambda run: (run["budget"], run["seed"]))
-    table([{name: _percent(name, run[key]) for name, key in SWEEP_COLUMNS.items()}
-           for run in runs if (run["budget"], run["seed"]) == (first["budget"], first["seed"])],
-          caption=f"{first['budget'] / 1e9:,.0f} GFLOP each, measured here and now")
-
-
-def sweep_panels(sweep: Sweep) -> None:
-    """Four quantities against the size of the vocabulary."""
-    fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.0), layout="constrained")
-    names = {"bytes_per_token": "bytes per token", "bits_per_byte": "bits per byte, held out",
-             "embedding_share": "weights in embeddings (%)",
-             "seconds_per_MB": "CPU seconds per MB of text"}
-    for ax, (name, label) in zip(axes.flat, names.items(), strict=True):
-        budgets = sweep.budgets if name == "bits_per_byte" else sweep.budgets[-1:]
-        for budget in budgets:
-            colour = palette()[sweep.budgets.index(budget)]
-            scale = 100 if name == "embedding_share" else 1
-            found = [[scale * v for v in sweep.values(name, size, budget)] for size in sweep.sizes]
-            middle = np.array([np.median(v) for v in found])
-            low, high = (np.array([pick(v) for v in found]) for pick in (min, max))
-            ax.errorbar(sweep.sizes, middle, yerr=[middle - low, high - middle], fmt="o-", ms=4,
-                        capsize=3, color=colour, label=f"{budget / 1e9:,.0f} GFLOP")
-        if len(budgets) > 1:
-            ax.legend()
-        _log_sizes(ax, sweep.sizes)
-        ax.set_ylabel(label)
-        ax.set_ylim(bottom=None if name == "bits_per_byte" else 0)
-    said = "; ".join(f"{size:,}: {sweep.values('bytes_per_token', size)[0]:.2f} bytes per token, "
-                     f"{np.mean(sweep.values('bits_per_byte', size)):.3f} bits per byte"
-                     for size in sweep.sizes)
-    show(fig, f"Four quantities against vocabulary size. {said}. Fewest bits per byte "
-         f"{'; '.join(sweep.verdicts)}.",
-         "Dots are medians; whiskers reach from the lowest to the highest seed.")
-
-
-def _log_sizes(ax: plt.Axes, sizes: Sequence[int]) -> None:
-    ticks = sizes[:: max(1, len(sizes) // 3)]
-    ax.set(xscale="log", xlabel="vocabulary (tokens)")
-    ax.set_xticks(ticks, [f"{size:,}" for size in ticks])
-    ax.minorticks_off()
-    ax.grid(True)
 
 
 # the price of a language ---------------------------------------------------------------------
@@ -333,6 +231,21 @@ def price_dots(prices: Mapping[str, Mapping[str, Sequence[float]]], order: str) 
          f"{'; '.join(dearest(prices))}.", "Whiskers: 95 % of resamplings of the sentences.")
 
 
+def languages(sentences: Mapping[str, Sequence[str]], encode: Callable[[str], list],
+              splitters: Mapping[str, Callable[[str], list[str]]]) -> None:
+    """A table: bytes per token in each language, and pieces per word that each pattern makes."""
+    rows = []
+    for language, texts in sentences.items():
+        size = sum(len(text.encode()) for text in texts)
+        words = sum(len(text.split()) for text in texts)
+        rows.append({"language": language,
+                     "bytes/token": f"{size / sum(len(encode(text)) for text in texts):.2f}"}
+                    | {f"pieces/word, {name}":
+                       f"{sum(len(split(text)) for text in texts) / words:.2f}"
+                       for name, split in splitters.items()})
+    table(rows, caption="Our English BPE's bytes per token; pieces per word before any merge")
+
+
 # what the run found --------------------------------------------------------------------------
 
 
@@ -361,39 +274,38 @@ def speeds(numbers: Mapping | None) -> None:
             "tokens/s": f"{rate:,}" if rate else "",
             "claimed tokens/s": f"{claim:,} ({_factor(rate / claim)})" if claim else ""})
     table(rows, caption="Medians of several runs on one thread")
-    print(*_race_lines(numbers["ratios"]), sep="\n")
+    print(*_race_lines(numbers["rows"]), sep="\n")
 
 
 def _factor(ratio: float) -> str:
     return f"measured {ratio:.0f} times that" if ratio >= 2 else f"measured {ratio:.2g} times that"
 
 
-def _race_lines(ratios: Mapping[str, float]) -> list[str]:
-    """The ratios as sentences: within a tenth of each other is a draw."""
+def _race_lines(rows: Sequence[Mapping]) -> list[str]:
+    """Who was faster, by the ratio of medians; no one where the ranges of times overlap."""
     lines = []
-    for name, ratio in ratios.items():
-        task, other = name.split(": ours / ")
-        if other == AGAIN:
-            continue
-        if 1 / 1.1 < ratio < 1.1:
-            said = f"no clear difference from {other}"
-        elif ratio > 1:
-            said = f"{ratio:,.{0 if ratio > 20 else 1}f} times as fast as {other}"
-        else:
-            said = f"{1 / ratio:,.1f} times slower than {other}"
-        lines.append(f"{task}: the package is {said}")
+    for ours in (row for row in rows if row["who"] == "ours"):
+        for other in rows:
+            if other["task"] != ours["task"] or other["who"] in ("ours", AGAIN):
+                continue
+            mine, theirs = ([row[key] / row["megabytes"] for key in ("seconds", "fastest",
+                                                                     "slowest")]
+                            for row in (ours, other))
+            ratio = theirs[0] / mine[0]
+            if mine[1] <= theirs[2] and theirs[1] <= mine[2]:
+                said = f"not clearly faster or slower than {other['who']} (ranges overlap)"
+            elif ratio > 1:
+                said = f"{ratio:,.{0 if ratio > 20 else 1}f} times as fast as {other['who']}"
+            else:
+                said = f"{1 / ratio:,.1f} times slower than {other['who']}"
+            lines.append(f"{ours['task'].partition(', GPT')[0]}: the package is {said}")
     return lines
 
 
-def insights(sweep: Sweep, prices: Mapping, share_touched: float, times_faster: float) -> None:
-    """The chapter's findings as sentences made of this run's numbers."""
-    small, large = sweep.sizes[0], sweep.sizes[-1]
-    covered = sweep.values("bytes_per_token", large)[0]
-    callout("What this run found", [
-        f"Half of the merges change at most {100 * share_touched:.1f} % of the chunks. Counting "
-        f"only there is {times_faster:.0f} times faster on 40 kB already.",
-        f"A vocabulary {large // small} times as large as the bytes alone covers {covered:.1f} "
-        "bytes per token.",
-        f"Fewest bits per byte: {'; '.join(sweep.verdicts)}.",
-        f"Who pays most: {'; '.join(dearest(prices))}.",
-    ])
+def closing(prices: Mapping, share_touched: float, times_faster: float) -> list[str]:
+    """The last Insights: what this run found beside the sweep."""
+    return [f"Half of the merges change at most {100 * share_touched:.1f} % of the chunks. "
+            f"Counting only there was {times_faster:.0f} times faster on 40 kB already.",
+            f"Who pays most: {'; '.join(dearest(prices))}.",
+            "Use it: test decode(encode(text)) == text on your own texts, and count the tokens "
+            "that each of your languages takes."]
