@@ -22,17 +22,6 @@ def test_rows_give_the_median_of_the_survivors():
     assert other["loss at lr 0.5"] == "none left"
 
 
-@pytest.mark.parametrize(("hits", "runs", "low", "high"), [
-    (0, 3, 0.0, 0.5615), (3, 3, 0.4385, 1.0), (5, 10, 0.2366, 0.7634)])
-def test_wilson_intervals_by_the_published_formula(hits, runs, low, high):
-    assert norms_figures.wilson(hits, runs) == pytest.approx((low, high), abs=1e-3)
-
-
-def test_wilson_refuses_what_is_no_share():
-    with pytest.raises(ValueError, match="4 of 3"):
-        norms_figures.wilson(4, 3)
-
-
 def test_trials_and_chains_are_told():
     figure, alt = norms_figures.plot_trials(TRIALS, blind=3.0)
     assert "a 2 of 3, b 1 of 1" in alt
@@ -71,13 +60,35 @@ def test_lengths_are_told_from_first_to_last():
     plt.close(figure)
 
 
-def test_arrangements_are_compared_seed_by_seed():
-    trials = {"pre": {"0.1": [2.0, 2.1, 2.0], "0.5": [3.0, 3.0, 3.1]},
-              "no norm": {"0.1": [1.0, 1.2, 1.0], "0.5": [1e9, 1e9, 1e9]},
-              "post": {"0.1": [2.1, 2.0, 2.0], "0.5": [4.0, 4.1, 4.0]}}
-    none, post = norms_figures.against(trials, "pre")
-    assert none == {"arrangement": "no norm", "at lr 0.1": "lower", "at lr 0.5": "higher"}
-    assert post["at lr 0.1"] == "no clear difference" and post["at lr 0.5"] == "higher"
+def made_up_trials() -> dict:
+    """Losses by arrangement and rate; without a final norm the runs at 0.5 blow up."""
+    rates = {name: {"0.05": [2.0, 2.1, 2.0], "0.5": [3.0, 3.0, 3.1]}
+             for pair in norms_figures.CHANGES.values() for name in pair}
+    rates["pre, no final norm"] = {"0.05": [1.0, 1.2, 1.0], "0.5": [9.0, 50.0, 1e9]}
+    rates["no norm"] = {"0.05": [1.1, 1.1, 1.0], "0.5": [1e9, 1e9, 1e9]}
+    return rates
+
+
+def test_each_change_is_made_alone_and_judged_seed_by_seed():
+    rows = {row["added or changed"]: row
+            for row in norms_figures.change_rows(made_up_trials(), blind=3.0)}
+    final = rows["a final norm, to norms in the parts"]
+    assert final["at lr 0.05"] == "higher (+0.97\u00a0±\u00a00.14)"
+    # losses of 9, 50 and 1e9 have no mean to compare: they are counted
+    assert final["at lr 0.5"] == "the other blew up in 3 of 3"
+    post = rows["post instead of pre"]["at lr 0.5"]
+    assert post.startswith("no clear difference (")
+
+
+def test_the_closing_sentences_say_what_the_table_says():
+    numbers = {"trials": made_up_trials(), "blind": 3.0, "depth": 6, "chain_layers": 30,
+               "chain": 811.4, "chain_normed": 1.0}
+    said = norms_figures.findings(numbers)
+    assert said[0].startswith("Blown up at a learning rate of 0.5, 6 layers:")
+    assert "no norm 3 of 3" in said[0] and ", pre 0 of 3" in said[0]
+    line = ("The loss with a final norm, to norms in the parts, beside that without: at lr 0.05 "
+            "higher (+0.97\u00a0±\u00a00.14); at lr 0.5 the other blew up in 3 of 3.")
+    assert line in said and norms_figures.summary_lines(numbers) == [line]
 
 
 def test_training_is_told_until_it_ends():
@@ -90,10 +101,12 @@ def test_training_is_told_until_it_ends():
 
 
 def test_precision_says_how_far_each_norm_can_be_trusted():
-    sizes = [1e-3, 1.0, 300.0]
-    figure, alt = norms_figures.plot_precision(
-        sizes, {"good": [0.95, 1.0, 1.0], "half": [math.nan, 1.0, 0.0], "bad": [3.0, 2.0, 2.0]})
-    assert alt == "Right within a tenth: good from 0.001 to 3e+02; half from 1 to 1; bad never."
+    sizes = [1e-5, 1e-3, 1.0, 300.0]
+    lines = {"good": [0.1, 0.95, 1.0, 1.0], "half": [0.1, math.nan, 1.0, 0.0],
+             "bad": [0.1, 3.0, 2.0, 2.0], "gap": [1.0, 3.0, 1.0, 1.0]}
+    figure, alt = norms_figures.plot_precision(sizes, lines)
+    assert alt == ("Right within a tenth: good from 0.001 to 3e+02; half from 1 to 1; bad never; "
+                   "gap from 1 to 3e+02.")
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert [float(line.get_ydata()[0]) for line in crosses] == [1e4, 1e-4]
     plt.close(figure)

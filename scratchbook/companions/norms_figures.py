@@ -1,4 +1,6 @@
-"""The drawing behind chapter 04's figures: each function returns a figure and its alternative text.
+"""What stands behind chapter 04's figures and sentences.
+
+A function that draws returns a figure and its alternative text; `findings` writes the Insights.
 
 Chapter:  chapters/04_norms.ipynb
 """
@@ -13,18 +15,25 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from scratchbook.evaluation.comparing import wilson
 from scratchbook.norms import LayerNorm, RMSNorm
 from scratchbook.teaching.draws import draw
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.results import load_result
-from scratchbook.teaching.verdicts import verdict
+from scratchbook.teaching.verdicts import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"
 BLOWN = 1.5  # a run this many times above the blind loss has blown up
+CHANGES = {  # pairs of arrangements that differ in one thing
+    "a final norm, to no other": ("final norm only", "no norm"),
+    "a final norm, to norms in the parts": ("pre", "pre, no final norm"),
+    "norms in the parts, no final one": ("pre, no final norm", "no norm"),
+    "norms in the parts, to a final one": ("pre", "final norm only"),
+    "post instead of pre": ("post", "pre"), "RMS instead of Layer": ("pre, RMS", "pre"),
+    "QK-norm": ("pre, RMS, QK-norm", "pre, RMS")}
 
 
 def plot_chains(sizes: Mapping[str, Sequence[float]]) -> tuple[Figure, str]:
@@ -113,12 +122,23 @@ def plot_precision(sizes: Sequence[float], found: Mapping[str, Sequence[float]]
                 if not floor < y < ceiling]
         for x, edge in lost:
             ax.plot(x * 1.06 ** number, edge, "x", color=colour, ms=6, clip_on=False)
-        good = [x for x, y in shown if 0.9 < y < 1.1]
+        good = _run_around_one(sizes, line)
         words.append(f"{name} from {good[0]:.1g} to {good[-1]:.1g}" if good else f"{name} never")
     ax.set(xlabel="size in front of the norm (RMS)", ylabel="size behind it (RMS)",
            ylim=(floor, ceiling))
     ax.legend(fontsize=8)
     return figure, "Right within a tenth: " + "; ".join(words) + "."
+
+
+def _run_around_one(sizes: Sequence[float], line: Sequence[float]) -> list[float]:
+    """The sizes around 1 without a gap for which a norm's result is right within a tenth."""
+    runs: list[list[float]] = [[]]
+    for x, y in zip(sizes, line, strict=True):
+        if 0.9 < y < 1.1:
+            runs[-1].append(x)
+        elif runs[-1]:
+            runs.append([])
+    return next((run for run in runs if run and run[0] <= 1 <= run[-1]), [])
 
 
 def stability_data(layers: int = 24, width: int = 12) -> dict:
@@ -196,37 +216,33 @@ def trial_rows(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: flo
         for rate, losses in by_rate.items():
             row[f"loss at lr {rate:g}"] = _median([x for x in losses if x < BLOWN * blind])
         hits, runs = blown(by_rate, blind)
-        low, high = wilson(hits, runs)
+        _, low, high = wilson(hits, runs)
         row["blew up at the largest"] = f"{hits} of {runs} ({low:.0%} to {high:.0%})"
         rows.append(row)
     return rows
 
 
-def against(trials: Mapping[str, Mapping], other: str) -> list[dict]:
-    """A row for each arrangement: how it ends beside `other`, from the same seeds, at each rate."""
-    return [{"arrangement": name, **{f"at lr {float(rate):g}": verdict(losses, trials[other][rate])
-                                     for rate, losses in by_rate.items()}}
-            for name, by_rate in trials.items() if name != other]
+def change_rows(trials: Mapping[str, Mapping], blind: float) -> list[dict]:
+    """A row for each thing changed alone: the loss with it beside that without, at each rate."""
+    return [{"added or changed": change, **{
+        f"at lr {float(rate):g}": _beside(losses, trials[without][rate], BLOWN * blind)
+        for rate, losses in trials[with_it].items()}}
+        for change, (with_it, without) in CHANGES.items()]
+
+
+def _beside(losses: Sequence[float], others: Sequence[float], limit: float) -> str:
+    found = Comparison("", "", losses, others, limit=limit)
+    return f"{found.word} ({found.gap})" if found.gap else found.word
 
 
 def _median(losses: Sequence[float]) -> str:
     return f"{statistics.median(losses):.2f}" if losses else "none left"
 
 
-def blown(by_rate: Mapping[float, Sequence[float]], blind: float) -> tuple[int, int]:
+def blown(by_rate: Mapping, blind: float) -> tuple[int, int]:
     """How many runs at the largest rate ended far above a model that looks at nothing."""
-    losses = by_rate[max(by_rate)]
+    losses = by_rate[max(by_rate, key=float)]
     return sum(not loss < BLOWN * blind for loss in losses), len(losses)
-
-
-def wilson(hits: int, runs: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson): honest also when all or none of few runs succeed."""
-    if not 0 <= hits <= runs or runs < 1:
-        raise ValueError(f"{hits} of {runs} runs is no share")
-    share, spread = hits / runs, z * z / runs
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / runs + spread / (4 * runs))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def plot_trials(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: float
@@ -257,29 +273,27 @@ def plot_trials(trials: Mapping[str, Mapping[float, Sequence[float]]], blind: fl
                     "Runs that blew up at the largest rate: " + ", ".join(words) + ".")
 
 
-def insight_lines(numbers: Mapping) -> list[str]:
-    """The closing box: what this run found, and what the recorded full run did."""
-    def blew_up(found: Mapping) -> str:
-        return ", ".join(f"{name} {hits} of {runs}" for name, (hits, runs) in found.items())
+def _changed(numbers: Mapping, change: str) -> str:
+    row = next(row for row in change_rows(numbers["trials"], numbers["blind"])
+               if row["added or changed"] == change)
+    return "; ".join(f"{rate} {words}" for rate, words in row.items() if rate.startswith("at lr"))
 
-    def beside(found: Mapping) -> str:
-        row = next(row for row in against(found, "pre") if row["arrangement"] == "no norm")
-        return ", ".join(f"{words} {rate}" for rate, words in row.items() if rate != "arrangement")
 
-    lines = [f"Runs that blew up at the largest learning rate, {numbers['depth']} layers: "
-             f"{blew_up(numbers['blown'])}.",
-             f"After {numbers['chain_layers']} random layers a vector was "
-             f"{numbers['chain']:,.0f} times its size; with a norm behind each, "
-             f"{numbers['chain_normed']:.2f} times.",
-             f"The loss without norms, beside pre-norm: {beside(numbers['trials'])}."]
-    try:
-        recorded = load_result("04_norms")
-        ours = recorded.numbers
-        lines.append(f"Trained longer, with {ours['depth']} layers and {ours['seeds']} seeds: "
-                     f"{blew_up(ours['blown'])}; the loss without norms, beside pre-norm: "
-                     f"{beside(ours['trials'])} ({recorded.provenance()}).")
-    except FileNotFoundError as missing:
-        lines.append(str(missing))
-    lines.append("Use it: RMSNorm in front of every part and one more before the head, its mean "
-                 "in float32.")
-    return lines
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    trials, blind = numbers["trials"], numbers["blind"]
+    counts = {name: blown(found, blind) for name, found in trials.items()}
+    rate = max(next(iter(trials.values())), key=float)
+    return [
+        f"Blown up at a learning rate of {rate}, {numbers['depth']} layers: "
+        + ", ".join(f"{name} {hits} of {runs}" for name, (hits, runs) in counts.items()) + ".",
+        *(f"The loss with {change}, beside that without: {_changed(numbers, change)}."
+          for change in list(CHANGES)[:4]),
+        f"{numbers['chain_layers']} random layers of gain 1.25 ended at a size of "
+        f"{numbers['chain']:,.0f}; with a norm behind each, at {numbers['chain_normed']:.2f}."]
+
+
+def summary_lines(numbers: Mapping) -> list[str]:
+    """Those lines of the Summary that hold a result of this run."""
+    change = "a final norm, to norms in the parts"
+    return [f"The loss with {change}, beside that without: {_changed(numbers, change)}."]
