@@ -39,19 +39,49 @@ def test_chains_by_hand(placement, sizes):
     assert found == pytest.approx(sizes)
 
 
+def run_of_positions() -> dict:
+    """Made-up numbers of chapter 03, as JSON gives them back: lengths are text."""
+    kinds = {"none": 3.0, "sinusoids": 2.5, "ALiBi": 2.4, "RoPE": 2.3}
+    curves = {kind: {"64": [at, at + 0.1, at], "512": [at + 1, at + 1.2, at + 1]}
+              for kind, at in kinds.items()} | {"learned": {"64": [3.1, 3.0, 3.05]}}
+    stretched = {"RoPE as trained": curves["RoPE"],
+                 "linear": {"512": [3.5, 3.7, 3.5]}, "ntk": {"512": [2.5, 2.6, 2.5]}}
+    return {"trained": 64, "lengths": [64, 512], "curves": curves, "stretched": stretched,
+            "nearby": {kind: [at, at, at] for kind, at in kinds.items()},
+            "at_home": {"linear": [2.9, 3.0, 2.9], "ntk": [2.3, 2.4, 2.3]},
+            "past_end": {"second word, wrapped": [0.5], "second word, cropped": [1.0]}}
+
+
 def test_a_table_that_ends_is_said_to_end():
-    curves = {"x": {64: [2.0, 2.1, 2.0], 512: [3.0, 3.2, 3.1]}, "table": {64: [1.0, 1.0, 1.0]}}
-    row, table = positions_figures.length_rows(curves, 64, 512)
-    assert row["the longer text is"] == "worse" and table["at 512"] == "ends"
+    run = run_of_positions()
+    rows = positions_figures.length_rows(run["curves"], run["nearby"], 64, 512)
+    told = {row["places"]: row for row in rows}
+    assert told["RoPE"]["the longer text is"].startswith("worse (+1.0")
+    assert told["RoPE"]["without far keys it is"].startswith("better (-1.0")
+    assert told["learned"]["at 512"] == "ends"
+    assert told["learned"]["the longer text is"] == "an error"
 
 
-def test_stretched_clocks_are_compared_with_linear_and_with_none():
-    curves = {"RoPE as trained": {128: [2.0, 2.0, 2.1], 512: [4.0, 4.1, 4.0]},
-              "linear": {128: [3.0, 3.0, 3.1], 512: [5.0, 5.1, 5.0]}}
-    untouched, linear = positions_figures.stretch_rows(curves, 128, 512)
-    assert untouched["than linear, at 128"] == "better"
-    assert linear["than linear, at 128"] == "no clear difference"
-    assert linear["than untouched, at 512"] == "worse"
+def test_stretched_clocks_are_compared_with_the_trained_one_at_both_lengths():
+    run = run_of_positions()
+    linear, ntk = positions_figures.stretch_rows(run["stretched"], run["at_home"], 64, 512)
+    assert linear["than as trained, at 512"].startswith("worse")
+    assert linear["than as trained, at 64"].startswith("worse (+0.6")
+    assert ntk["than as trained, at 512"].startswith("better")
+    assert ntk["than as trained, at 64"].startswith("no clear difference")
+
+
+def test_insights_and_summary_of_positions_say_what_the_tables_say():
+    run = run_of_positions()
+    told = " ".join(positions_figures.findings(run))
+    assert "learned against none: no clear difference" in told
+    assert "RoPE against ALiBi: better (-0.100" in told
+    assert "learned an error" in told and "linear worse (+0.6" in told
+    assert "50% of the letters" in told
+    first, second = positions_figures.summary_lines(run)
+    assert first.endswith(": learned no clear difference, sinusoids better, ALiBi better, "
+                          "RoPE better.")
+    assert "none worse" in second and "learned an error" in second
 
 
 def test_lengths_are_told_from_first_to_last():

@@ -1,4 +1,6 @@
-"""The drawing behind chapter 03's figures: each function returns a figure and its alternative text.
+"""What stands behind chapter 03's figures and sentences.
+
+A function that draws returns a figure and its alternative text; `findings` writes the Insights.
 
 Chapter:  chapters/03_positional_encodings.ipynb
 """
@@ -17,7 +19,7 @@ from scratchbook.positions import RotaryEmbedding, alibi_slopes, scaled_frequenc
 from scratchbook.teaching.draws import draw
 from scratchbook.teaching.figures import INK, figure_svg, palette
 from scratchbook.teaching.results import load_result
-from scratchbook.teaching.verdicts import verdict
+from scratchbook.teaching.verdicts import Comparison, comparisons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +73,7 @@ def plot_lengths(curves: Mapping[str, Mapping[int, Sequence[float]]], trained: i
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
-    parts = []
+    parts, curves = [], _numbered(curves)
     for colour, marker, (name, by_length) in zip(palette(), "osD^vPX*", curves.items(),
                                                  strict=False):
         lengths = list(by_length)
@@ -130,76 +132,125 @@ def gaps_to_transformers(seed: int) -> dict[str, float]:
             "high_freq_factor": 4.0, "original_max_position_embeddings": 128}
         speeds, _ = ROPE_INIT_FUNCTIONS[name](config, device="cpu")
         gaps[f"{name} scaling, Llama"] = (ours - speeds).abs().max().item()
+    # theirs takes the factor from the length that is read: 512 after 128
+    config.max_position_embeddings = 128
+    config.rope_parameters = {"rope_type": "dynamic", "factor": 1.0, "rope_theta": 10_000.0}
+    speeds, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, device="cpu", seq_len=512)
+    ours, _ = scaled_frequencies(64, RopeSettings(scaling="ntk", factor=4.0))
+    gaps["ntk scaling, Llama's dynamic"] = (ours - speeds).abs().max().item()
     bloom = build_alibi_tensor(torch.ones(1, 2), 12, torch.float32)[:, 0, 1]
     gaps["ALiBi slopes of 12 heads, Bloom"] = (alibi_slopes(12) - bloom).abs().max().item()
     return gaps
 
 
+Runs = Mapping[str, Sequence[float]]
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
+BITS = "bits per byte"
+AT_HOME = (("learned", "none"), ("sinusoids", "none"), ("ALiBi", "none"), ("RoPE", "none"),
+           ("RoPE", "ALiBi"), ("RoPE", "learned"))
 
 
-def length_rows(curves: Curves, trained: int, far: int) -> list[dict]:
-    """A row for each encoding: bits per byte at two lengths, and whether the longer is better."""
+def _numbered(curves: Mapping) -> Curves:
+    """The same with lengths as numbers, which JSON makes into text."""
+    return {kind: {int(n): v for n, v in found.items()} for kind, found in curves.items()}
+
+
+def _better(name: str, other: str, first: Sequence[float], second: Sequence[float]) -> Comparison:
+    return Comparison(name, other, first, second, unit=BITS, low="better", high="worse")
+
+
+def _beside(first: Sequence[float], second: Sequence[float]) -> str:
+    found = _better("", "", first, second)
+    return f"{found.word} ({found.gap})"
+
+
+def compare_at_home(curves: Mapping, trained: int) -> list[Comparison]:
+    """The encodings held against each other at the length that all were trained on."""
+    return comparisons({kind: found[trained] for kind, found in _numbered(curves).items()},
+                       AT_HOME, unit=BITS, low="better", high="worse")
+
+
+def length_rows(curves: Mapping, nearby: Runs, trained: int, far: int) -> list[dict]:
+    """A row for each encoding: what a longer text does, and what its far keys have to do with it.
+
+    `nearby` was read at the longer length too, each guess looking back no further than `trained`.
+    """
     rows = []
-    for kind, found in curves.items():
+    for kind, found in _numbered(curves).items():
         ends = far not in found
         rows.append({
-            "places": kind, f"bits per byte at {trained}": _mean(found[trained]),
+            "places": kind, f"at {trained}": _mean(found[trained]),
             f"at {far}": "ends" if ends else _mean(found[far]),
-            "the longer text is": "an error, see below" if ends else
-            verdict(found[far], found[trained], "better", "worse")})
+            "the longer text is": "an error" if ends else _beside(found[far], found[trained]),
+            f"at {far}, last {trained} keys": "" if ends else _mean(nearby[kind]),
+            "without far keys it is": "" if ends else _beside(nearby[kind], found[far])})
     return rows
 
 
-def stretch_rows(curves: Curves, near: int, far: int) -> list[dict]:
-    """A row for each scaling: bits per byte at two lengths, against linear and against none."""
-    untouched = curves["RoPE as trained"][far]
-    return [{"clock": name, f"at {near}": _mean(found[near]), f"at {far}": _mean(found[far]),
-             f"than linear, at {near}": verdict(found[near], curves["linear"][near], "better",
-                                                "worse"),
-             f"than untouched, at {far}": verdict(found[far], untouched, "better", "worse")}
-            for name, found in curves.items()]
+def stretch_rows(curves: Mapping, at_home: Runs, trained: int, far: int) -> list[dict]:
+    """A row for each scaling: what it does at the longer length, and to a text of the old one.
+
+    `at_home` was read at the trained length by clocks stretched for the longer one.
+    """
+    curves = _numbered(curves)
+    plain = curves["RoPE as trained"]
+    return [{"clock": name, f"at {far}": _mean(found[far]),
+             f"than as trained, at {far}": _beside(found[far], plain[far]),
+             f"at {trained}": _mean(at_home[name]),
+             f"than as trained, at {trained}": _beside(at_home[name], plain[trained])}
+            for name, found in curves.items() if found is not plain]
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def recorded_curves() -> tuple[Curves, int] | None:
-    """The lines of the recorded full run, and its trained length; None when there is none."""
+def recorded_run() -> Mapping | None:
+    """The numbers of the recorded full run; None when there is none, or an older one."""
     try:
         numbers = load_result("03_positional_encodings").numbers
     except FileNotFoundError:
         return None
-    lines = {k: v for k, v in numbers["curves"].items() if k not in ("learned", "none")}
-    lines |= {f"RoPE, {name}": numbers["stretched"][name] for name in ("ntk", "yarn")}
-    return ({k: {int(n): v for n, v in found.items()} for k, found in lines.items()},
-            numbers["trained"])
+    return numbers if "nearby" in numbers else None
 
 
-def insight_lines(numbers: Mapping) -> list[str]:
-    """The closing box: what this run found, and what the recorded full run did."""
-    curves, far = numbers["curves"], str(numbers["lengths"][-1])
-    trained, past_end = str(numbers["trained"]), numbers["past_end"]
+def recorded_lines(numbers: Mapping) -> Curves:
+    """The lines of the recorded run worth a picture: the encodings without a table's end."""
+    lines = {k: v for k, v in numbers["curves"].items() if k != "learned"}
+    return lines | {f"RoPE, {name}": numbers["stretched"][name] for name in ("ntk", "yarn")}
 
-    def change(kind: str) -> str:
-        return verdict(curves[kind][far], curves[kind][trained], "better", "worse")
 
-    counted = [f"{row['right']:.0%}" for row in numbers["counted"]]
-    lines = [
-        f"Read at {far} after {trained}: RoPE is {change('RoPE')}, ALiBi {change('ALiBi')}, "
-        f"sinusoids {change('sinusoids')}.",
-        f"Told no places, a causal model named {counted[0]} of them, one without a mask "
-        f"{counted[1]}.",
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    trained, far = numbers["trained"], numbers["lengths"][-1]
+    past_end = numbers["past_end"]
+    home = "; ".join(str(one) for one in compare_at_home(numbers["curves"], trained))
+    rows = length_rows(numbers["curves"], numbers["nearby"], trained, far)
+    longer = "; ".join(f"{row['places']} {row['the longer text is']}" for row in rows)
+    nearer = "; ".join(f"{row['places']} {row['without far keys it is']}" for row in rows
+                       if row["without far keys it is"])
+    stretched = stretch_rows(numbers["stretched"], numbers["at_home"], trained, far)
+    there, here = ("; ".join(f"{row['clock']} {row[f'than as trained, at {n}']}"
+                             for row in stretched) for n in (far, trained))
+    return [
+        f"At the trained length of {trained}: {home}.",
+        f"Read at {far} instead: {longer}.",
+        f"Read at {far}, the keys further back than {trained} taken away: {nearer}.",
+        f"Clocks stretched for {far}, against the clock as trained: at {far} {there}; at "
+        f"{trained} {here}.",
         f"Past a table's end {_mean(past_end['second word, wrapped']):.0%} of the letters were "
-        f"right with places wrapped around, {_mean(past_end['second word, cropped']):.0%} cropped."]
-    try:
-        recorded = load_result("03_positional_encodings")
-        at_far = ", ".join(f"{kind} {_mean(found[far]):.2f}"
-                           for kind, found in recorded.numbers["curves"].items() if far in found)
-        lines.append(f"Trained longer, on {len(recorded.seeds)} seeds, bits per byte at {far}: "
-                     f"{at_far} ({recorded.provenance()}).")
-    except FileNotFoundError as missing:
-        lines.append(str(missing))
-    lines.append("Use it: take RoPE, know the trained length, measure before reading past it.")
-    return lines
+        f"right with places wrapped around, {_mean(past_end['second word, cropped']):.0%} "
+        "cropped."]
+
+
+def summary_lines(numbers: Mapping) -> list[str]:
+    """Those lines of the Summary that hold a result of this run."""
+    trained, far = numbers["trained"], numbers["lengths"][-1]
+    home = [one for one in compare_at_home(numbers["curves"], trained) if one.other == "none"]
+    rows = length_rows(numbers["curves"], numbers["nearby"], trained, far)
+    return [
+        "At the trained length, beside a model that is told nothing: "
+        + ", ".join(f"{one.name} {one.word}" for one in home) + ".",
+        f"At {far // trained} times that length, beside itself: "
+        + ", ".join(f"{row['places']} {row['the longer text is'].split(' (')[0]}"
+                    for row in rows) + "."]

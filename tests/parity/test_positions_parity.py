@@ -56,6 +56,17 @@ def test_stretched_frequencies_equal_transformers(settings, rope, head_dim, pari
                   error=error, cases=head_dim // 2, bound=1e-6)
 
 
+@pytest.mark.parametrize("head_dim", [32, 128])
+def test_ntk_equals_transformers_dynamic_rule(head_dim, parity):
+    # theirs takes the factor from the length that is read: 4096 after 1024
+    theirs = config(head_dim, {"rope_type": "dynamic", "factor": 1.0, "rope_theta": 10_000.0}, 1024)
+    want, _ = ROPE_INIT_FUNCTIONS["dynamic"](theirs, device="cpu", seq_len=4096)
+    ours, factor = scaled_frequencies(head_dim, RopeSettings(scaling="ntk", factor=4.0))
+    error = max(((ours - want).abs() / want).max().item(), abs(factor - 1.0))
+    assert parity("NTK scaling of rotary speeds", against="transformers, dynamic",
+                  error=error, cases=head_dim // 2, bound=1e-6)
+
+
 def test_slopes_equal_bloom(parity):
     bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom")
     worst, heads = 0.0, range(1, 41)
