@@ -43,7 +43,8 @@ def run_of_positions() -> dict:
     """Made-up numbers of chapter 03, as JSON gives them back: lengths are text."""
     kinds = {"none": 3.0, "sinusoids": 2.5, "ALiBi": 2.4, "RoPE": 2.3}
     curves = {kind: {"64": [at, at + 0.1, at], "512": [at + 1, at + 1.2, at + 1]}
-              for kind, at in kinds.items()} | {"learned": {"64": [3.1, 3.0, 3.05]}}
+              for kind, at in kinds.items()} | {
+        "learned": {"64": [3.1, 3.0, 3.05]}, "learned, loud": {"64": [3.5, 3.5, 3.6]}}
     stretched = {"RoPE as trained": curves["RoPE"],
                  "linear": {"512": [3.5, 3.7, 3.5]}, "ntk": {"512": [2.5, 2.6, 2.5]}}
     return {"trained": 64, "lengths": [64, 512], "curves": curves, "stretched": stretched,
@@ -76,12 +77,12 @@ def test_insights_and_summary_of_positions_say_what_the_tables_say():
     told = " ".join(positions_figures.findings(run))
     assert "learned against none: no clear difference" in told
     assert "RoPE against ALiBi: better (-0.100" in told
-    assert "learned an error" in told and "linear worse (+0.6" in told
+    assert "learned, loud against learned: worse" in told and "linear worse (+0.6" in told
     assert "50% of the letters" in told
     first, second = positions_figures.summary_lines(run)
     assert first.endswith(": learned no clear difference, sinusoids better, ALiBi better, "
                           "RoPE better.")
-    assert "none worse" in second and "learned an error" in second
+    assert "none worse" in second and second.endswith(" The table ends.")
 
 
 def test_lengths_are_told_from_first_to_last():

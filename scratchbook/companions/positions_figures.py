@@ -147,7 +147,7 @@ Runs = Mapping[str, Sequence[float]]
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
 BITS = "bits per byte"
 AT_HOME = (("learned", "none"), ("sinusoids", "none"), ("ALiBi", "none"), ("RoPE", "none"),
-           ("RoPE", "ALiBi"), ("RoPE", "learned"))
+           ("RoPE", "ALiBi"), ("RoPE", "learned"), ("learned, loud", "learned"))
 
 
 def _numbered(curves: Mapping) -> Curves:
@@ -226,7 +226,8 @@ def findings(numbers: Mapping) -> list[str]:
     past_end = numbers["past_end"]
     home = "; ".join(str(one) for one in compare_at_home(numbers["curves"], trained))
     rows = length_rows(numbers["curves"], numbers["nearby"], trained, far)
-    longer = "; ".join(f"{row['places']} {row['the longer text is']}" for row in rows)
+    longer = "; ".join(f"{row['places']} {row['the longer text is']}" for row in rows
+                       if row["without far keys it is"])
     nearer = "; ".join(f"{row['places']} {row['without far keys it is']}" for row in rows
                        if row["without far keys it is"])
     stretched = stretch_rows(numbers["stretched"], numbers["at_home"], trained, far)
@@ -253,4 +254,4 @@ def summary_lines(numbers: Mapping) -> list[str]:
         + ", ".join(f"{one.name} {one.word}" for one in home) + ".",
         f"At {far // trained} times that length, beside itself: "
         + ", ".join(f"{row['places']} {row['the longer text is'].split(' (')[0]}"
-                    for row in rows) + "."]
+                    for row in rows if row["without far keys it is"]) + ". The table ends."]
