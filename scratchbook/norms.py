@@ -12,8 +12,7 @@ from torch import Tensor, nn
 def rms_norm(x: Tensor, gain: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """Divide each vector by its root mean square, so that its entries are of size one.
 
-    The mean is taken in float32 whatever the input: squares of half-precision numbers
-    overflow at 256 and their sums lose most digits.
+    The mean of half-precision numbers is taken in float32: float16's squares overflow at 256.
 
     Shapes:   x (..., d_model), gain (d_model,) -> (..., d_model)
     Paper:    Zhang and Sennrich (2019), arXiv:1910.07467, equation 4
@@ -21,7 +20,7 @@ def rms_norm(x: Tensor, gain: Tensor | None = None, eps: float = 1e-5) -> Tensor
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     mean_square = wide.square().mean(dim=-1, keepdim=True)  # (..., 1)
-    # eps stands inside the root: outside, a vector of zeros would have no gradient
+    # eps stands inside the root: outside, the gradient of a vector of zeros would be NaN
     normed = (wide * torch.rsqrt(mean_square + eps)).to(x.dtype)
     return normed if gain is None else normed * gain.to(x.dtype)
 
