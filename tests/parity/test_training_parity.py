@@ -36,20 +36,20 @@ def test_adamw_equals_torch(parity):
         lambda p: group(p, "adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1),
         lambda p: torch.optim.AdamW([p], lr=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1))
     assert parity("AdamW, weights after 50 steps", against=TORCH, error=difference, cases=50,
-                  bound=1e-7)
+                  bound=7e-8)
 
 
 def test_muon_equals_torch(parity):
     difference = side_by_side(
         lambda p: group(p, "muon", lr=0.02, weight_decay=0.1),
         lambda p: torch.optim.Muon([p], lr=0.02, weight_decay=0.1, momentum=0.95), steps=20)
-    # both push singular values in bfloat16, whose last digit is 1/256
+    # equal here to the last bit; another processor may round a bfloat16 product otherwise
     assert parity("Muon, weights after 20 steps", against=TORCH, error=difference, cases=20,
-                  bound=2e-2)
+                  bound=1e-4)
     same = side_by_side(
         lambda p: group(p, "muon", lr=0.02, weight_decay=0.1),
         lambda p: torch.optim.AdamW([p], lr=0.02, weight_decay=0.1), steps=20)
-    assert same > 5 * difference  # the test can tell one from another
+    assert same > 1e-3  # the test can tell one from another
 
 
 def test_adafactor_equals_torch(parity):
@@ -58,7 +58,7 @@ def test_adafactor_equals_torch(parity):
         lambda p: torch.optim.Adafactor([p], lr=0.05, eps=(1e-60, 1e-3), beta2_decay=-0.8,
                                         d=1.0))
     assert parity("Adafactor, weights after 50 steps", against=TORCH, error=difference, cases=50,
-                  bound=1e-6)
+                  bound=3e-7)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
@@ -74,4 +74,4 @@ def test_schedules_equal_transformers(kind, parity):
         optimizer.step()
         schedule.step()
     assert parity(f"{kind} schedule", against=f"transformers {transformers.__version__}",
-                  error=max(differences), cases=len(differences), bound=1e-12)
+                  error=max(differences), cases=len(differences), bound=1e-15)
