@@ -184,6 +184,24 @@ def test_following_shows_every_whole_line(folder):
     assert len(lines) == 33 and sum("validation" in line for line in lines) == 3
 
 
+def test_lines_of_other_types_stop_nothing(folder, tmp_path):
+    log = folder / "one" / "log.jsonl"
+    content = log.read_text(encoding="utf-8")
+    strange = [{"step": "two", "loss": 1.0}, {"step": 3, "loss": "low"}, {"step": 4, "loss": None},
+               {"step": 5, "note": "coffee"}, {"step": 6, "validation_loss": [1]}, {"step": True},
+               {"step": 7, "loss": 2.0}, {"step": None, "loss": 2.0}, {"loss": 2.0}]
+    try:
+        log.write_text("".join(json.dumps(entry) + "\n" for entry in strange) + content, "utf-8")
+        assert summary(folder / "one")[0].endswith("step 30 of 40")
+        lines = list(follow(folder / "one", once=True))
+        assert len(lines) == 35 and lines[0] == "Step 5" and lines[1].startswith("Step 7: loss = 2")
+        assert plot(folder / "one", tmp_path / "losses.svg").is_file()
+        log.write_text('{"step": 0, "loss": 2.0}\n', encoding="utf-8")
+        assert summary(folder / "one")[0].endswith("step 0 of 40")
+    finally:
+        log.write_text(content, encoding="utf-8")
+
+
 def test_a_plot_is_drawn(folder, tmp_path):
     path = plot(folder / "one", tmp_path / "losses.svg")
     drawn = path.read_text(encoding="utf-8")

@@ -120,7 +120,7 @@ def _leak(log: Sequence[dict], losses: list[float], vocab_size: int | None) -> F
 def _rate(steps: list[dict], losses: list[float]) -> Finding | None:
     """It rose at once, or ends far above its best: the steps are too long."""
     best, end = min(smooth(losses)), _end(losses)
-    rates = [entry["lr"] for entry in steps]
+    rates = [entry.get("lr", 0.0) for entry in steps]
     early = losses[: max(5, len(losses) // 10)]
     rose = max(early) > 1.1 * losses[0]
     if rose and rates[0] > 0.5 * max(rates) and end < 0.98 * _start(losses):
@@ -142,7 +142,7 @@ def _stuck(steps: list[dict], losses: list[float], vocab_size: int | None) -> Fi
         return None
     if vocab_size is not None and end < 0.5 * math.log(vocab_size):
         return None  # a run that has learned and is done
-    lr = max(entry["lr"] for entry in steps)
+    lr = max(entry.get("lr", 0.0) for entry in steps)
     return Finding("loss not decreasing", f"it was {quarter:.2f} after a quarter and is {end:.2f}"
                    f", with lr up to {lr:g}", "See that targets are the ids shifted by one, then "
                    "try 3 times the lr and a third of it")

@@ -60,9 +60,17 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and "step" in entry:
+        if isinstance(entry, dict) and _is_number(entry.get("step")) and all(
+                _is_number(entry[name]) for name in NUMBERS if name in entry):
             entries.append(entry)
     return entries
+
+
+NUMBERS = ("loss", "validation_loss", "bits_per_byte", "lr", "tokens", "cpu_seconds")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class TensorBoardLogger:

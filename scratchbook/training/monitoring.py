@@ -20,15 +20,17 @@ def log_line(entry: dict[str, Any]) -> str:
     """One line for a person: "Step 1000: loss = 3.5, ppl = 33.1, lr = 9.8e-05"."""
     if "diverged" in entry:
         return f"Step {entry['step']}: the loss or its gradient is NaN or inf; the run ended here"
-    loss = entry["validation_loss" if "validation_loss" in entry else "loss"]
+    loss = entry.get("validation_loss", entry.get("loss"))
+    if loss is None:  # another program's line
+        return f"Step {entry['step']}"
     perplexity = math.exp(min(loss, 700.0))  # what is past that fits into no float
     if "validation_loss" in entry:
         per_byte = f", bits/byte = {entry['bits_per_byte']:.3f}" if "bits_per_byte" in entry else ""
         return (f"Step {entry['step']}: validation loss = {loss:.4g}, "
                 f"ppl = {perplexity:.4g}{per_byte}")
-    speed = entry["tokens"] / entry["cpu_seconds"] if entry.get("cpu_seconds") else 0.0
+    speed = entry.get("tokens", 0) / entry["cpu_seconds"] if entry.get("cpu_seconds") else 0.0
     return (f"Step {entry['step']}: loss = {loss:.4g}, ppl = {perplexity:.4g}"
-            f", lr = {entry['lr']:.2g}, tokens/s = {speed:,.0f}")
+            f", lr = {entry.get('lr', math.nan):.2g}, tokens/s = {speed:,.0f}")
 
 
 def status(run: str | Path) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def status(run: str | Path) -> dict[str, Any]:
     seen = [entry for entry in log if "validation_loss" in entry]
     best = min(seen, key=lambda entry: entry["validation_loss"], default=None)
     at = steps[-1]["step"] if steps else 0
-    left = (config["max_steps"] - at) * steps[-1]["cpu_seconds"] / at if steps else None
+    left = (config["max_steps"] - at) * steps[-1].get("cpu_seconds", 0) / at if at else None
     state = "finished" if at >= config["max_steps"] else "stopped"
     return {"run": str(run), "state": "running" if is_training(run) else state, "step": at,
             "max_steps": config["max_steps"], "loss": steps[-1]["loss"] if steps else None,
@@ -110,7 +112,7 @@ def plot(run: str | Path, path: str | Path) -> Path:
              label="validation")
     top.set_ylabel("loss (nats per token)")
     top.legend()
-    bottom.plot([e["step"] for e in steps], [e["lr"] for e in steps])
+    bottom.plot([e["step"] for e in steps], [e.get("lr", math.nan) for e in steps])
     bottom.set(xlabel="step", ylabel="learning rate")
     figure.savefig(path, dpi=150)
     return Path(path)
