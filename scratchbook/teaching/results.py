@@ -98,8 +98,7 @@ def _file(name: str) -> str:
     return f"{name}.json"
 
 
-def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str,
-           depends: object = None) -> Path:
+def record(name: str, numbers: Mapping, *, seeds: Sequence[int], command: str) -> Path:
     """Write `numbers` with everything needed to make them again to NAME.json among the results.
 
     `command` is what makes them again: `scratchbook run CHAPTER …` or `python -m MODULE …`.
