@@ -1,4 +1,4 @@
-"""The figures of chapter 02b say what their data shows; its stopwatches and sums are right."""
+"""The figures and tables of chapter 02b say what their data shows; its sums are right."""
 
 import json
 import math
@@ -7,9 +7,16 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from scratchbook.attention import LatentAttention, MultiHeadAttention, attend, causal_mask
-from scratchbook.cache import KVCache, WindowCache
+from scratchbook.attention import (
+    LatentAttention,
+    LinearAttention,
+    MultiHeadAttention,
+    attend,
+    causal_mask,
+)
+from scratchbook.cache import KVCache, StateCache, WindowCache
 from scratchbook.companions import variants_figures as figures
+from scratchbook.companions import variants_tables as tables
 from scratchbook.positions import RotaryEmbedding
 
 SIZES = {"layers": 3, "heads": 8, "kv_heads": 2, "head_dim": 4, "latent": 12, "rope": 6,
@@ -29,6 +36,7 @@ def close_figures():
     ("window", lambda: MultiHeadAttention(32, 8, 2, window=5), lambda: WindowCache(5)),
     ("latent", lambda: LatentAttention(32, 8, 12, rope_dim=6, rotary=RotaryEmbedding(6)),
      lambda: KVCache(90)),
+    ("linear", lambda: LinearAttention(32, 8, RotaryEmbedding(4)), StateCache),
 ])
 def test_the_formula_equals_the_tensors(kind, layer, cache):
     layers, total = [layer() for _ in range(3)], 0
@@ -66,7 +74,18 @@ def test_bytes_at_once_forgets_what_was_let_go():
     assert figures.peak_bytes(lambda: attend(q, k, v, causal_mask(256))) > 2 * 4 * 256**2
 
 
+def test_the_kept_bytes_of_a_mixture_are_those_of_its_layers():
+    kinds = {"GQA": ["GQA"] * 2, "mixed": ["window", "MHA"], "latent, wide": ["latent, wide"] * 2,
+             "latent": ["latent"] * 2}
+    kept = figures.kept_bytes(kinds, heads=4, head_dim=16, window=16)
+    assert kept["GQA"] == 2 * 4 * 2 * 2 * 16 * 1024
+    assert kept["mixed"] == 4 * 2 * 4 * 16 * (1024 + 15 + 64)
+    assert (kept["latent"], kept["latent, wide"]) == (2 * 4 * 24 * 1024, 2 * 4 * 72 * 1024)
+
+
 def test_decoding_leaves_the_past_as_it_was():
+    state = figures.decode_seconds(LinearAttention(8, 2), lambda _: StateCache(), 20, repeats=2)
+    assert len(state) == 2
     found = figures.decode_seconds(MultiHeadAttention(8, 2), KVCache, 20, batch=3, repeats=4)
     assert len(found) == 4 and min(found) > 0
 
@@ -84,11 +103,15 @@ def numbers(worse: float = 0.3) -> dict:
             "decode": decode, "decode 8": dict.fromkeys(names, runs),
             "prefill": {"table": square, "tiles": square, "band": line},
             "memory": {"table": {"512": 1, "1024": 4}, "tiles": {"512": 1, "1024": 2},
-                       "band": {"512": 1, "1024": 2}}, "quality": quality, "off_by_one": 0.02}
+                       "band": {"512": 1, "1024": 2}}, "quality": quality, "off_by_one": 0.02,
+            "costs": {"rows of one query": runs, "keys copied": [2 * run for run in runs],
+                      "absorbed, one word": runs, "unpacked, one word": runs[::-1],
+                      "absorbed, a prompt": [2 * run for run in runs],
+                      "unpacked, a prompt": runs}}
 
 
 def test_claims_are_judged_by_the_numbers():
-    rows = {(row["said"], row["measured"]): row["verdict"] for row in figures.claim_rows(numbers())}
+    rows = {(row["said"], row["measured"]): row["verdict"] for row in tables.claim_rows(numbers())}
     found = [verdict for (said, _), verdict in rows.items() if said.startswith("MLA: much")]
     assert found == ["much faster (4.00 times as fast)", "no clear difference (1.00 times as fast)"]
     assert rows["GQA: 2 to 4 times less memory", "2.0 and 4.0 times"] == "holds"
@@ -96,18 +119,34 @@ def test_claims_are_judged_by_the_numbers():
     assert rows["Window: linear memory", "slope 1.00"] == "holds"
     best = rows["Standard: best quality", "5 others"]
     assert best == "clearly better than 5, clearly worse than 0"
-    same = {row["said"]: row["verdict"] for row in figures.claim_rows(numbers(worse=0.0))}
+    same = {row["said"]: row["verdict"] for row in tables.claim_rows(numbers(worse=0.0))}
     assert same["GQA: slightly lower quality"] == "no clear difference"
     assert same["Standard: best quality"] == "clearly better than 0, clearly worse than 0"
 
 
-def test_the_box_and_the_quality_table_tell_the_same():
-    lines = figures.insight_lines(json.loads(json.dumps(numbers())))
-    assert "GQA worse" in lines[2] and "latent: 1/6.4" in lines[0]
-    kept = dict.fromkeys(numbers()["quality"], 2048)
-    rows = figures.quality_rows(numbers()["quality"], kept)
-    assert [row["than MHA"] for row in rows] == ["itself"] + ["worse"] * 5
-    assert rows[0]["KiB of cache"] == 2
+def test_box_summary_and_tables_tell_the_same():
+    for worse, word in ((0.3, "worse"), (0.0, "no clear difference")):
+        told = json.loads(json.dumps(numbers(worse)))
+        lines = tables.findings(told)
+        assert f"GQA {word}, MQA {word}" in lines[5] and "latent: 1/6.4" in lines[0]
+        assert f"{word}: GQA, MQA, latent, window, linear." in tables.summary_lines(told)[1]
+        rows = tables.quality_rows(told["quality"], dict.fromkeys(told["quality"], 2048))
+        assert [row["than MHA"] for row in rows] == ["itself"] + [word] * 5
+        assert rows[0]["KiB of cache"] == 2
+    assert tables.decode_line(told["decode"]) == lines[2] == tables.summary_lines(told)[0]
+    assert "latent much faster (4.00 times as fast)" in lines[2]
+    words = [one.word for one in tables.compare_costs(told["costs"])]
+    assert words == ["faster", "no clear difference", "slower"]
+    assert "keys copied: faster" in lines[3] and "unpacked, a prompt: slower" in lines[3]
+
+
+def test_the_picture_of_sharing_says_what_is_kept():
+    figure, alt = figures.plot_sharing(4)
+    assert [ax.get_title() for ax in figure.axes] == ["MHA", "GQA", "MQA", "latent"]
+    boxes = [[t.get_text() for t in ax.texts].count("k v") for ax in figure.axes]
+    assert boxes == [4, 2, 1, 4] and "MHA: 4 keys" in alt and "GQA: 2" in alt
+    ends = [{line.get_xdata()[1] for line in ax.lines[:4]} for ax in figure.axes]
+    assert [len(found) for found in ends] == [4, 2, 1, 4]
 
 
 def test_alternative_texts_carry_the_numbers():
@@ -131,6 +170,6 @@ def test_each_kernel_is_tried():
     q, k, v = torch.randn(3, 1, 2, 8, 16)
     mask = causal_mask(8)
     want = attend(q, k, v, mask)
-    rows = {row["kernel"]: row for row in figures.backend_rows(q, k, v, mask, want)}
+    rows = {row["kernel"]: row for row in tables.backend_rows(q, k, v, mask, want)}
     assert set(rows) == {"math", "flash", "efficient", "cudnn"}
     assert rows["math"]["causal"].startswith("yes, off by")

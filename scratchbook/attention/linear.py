@@ -77,7 +77,7 @@ class LinearAttention(nn.Module):
         super().__init__()
         if d_model % num_heads:
             raise ValueError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
-        self.num_heads, self.rotary = num_heads, rotary
+        self.d_model, self.num_heads, self.rotary = d_model, num_heads, rotary
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
             nn.Linear(d_model, d_model, bias=False) for _ in range(4))
 

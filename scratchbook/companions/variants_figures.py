@@ -1,11 +1,10 @@
-"""What stands behind chapter 02b's figures and tables: sums, stopwatches, pictures, verdicts.
+"""What stands behind chapter 02b's figures: sums, stopwatches, pictures.
 
 Chapter:  chapters/02b_attention_variants.ipynb
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +17,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scratchbook.cache import WindowCache
+from scratchbook.cache import KVCache, WindowCache
 from scratchbook.config import PRESETS
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.results import load_result, results_dir
-from scratchbook.teaching.verdicts import mean_and_spread, verdict
+from scratchbook.teaching.verdicts import mean_and_spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,9 +43,25 @@ def cache_bytes(kind: str, *, layers: int, heads: int, kv_heads: int, head_dim: 
     return layers * batch * size * (per_token * tokens + state)
 
 
+def kept_bytes(kinds: Mapping[str, Sequence[str]], *, heads: int, head_dim: int, window: int,
+               context: int = 1024) -> dict[str, int]:
+    """Bytes of the quality experiment's caches, float32: the layers of each kind added up.
+
+    Its GQA halves the key heads, its latents hold one head size, or four when wide.
+    """
+    def of(layer: str) -> int:
+        return cache_bytes(
+            layer.split(",")[0], layers=1, heads=heads, head_dim=head_dim, window=window,
+            kv_heads=heads // 2 if layer == "GQA" else heads, rope=head_dim // 2,
+            latent=4 * head_dim if "wide" in layer else head_dim, context=context, batch=1, size=4)
+
+    return {kind: sum(map(of, layers)) for kind, layers in kinds.items()}
+
+
 def measured_bytes(cache: object) -> int:
     """What the tensors inside of a cache really take."""
-    return sum(x.numel() * x.element_size() for x in vars(cache).values() if torch.is_tensor(x))
+    return sum(x.numel() * x.element_size() for x in tree_leaves(list(vars(cache).values()))
+               if torch.is_tensor(x))
 
 
 def live_data() -> dict:
@@ -136,8 +150,8 @@ def decode_seconds(layer: torch.nn.Module, make_cache: Callable, past: int, batc
     def write() -> None:
         for _ in range(tokens):
             layer(x, cache=cache)
-        if not isinstance(cache, WindowCache):
-            cache.truncate(past)
+        if isinstance(cache, KVCache) and not isinstance(cache, WindowCache):
+            cache.truncate(past)  # the others take as much for every token, however many
 
     with torch.no_grad():
         for start in range(0, past, 512):  # the past goes in by pieces
@@ -181,6 +195,37 @@ def plot_powers(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> tupl
 
 
 # ---------------------------------------------------------------------------------------- pictures
+
+
+def plot_sharing(heads: int = 4) -> tuple[Figure, str]:
+    """Query heads above, the keys and values they read below; filled: what the cache keeps."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 4, figsize=(7.2, 2.5), layout="constrained")
+    kept = palette()[0]
+    for ax, (name, groups) in zip(axes, {"MHA": heads, "GQA": heads // 2, "MQA": 1,
+                                         "latent": heads}.items(), strict=True):
+        middle = [(j + 0.5) * heads / groups for j in range(groups)]  # where each pair stands
+        for h in range(heads):
+            ax.plot([h + 0.5, middle[h * groups // heads]], [2.0, 1.3], color=INK, lw=0.8, zorder=0)
+            ax.text(h + 0.5, 2.1, f"q{h}", ha="center", va="bottom", fontsize=8)
+        unpacked = name == "latent"
+        for x in middle:
+            ax.text(x, 1.1, "k v", ha="center", va="center", fontsize=8,
+                    bbox={"fc": "none" if unpacked else kept, "ec": INK, "alpha": 0.55,
+                          "ls": ":" if unpacked else "-"})
+            if unpacked:
+                ax.plot([x, heads / 2], [0.9, 0.4], color=INK, lw=0.8, ls=":", zorder=0)
+        if unpacked:
+            ax.text(heads / 2, 0.2, "c + turned key", ha="center", va="center", fontsize=8,
+                    bbox={"fc": kept, "ec": INK, "alpha": 0.55})
+        ax.set(title=name, xlim=(0, heads), ylim=(-0.1, 2.5))
+        ax.axis("off")
+    return figure, (
+        f"Four ways to serve {heads} query heads; what the cache keeps for a word is filled. MHA: "
+        f"{heads} keys and values, one for each head. GQA: {heads // 2}, each for two neighbours. "
+        "MQA: one for all. Latent: one short vector c and one turned key, from which a key and a "
+        "value are unpacked for each head, and not kept.")
 
 
 def plot_masks(masks: Mapping[str, Tensor]) -> tuple[Figure, str]:
@@ -250,149 +295,3 @@ def plot_gap(gaps: Mapping[str, Sequence[float]], window: int) -> tuple[Figure, 
     ax.set(yscale="log", xlabel="position", ylabel="largest difference")
     ax.legend()
     return figure, "Cached against recomputed. " + "; ".join(parts) + "."
-
-
-# -------------------------------------------------------------------------------- tables, verdicts
-
-
-def backend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, want: Tensor) -> list[dict]:
-    """Which of torch's kernels take which question on this device, and how far off they are."""
-    import warnings
-
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.nn.functional import scaled_dot_product_attention as kernel
-
-    asked = {"causal": {"is_causal": True}, "boolean mask": {"attn_mask": mask}}
-    rows = []
-    for label, backend in (("math", SDPBackend.MATH), ("flash", SDPBackend.FLASH_ATTENTION),
-                           ("efficient", SDPBackend.EFFICIENT_ATTENTION),
-                           ("cudnn", SDPBackend.CUDNN_ATTENTION)):
-        row = {"kernel": label}
-        for name, options in asked.items():
-            try:
-                with sdpa_kernel(backend), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    gap = (kernel(q, k, v, **options) - want).abs().max().item()
-                row[name] = f"yes, off by {gap:.0e}"
-            except RuntimeError:
-                row[name] = "not here"
-        rows.append(row)
-    return rows
-
-
-def parity_rows() -> list[dict]:
-    """This chapter's rows of the parity table, where a checkout of the book has recorded them."""
-    found = [json.loads(path.read_text(encoding="utf-8"))
-             for path in sorted((results_dir() / "parity").glob("*.json"))]
-    return [{"part": row["component"], "against": row["against"],
-             "largest difference": row["error"]}
-            for row in found if "test_variants_parity" in row["test"]] or [
-                {"part": "recorded in a checkout of the book only"}]
-
-
-def quality_rows(quality: Mapping[str, Sequence[float]], bytes_kept: Mapping[str, int]
-                 ) -> list[dict]:
-    """A row for each way: bits per byte with its interval, cache, and a verdict against MHA."""
-    rows = []
-    for name, values in quality.items():
-        mean, half = mean_and_spread(values)
-        rows.append({"attention": name, "bits per byte": f"{mean:.3f} ± {half:.3f}",
-                     "KiB of cache": bytes_kept[name] / 1024,
-                     "than MHA": "itself" if name == "MHA" else
-                     verdict(values, quality["MHA"], "better", "worse")})
-    return rows
-
-
-def faster(first: Sequence[float], second: Sequence[float]) -> str:
-    """Who is faster, and by how much; "much" is a factor of two or more."""
-    ratio = median(second) / median(first)
-    word = verdict(first, second, "faster", "slower")
-    much = "much " if word != "no clear difference" and not 0.5 < ratio < 2 else ""
-    return f"{much}{word} ({ratio:.2f} times as fast)"
-
-
-def better(numbers: Mapping, name: str) -> str:
-    """A way's quality against that of MHA, in words."""
-    word = verdict(numbers["quality"][name], numbers["quality"]["MHA"], "better", "worse")
-    return f"{word} than MHA" if word != "no clear difference" else word
-
-
-def within(value: float, low: float, high: float) -> str:
-    """Whether a stated range held."""
-    return "holds" if low <= value <= high else "more" if value > high else "less"
-
-
-def claim_rows(numbers: Mapping) -> list[dict]:
-    """Each sentence of the early notes beside what this run measured."""
-    sizes, decode, prefill = (numbers[key] for key in ("bytes", "decode", "prefill"))
-    last = list(decode["MHA"])[-1]
-    end = {name: runs[last] for name, runs in decode.items()}
-    far = list(prefill["band"])[-1]
-    half, quarter, latent = (sizes["MHA"] / sizes[name] for name in
-                             ("GQA, half", "GQA, quarter", "latent"))
-    memory, tiles, square = (slope({int(n): b for n, b in numbers["memory"][name].items()})
-                             for name in ("band", "tiles", "table"))
-    quality, others = numbers["quality"], [n for n in numbers["quality"] if n != "MHA"]
-    beaten = [n for n in others if verdict(quality[n], quality["MHA"]) == "higher"]
-    above = [n for n in others if verdict(quality[n], quality["MHA"]) == "lower"]
-    rows = [
-        ("GQA: 2 to 4 times less memory", f"{half:.1f} and {quarter:.1f} times",
-         "holds" if half >= 2 and quarter <= 4 else "does not hold"),
-        ("GQA: faster", f"a token behind {last}", faster(end["GQA, quarter"], end["MHA"])),
-        ("GQA: slightly lower quality", "bits per byte", better(numbers, "GQA")),
-        ("MLA: 3 to 5 times less memory", f"{latent:.1f} times", within(latent, 3, 5)),
-        ("MLA: much faster", f"a token behind {last}", faster(end["latent"], end["MHA"])),
-        ("MLA: much faster", "the same for 8 texts",
-         faster(numbers["decode 8"]["latent"], numbers["decode 8"]["MHA"])),
-        ("MLA: good quality", "bits per byte", better(numbers, "latent")),
-        ("Window: linear memory", f"slope {memory:.2f}",
-         "holds" if abs(memory - 1) <= 0.15 else "does not hold"),
-        ("Window: much faster", f"a prompt of {far}",
-         faster(prefill["band"][far], prefill["table"][far])),
-        ("Window: much faster", f"a token behind {last}", faster(end["window"], end["MHA"])),
-        ("Window: good quality", "bits per byte", better(numbers, "window")),
-        ("Long texts: memory squared", f"slope {square:.2f} with the table, {tiles:.2f} in tiles",
-         "holds for the table" + ("" if tiles > 1.5 else " only")),
-        ("Standard: best quality", f"{len(others)} others",
-         f"clearly better than {len(beaten)}, clearly worse than {len(above)}"),
-    ]
-    return [dict(zip(("said", "measured", "verdict"), row, strict=True)) for row in rows]
-
-
-def recorded_rows() -> list[dict]:
-    """The same sentences under the recorded full run; a single line when there is none."""
-    try:
-        recorded = load_result("02b_attention_variants")
-    except FileNotFoundError as missing:
-        return [{"said": "not recorded", "measured": str(missing), "verdict": ""}]
-    return claim_rows(recorded.numbers)
-
-
-def insight_lines(numbers: Mapping) -> list[str]:
-    """The closing box: what this run found, and what the recorded full run did."""
-    sizes = numbers["bytes"]
-    powers = {name: slope(middles(runs)) for name, runs in numbers["prefill"].items()}
-    lines = [
-        "Cache against MHA: " + "; ".join(
-            f"{name}: 1/{sizes['MHA'] / size:.3g}" for name, size in sizes.items() if name != "MHA")
-        + ".",
-        "Time of a prompt grows like length to the power of "
-        + ", ".join(f"{power:.2f} ({name})" for name, power in powers.items()) + ".",
-        "Quality at equal parameters, against MHA: " + ", ".join(
-            f"{name} {better(numbers, name).removesuffix(' than MHA')}"
-            for name in numbers["quality"] if name != "MHA") + ".",
-        f"A window cache that keeps one token too few raised no error, and moved results by "
-        f"{numbers['off_by_one']:.1g}."]
-    try:
-        recorded = load_result("02b_attention_variants")
-        found = recorded.numbers
-        far = list(found["prefill"]["band"])[-1]
-        line = ", ".join(f"{name} {mean_and_spread(values)[0]:.3f}"
-                         for name, values in found["quality"].items())
-        lines.append(f"Full run, {len(recorded.seeds)} seeds, prompts up to {far}: bits per byte "
-                     f"{line} ({recorded.provenance()}).")
-    except FileNotFoundError as missing:
-        lines.append(str(missing))
-    lines.append("Use it: share heads first; take a latent for very long contexts, a window "
-                 "where far text is of no use.")
-    return lines
