@@ -75,12 +75,12 @@ def test_bytes_at_once_forgets_what_was_let_go():
 
 
 def test_the_kept_bytes_of_a_mixture_are_those_of_its_layers():
-    kinds = {"GQA": ["GQA"] * 2, "mixed": ["window", "MHA"], "latent, wide": ["latent, wide"] * 2,
+    kinds = {"GQA": ["GQA"] * 2, "mixed": ["window", "MHA"], "wide latent": ["wide latent"] * 2,
              "latent": ["latent"] * 2}
     kept = figures.kept_bytes(kinds, heads=4, head_dim=16, window=16)
     assert kept["GQA"] == 2 * 4 * 2 * 2 * 16 * 1024
     assert kept["mixed"] == 4 * 2 * 4 * 16 * (1024 + 15 + 64)
-    assert (kept["latent"], kept["latent, wide"]) == (2 * 4 * 24 * 1024, 2 * 4 * 72 * 1024)
+    assert (kept["latent"], kept["wide latent"]) == (2 * 4 * 24 * 1024, 2 * 4 * 72 * 1024)
 
 
 def test_decoding_leaves_the_past_as_it_was():
@@ -140,6 +140,14 @@ def test_box_summary_and_tables_tell_the_same():
     assert "keys copied: faster" in lines[3] and "unpacked, a prompt: slower" in lines[3]
 
 
+def test_the_recorded_table_says_which_run_it_is(monkeypatch, tmp_path):
+    assert "scratchbook run 02b_attention_variants --profile full" in tables.recorded_caption()
+    monkeypatch.setattr("scratchbook.teaching.results.results_dir", lambda: tmp_path)
+    monkeypatch.setattr("scratchbook.teaching.results.own_results_dir", lambda: tmp_path)
+    assert tables.recorded_caption() == "The same, in a full run"
+    assert tables.recorded_rows()[0]["said"] == "not recorded"
+
+
 def test_the_picture_of_sharing_says_what_is_kept():
     figure, alt = figures.plot_sharing(4)
     assert [ax.get_title() for ax in figure.axes] == ["MHA", "GQA", "MQA", "latent"]
@@ -158,8 +166,6 @@ def test_alternative_texts_carry_the_numbers():
     assert "a 2.000 ± 2.484 with 2 KiB" in alt
     _, alt = figures.plot_windows({"put on": {2: [3.0, 5.0], 96: [1.0, 1.0]}})
     assert "put on, 2: 4.000" in alt and "put on, 96: 1.000" in alt
-    _, alt = figures.plot_gap({"x": [1e-7, 1e-7, 0.5]}, 3)
-    assert "x: at most 1e-07 before position 2, at most 5e-01 in all" in alt
     data = json.loads(json.dumps(figures.live_data()))
     assert figures.calculator_still(data).startswith("<svg")
     assert all(math.log2(s[k]).is_integer() for s in data["presets"].values()

@@ -51,8 +51,8 @@ def kept_bytes(kinds: Mapping[str, Sequence[str]], *, heads: int, head_dim: int,
     """
     def of(layer: str) -> int:
         return cache_bytes(
-            layer.split(",")[0], layers=1, heads=heads, head_dim=head_dim, window=window,
-            kv_heads=heads // 2 if layer == "GQA" else heads, rope=head_dim // 2,
+            "latent" if "latent" in layer else layer, layers=1, heads=heads, head_dim=head_dim,
+            window=window, kv_heads=heads // 2 if layer == "GQA" else heads, rope=head_dim // 2,
             latent=4 * head_dim if "wide" in layer else head_dim, context=context, batch=1, size=4)
 
     return {kind: sum(map(of, layers)) for kind, layers in kinds.items()}
@@ -279,19 +279,3 @@ def plot_windows(found: Mapping[str, Mapping[int, Sequence[float]]]) -> tuple[Fi
     ax.set(xscale="log", xlabel="window, in tokens", ylabel="bits per byte")
     ax.legend()
     return figure, "Bits per byte against the window. " + "; ".join(parts) + "."
-
-
-def plot_gap(gaps: Mapping[str, Sequence[float]], window: int) -> tuple[Figure, str]:
-    """How far cached results are from recomputed ones, position by position."""
-    import matplotlib.pyplot as plt
-
-    figure, ax = plt.subplots()
-    parts = []
-    for width, colour, (name, found) in zip((4, 1.2), palette(), gaps.items(), strict=False):
-        ax.plot([max(gap, 1e-8) for gap in found], color=colour, lw=width, label=name)
-        parts.append(f"{name}: at most {max(found[:window - 1]):.0e} before position "
-                     f"{window - 1}, at most {max(found):.0e} in all")
-    ax.axvline(window - 1, color=INK, lw=0.8, ls=":")
-    ax.set(yscale="log", xlabel="position", ylabel="largest difference")
-    ax.legend()
-    return figure, "Cached against recomputed. " + "; ".join(parts) + "."

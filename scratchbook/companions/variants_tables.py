@@ -81,7 +81,7 @@ def quality_rows(quality: Runs, bytes_kept: Mapping[str, int]) -> list[dict]:
 def decode_line(decode: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
     """One more word behind the longest past: each way against MHA, in words."""
     last = list(decode["MHA"])[-1]
-    return f"Behind {last} words, beside MHA: " + ", ".join(
+    return f"Behind {last} words, beside MHA: " + "; ".join(
         f"{name} {faster(runs[last], decode['MHA'][last])}"
         for name, runs in decode.items() if name != "MHA") + "."
 
@@ -149,6 +149,14 @@ def recorded_rows() -> list[dict]:
     except FileNotFoundError as missing:
         return [{"said": "not recorded", "measured": str(missing), "verdict": ""}]
     return claim_rows(recorded.numbers)
+
+
+def recorded_caption() -> str:
+    """Which run the sentences above were judged by the second time."""
+    try:
+        return f"The same, in the full run {load_result('02b_attention_variants').provenance()}"
+    except FileNotFoundError:
+        return "The same, in a full run"
 
 
 def findings(numbers: Mapping) -> list[str]:
