@@ -71,8 +71,8 @@ def near_run(size: int, bits: float, seed: int, context: int = 3) -> dict:
 
 def test_windows_are_compared_size_by_size_and_the_order_is_judged_anew(shown, capsys):
     far = Sweep([run(s, b + 0.01 * k, k) for s, b in ((256, 3.0), (512, 2.5)) for k in range(3)])
-    near = Sweep([near_run(512, 2.4 + 0.011 * k, k) for k in range(3)])
-    token_sweep.windows_table(far, near)
+    near = [near_run(512, 2.4 + 0.011 * k, k) for k in range(3)]
+    token_sweep.windows_table(far, [], {"runs": near})
     assert "the shorter window is better" in shown[0]
     assert "2.411 (3 tokens)" in shown[0]
     assert "8 bytes for all, 1 GFLOP: 512 against 256 tokens: better" in capsys.readouterr().out

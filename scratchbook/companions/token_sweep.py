@@ -11,9 +11,8 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scratchbook.companions.token_figures import percent, recorded
+from scratchbook.companions.token_figures import percent
 from scratchbook.teaching.figures import palette, show, table
-from scratchbook.teaching.results import record
 from scratchbook.teaching.verdicts import verdict
 
 FAR = 8  # tokens that the sweep's models look back
@@ -116,20 +115,15 @@ def _log_sizes(ax: plt.Axes, sizes: Sequence[int]) -> None:
     ax.grid(True)
 
 
-def windows(runs: Sequence[Mapping], seeds: Sequence[int], command: str, full: bool) -> Sweep:
-    """The runs with windows of equal bytes: recorded by the full profile, else read back."""
-    if full:
-        record("01_tokenization.windows", {"runs": runs}, seeds=seeds, command=command)
-    kept = None if full else recorded("01_tokenization.windows", command)
-    return Sweep(kept["runs"] if kept else runs)
-
-
-def windows_table(far: Sweep, near: Sweep) -> None:
+def windows_table(far: Sweep, runs: Sequence[Mapping], kept: Mapping | None = None) -> None:
     """Bits per byte with windows of equal length in tokens and in bytes, and who is better.
 
-    `far` and `near` are paired by size, budget and seed. The smallest size of `far` has a token
-    for each byte: its windows are of equal length either way.
+    `kept` holds the recorded runs, shown in place of those just made.
+
+    The runs are paired with those of `far` by size, budget and seed. The smallest size of `far`
+    has a token for each byte: its windows are of equal length either way.
     """
+    near = Sweep((kept or {"runs": runs})["runs"])
     table([row for budget in near.budgets for row in _windows(far, near, budget)],
           caption="Bits per byte, windows of 8 tokens and windows of about 8 bytes")
     print(*order_lines(far, near), sep="\n")
