@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from scratchbook.attention import attend, causal_mask
+from scratchbook.norms import layer_norm, rms_norm
+from scratchbook.teaching.answers import as_list, as_tensor, counterexample, same
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
 
@@ -22,6 +24,15 @@ def close(got: object, want: Tensor, atol: float = 1e-5) -> bool:
     return torch.allclose(got.to(want.dtype), want, atol=atol)
 
 
+def in_tensors(answer: Callable) -> Callable:
+    """The same answer, its numbers as a tensor, whether it gives an array, a list or float64."""
+    def call(*arguments: object) -> object:
+        got = answer(*arguments)
+        numbers = as_tensor(got)
+        return got if numbers is None else numbers.float()
+    return call
+
+
 def shape_of(got: object) -> str:
     """What a check calls the thing it was given."""
     return str(tuple(got.shape)) if isinstance(got, Tensor) else f"a {type(got).__name__}"
@@ -30,6 +41,7 @@ def shape_of(got: object) -> str:
 @exercise
 def attend_one(answer: Callable) -> Iterator[Property]:
     """02.1: attention for a single query."""
+    answer, reference = in_tensors(answer), lambda q, k, v: attend(q[None], k, v)[0]
     q, k, v = draw(9, name="q"), draw(6, 9, name="k"), draw(6, 3, name="v")
     got = answer(q, k, v)
     yield expect(
@@ -65,6 +77,12 @@ def attend_one(answer: Callable) -> Iterator[Property]:
          "divided by the sum: scores can be negative, softmax takes exp first"),
         (close(got, v.mean(0)), "every key got the same weight: does the query take part?"),
     )
+    fewer = draw(4, name="q of 4"), draw(7, 4, name="k of 4"), draw(7, 2, name="v of 2")
+    differs = counterexample(answer, reference, [fewer], 1e-5)
+    yield expect("queries of other sizes, too", not differs,
+                 (close(answer(*fewer), (fewer[1] @ fewer[0] / 3).softmax(0) @ fewer[2]),
+                  "the 3 is written into your answer: divide by the root of the query's own size"),
+                 (True, differs))
     large = answer(1000 * q, k, v)
     yield expect(
         "large scores do not overflow", close(large, v[scores.argmax()]),
@@ -73,9 +91,14 @@ def attend_one(answer: Callable) -> Iterator[Property]:
     )
 
 
+def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
+
+
 @exercise
 def masked_softmax(answer: Callable) -> Iterator[Property]:
     """02.2: weights under a mask, without NaN."""
+    answer = in_tensors(answer)
     scores, mask = draw(4, 4), causal_mask(4)
     want = scores.masked_fill(~mask, -torch.inf).softmax(-1)
     got = answer(scores, mask)
@@ -114,6 +137,13 @@ def masked_softmax(answer: Callable) -> Iterator[Property]:
          "all four keys got 1/4: a large negative number hides nothing when the whole row has "
          "it. Set what is hidden to zero after the softmax"),
     )
+    tables = draw(2, 3, 5, name="tables")
+    visible = draw(2, 3, 5, name="visible") > -0.3
+    visible[0, 1], visible[..., 4] = False, True
+    visible[1, 2] = False
+    differs = counterexample(answer, _masked_softmax, [(tables, visible)], 1e-5)
+    yield expect("several tables at once, three queries and five keys each", not differs,
+                 (True, f"{differs}: softmax runs over the last axis, the keys (dim=-1)"))
     far = torch.tensor([[-1e6, -1e6, 3.0]])
     yield expect(
         "it also hides keys whose neighbours score -1,000,000",
@@ -126,6 +156,7 @@ def masked_softmax(answer: Callable) -> Iterator[Property]:
 @exercise
 def split_heads(answer: Callable) -> Iterator[Property]:
     """02.3: from one wide vector per position to several narrow ones."""
+    answer = in_tensors(answer)
     x = torch.arange(2 * 5 * 12.0).view(2, 5, 12)
     got = answer(x, 3)
     yield expect(
@@ -153,13 +184,23 @@ def split_heads(answer: Callable) -> Iterator[Property]:
     )
     yield expect("nothing is lost: joining gives x back",
                  close(got.transpose(1, 2).reshape(2, 5, 12), x))
-    single = answer(x, 1)
-    yield expect("with one head only an axis is added", close(single, x[:, None]))
+    yield expect("with one head only an axis is added", close(answer(x, 1), x[:, None]))
+
+    def reference(x: Tensor, num_heads: int) -> Tensor:
+        return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+    differs = counterexample(answer, reference, [(draw(3, 2, 10, name="heads"), 5), (x, 6)])
+    yield expect("other sizes, too", not differs, (True, differs))
+
+
+def _softmax_backward(weights: Tensor, upstream: Tensor) -> Tensor:
+    return weights * (upstream - (weights * upstream).sum(-1, keepdim=True))
 
 
 @exercise
 def softmax_backward(answer: Callable) -> Iterator[Property]:
     """02.4: the gradient that flows from the weights back to the scores."""
+    answer = in_tensors(answer)
     scores, upstream = draw(5, 7).requires_grad_(), draw(5, 7, name="upstream")
     weights = scores.softmax(-1)
     (want,) = torch.autograd.grad(weights, scores, upstream)
@@ -192,39 +233,73 @@ def softmax_backward(answer: Callable) -> Iterator[Property]:
          close(got, upstream - upstream.mean(-1, keepdim=True)),
          "the difference to the average is there; each still has to be multiplied by its weight"),
     )
+    heads = draw(2, 3, 4, name="heads").softmax(-1), draw(2, 3, 4, name="upstream of heads")
+    differs = counterexample(answer, _softmax_backward, [heads], 1e-5)
+    yield expect("several tables at once: (heads, queries, keys)", not differs,
+                 (close(answer(*heads), heads[0] * (heads[1] - (heads[0] * heads[1]).sum(
+                     1, keepdim=True))), "dim=1 is the last axis of one table only; the keys are "
+                                         "always dim=-1"),
+                 (True, differs))
     constant = answer(w, torch.ones(5, 7))
     yield expect("an equal pull on all weights moves nothing", close(constant, torch.zeros(5, 7)))
 
 
-def _planted_layers() -> list[tuple[str, Callable[[Tensor], Tensor], tuple[int, int] | None]]:
-    """Layers over (time, d_model) = (6, 4), and the first leak of each."""
-    def looks_two_ahead_from_three(x: Tensor) -> Tensor:
+Planted = tuple[str, Callable[[Tensor], Tensor], tuple[int, int] | None, str]
+
+
+def _peek(output: int, source: int, seen: Callable[[Tensor], Tensor]) -> Callable:
+    """A running sum whose row `output` also adds what `seen` makes of the later row `source`."""
+    def layer(x: Tensor) -> Tensor:
         later = torch.zeros_like(x)
-        later[3] = x[5]
-        return attend(x, x, x, causal_mask(6)) + later
+        if len(x) > source:
+            later[output] = seen(x[source])
+        return x.cumsum(0) + later
+    return layer
+
+
+def _planted_layers(x: Tensor) -> list[Planted]:
+    """Layers over (time, d_model) = (6, 4), the first leak of each, and why one may miss it."""
+    def looks_two_ahead_from_three(x: Tensor) -> Tensor:
+        return attend(x, x, x, causal_mask(6)) + _peek(3, 5, lambda row: row)(x) - x.cumsum(0)
 
     def centred(x: Tensor) -> Tensor:
         return attend(x - x.mean(0), x, x, causal_mask(6))
 
     def two_peeks(x: Tensor) -> Tensor:
-        later = torch.zeros_like(x)
-        later[1], later[2] = x[5], x[3]
-        return x.cumsum(0) + later
+        return _peek(1, 5, lambda row: row)(x) + _peek(2, 3, lambda row: row)(x) - x.cumsum(0)
 
+    first, behind = torch.tensor([1.0, 0, 0, 0]), x[4].clone()
+    norm = ("behind a norm a row moves nothing when the same number is added to all coordinates,\n"
+            "or when it is multiplied by one: put random numbers into it")
     return [
-        ("causal attention has no leak", lambda x: attend(x, x, x, causal_mask(6)), None),
-        ("a running sum has no leak", lambda x: x.cumsum(0), None),
-        ("attention without a mask leaks at once", lambda x: attend(x, x, x), (0, 1)),
-        ("a single peek, from 3 to 5", looks_two_ahead_from_three, (3, 5)),
-        ("two peeks: from 1 to 5 and from 2 to 3", two_peeks, (1, 5)),
-        ("a mean over all time, inside of the query", centred, (1, 2)),
+        ("causal attention has no leak", lambda x: attend(x, x, x, causal_mask(6)), None, ""),
+        ("a running sum has no leak", lambda x: x.cumsum(0), None, ""),
+        ("noise of 3e-7, as rounding makes it, is no leak",
+         lambda x: 1e-3 * x.cumsum(0) + 3e-7 * x.sum().sign(), None, ""),
+        ("a faint peek, a thousandth", _peek(0, 1, lambda row: 0.001 * row), (0, 1),
+         "the tolerance is too wide: it is there for rounding, 1e-6 is enough"),
+        ("attention without a mask leaks at once", lambda x: attend(x, x, x), (0, 1), ""),
+        ("a single peek, from 3 to 5", looks_two_ahead_from_three, (3, 5), ""),
+        ("two peeks: from 1 to 5 and from 2 to 3", two_peeks, (1, 5), ""),
+        ("a mean over all time, inside of the query", centred, (1, 2), ""),
+        ("a peek that only ever lowers the output",
+         _peek(0, 4, lambda row: -(row - behind).square().sum().sqrt() - 0 * row), (0, 4),
+         "a leak may move an output down: take the absolute value of the difference"),
+        ("a peek at one coordinate, into one coordinate", _peek(2, 4, lambda row: first * row[3]),
+         (2, 4), "one coordinate is enough for a leak: take the largest over the coordinates, and "
+                 "change all of them"),
+        ("a peek through a LayerNorm", _peek(2, 5, layer_norm), (2, 5), norm),
+        ("a peek through an RMSNorm", _peek(1, 3, lambda row: rms_norm(row, eps=0.0)), (1, 3),
+         norm),
     ]
 
 
-def _leak_mistake(got: object, want: tuple[int, int] | None) -> str:
+def _leak_mistake(got: object, want: tuple[int, int] | None, hint: str) -> str:
     """What most likely went wrong when `got` was found instead of `want`."""
-    if got is not None and not (isinstance(got, tuple | list) and len(got) == 2):
+    if got is not None and (len(got) != 2 or as_tensor(got) is None):
         return f"give a pair (output, input) or None, not {shape_of(got)}"
+    if got is None and hint:
+        return f"missed {want}: {hint}"
     if got is None:
         return f"missed {want}: try every later input against every earlier output"
     if got[0] >= got[1] and want != tuple(got)[::-1]:
@@ -243,12 +318,16 @@ def _leak_mistake(got: object, want: tuple[int, int] | None) -> str:
 def find_leak(answer: Callable) -> Iterator[Property]:
     """02.5: the first position that sees the future, and what it sees."""
     x = draw(6, 4, name="leak")
-    for what, layer, want in _planted_layers():
+    for what, layer, want, hint in _planted_layers(x):
         got = answer(layer, x.clone())
-        found = tuple(got) if isinstance(got, list) else got
-        yield expect(what, found == want, (True, _leak_mistake(got, want)))
-        if found != want:
+        got = got if got is None else tuple(as_list(got) or [got])
+        right = same(got, want)
+        yield expect(what, right, (True, _leak_mistake(got, want, hint)))
+        if not right:
             return
+    short = answer(lambda rows: rows.flip(0), x[:3].clone())
+    yield expect("three rows, turned round in time", same(short, (0, 2)),
+                 (True, f"expected (0, 2), got {short}: the number of rows is len(x)"))
     kept = x.clone()
     answer(lambda rows: rows.cumsum(0), kept)
     yield expect("the input is left as it was", torch.equal(kept, x),

@@ -12,19 +12,29 @@ import torch
 
 from scratchbook.config import RopeSettings
 from scratchbook.positions import RotaryEmbedding, alibi_slopes, inverse_frequencies, sinusoids
+from scratchbook.teaching.answers import as_tensor, same
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
 
 
 def near(got: object, want: tuple, atol: float = 1e-6) -> bool:
     """A pair of numbers close to the wanted one."""
-    pair = isinstance(got, tuple | list) and len(got) == 2
-    return pair and all(abs(float(a) - b) < atol for a, b in zip(got, want, strict=True))
+    return same(got, want, atol)
+
+
+def _in_numbers(answer: Callable) -> Callable:
+    """The answer as a list of floats, whatever holds them."""
+    def call(*arguments: object) -> object:
+        got = answer(*arguments)
+        items = as_tensor(got)
+        return got if items is None or items.dim() != 1 else items.tolist()
+    return call
 
 
 @exercise
 def rotate_pair(answer: Callable) -> Iterator[Property]:
     """03.1: turn one pair of numbers."""
+    answer = _in_numbers(answer)
     quarter = answer(1.0, 0.0, 3, math.pi / 6)
     yield expect(
         "(1, 0) after a quarter turn is (0, 1)", near(quarter, (0.0, 1.0)),
@@ -63,16 +73,25 @@ def _added(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return x + sinusoids(positions, x.shape[-1])
 
 
-def _slow(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    # wrong only from position 64 on, as a table that wraps around would be
-    return RotaryEmbedding(x.shape[-1])(x, positions % 64)
+def _wrapping(after: int) -> Callable:
+    # wrong only from one position on, as a table that wraps around would be
+    rotary = RotaryEmbedding(16)
+    return lambda x, positions: rotary(x, positions % after)
+
+
+def _louder(share: float, where: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+    """An encoding that does nothing but make vectors longer by a share at some positions."""
+    return lambda x, positions: x * (1 + share * where(positions).double())[:, None]
 
 
 @exercise
 def depends_only_on_distance(answer: Callable) -> Iterator[Property]:
     """03.2: test an encoding for the law of relative positions."""
+    q, k = draw(1, 1, 1, 16, name="q"), draw(1, 1, 1, 16, name="k")
+    unit = 1 / abs(float((q.double() * k.double()).sum()))  # one in the score of both
+
     def says(encode: Callable) -> bool:
-        return bool(answer(encode, draw(1, 1, 1, 16, name="q"), draw(1, 1, 1, 16, name="k")))
+        return bool(answer(encode, q.clone(), k.clone()))
 
     rotary = says(RotaryEmbedding(16))
     yield expect("rotary positions pass", rotary,
@@ -89,33 +108,51 @@ def depends_only_on_distance(answer: Callable) -> Iterator[Property]:
                         "positions by the same step?"))
     yield expect("an encoding by the square of the position does not", not says(_squared),
                  (True, "compare more than one shift, or a pair with some distance"))
-    yield expect("one that wraps around after 64 does not", not says(_slow),
-                 (True, "shift further: some encodings go wrong only far out"))
+    for after in (64, 128):
+        yield expect(f"one that wraps around after {after} does not", not says(_wrapping(after)),
+                     (True, "shift further: some encodings go wrong only far out"))
+    yield expect("one that is wrong at place 137 alone does not",
+                 not says(_louder(unit, lambda place: place == 137)),
+                 (True, "try every step up to 200, not some of them"))
+    yield expect("one whose scores change by 0.0006 far out does not",
+                 not says(_louder(3e-4 * unit, lambda place: place > 100)),
+                 (True, "the tolerance is too wide, or the scores are made smaller before they are "
+                        "compared: a score is a sum, and 1e-4 is allowed"))
+    yield expect("one whose scores change by 0.00004 passes",
+                 says(_louder(2e-5 * unit, lambda place: place > 100)),
+                 (True, "the tolerance is too tight: 1e-4 is allowed, which is rounding"))
 
 
 @exercise
 def slopes(answer: Callable) -> Iterator[Property]:
     """03.3: ALiBi's slopes for a power of two."""
-    got = [float(value) for value in answer(8)]
+    answer = _in_numbers(answer)
+    got = list(answer(8))
     yield expect("one slope for each head", len(got) == 8,
                  (len(got) == 9, "one too many: the first is 1/2, not 1"),
                  (True, f"8 heads but {len(got)} slopes"))
     want = alibi_slopes(8).tolist()
     yield expect(
-        "8 heads: 1/2, 1/4, ... 1/256", got == want,
-        (got == [2.0**-n for n in range(8)], "it begins with 1: the exponents run from 1 to 8"),
-        (sorted(got) == sorted(want), "the right slopes in another order: steepest first"),
-        (got == [-s for s in want], "a slope is positive here; the bias takes the minus"),
+        "8 heads: 1/2, 1/4, ... 1/256", same(got, want, 1e-9),
+        (same(got, [2.0**-n for n in range(8)]), "it begins with 1: the exponents run from 1 to 8"),
+        (same(sorted(got), sorted(want), 1e-9),
+         "the right slopes in another order: steepest first"),
+        (same(got, [-s for s in want], 1e-9), "a slope is positive here; the bias takes the minus"),
         (all(math.isclose(a, 1 / (n + 1)) for n, a in enumerate(got)),
          "each slope is the one before times a ratio, not 1/n"),
         (True, f"got {[round(s, 4) for s in got]}"))
-    four = [float(value) for value in answer(4)]
-    yield expect(
-        "4 heads: 1/4, 1/16, 1/64, 1/256", four == alibi_slopes(4).tolist(),
-        (four == [2.0**-n for n in range(1, 5)],
-         "the ratio does not depend on the heads in your answer: it is 2^(-8/heads), so that the "
-         "last slope is always 1/256"),
-        (True, f"got {[round(s, 4) for s in four]}"))
+    for heads, shown in ((4, "1/4, 1/16, 1/64, 1/256"), (16, "0.7071, 1/2, ... 1/256"),
+                         (1, "1/256")):
+        found, wanted = list(answer(heads)), alibi_slopes(heads).tolist()
+        yield expect(
+            f"{heads} heads: {shown}" if heads > 1 else f"one head: {shown}",
+            same(found, wanted, 1e-6),
+            (same(found, [2.0**-n for n in range(1, heads + 1)]),
+             "the ratio does not depend on the heads in your answer: it is 2^(-8/heads), so that "
+             "the last slope is always 1/256"),
+            (len(found) == heads and same(found[-1], wanted[-1]) and not same(found[0], wanted[0]),
+             "the last is right, the first is not: it equals the ratio, 2^(-8/heads)"),
+            (True, f"got {[round(s, 4) for s in found]}"))
 
 
 @exercise

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scratchbook.attention import attend, window_mask
+from scratchbook.teaching.answers import as_list, as_tensor, counterexample
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
 
@@ -19,12 +20,33 @@ from scratchbook.teaching.draws import draw
 def same(got: object, want: Tensor, atol: float = 1e-6) -> bool:
     """A tensor of the same shape whose entries are all close."""
     return (torch.is_tensor(got) and got.shape == want.shape
-            and torch.allclose(got, want, atol=atol, rtol=1e-5))
+            and torch.allclose(got.to(want.dtype), want, atol=atol, rtol=1e-5))
+
+
+def in_tensors(answer: Callable, parts: int = 0) -> Callable:
+    """The answer with its numbers as a tensor, or as a tuple of `parts` tensors."""
+    def call(*arguments: object) -> object:
+        got = answer(*arguments)
+        if not parts:
+            return _float(got)
+        items = as_list(got) or []
+        if len(items) != parts:
+            raise ValueError(f"return {parts} things, not {len(items) or type(got).__name__}")
+        return tuple(_float(item) for item in items)
+    return call
+
+
+def _float(got: object) -> Tensor:
+    numbers = as_tensor(got)
+    if numbers is None:
+        raise TypeError(f"numbers are wanted, not {type(got).__name__}")
+    return numbers.float()
 
 
 @exercise
 def repeat_kv(answer: Callable) -> Iterator[Property]:
     """02b.1: hand every query head the key of its group."""
+    answer = in_tensors(answer)
     x = draw(2, 3, 5, 4, name="kv")
     got, want = answer(x, 2), x.repeat_interleave(2, dim=1)
     shape = tuple(got.shape)
@@ -41,11 +63,16 @@ def repeat_kv(answer: Callable) -> Iterator[Property]:
         (True, "the heads stand in another order"))
     yield expect("a group of one changes nothing", same(answer(x, 1), x),
                  (True, "with group=1 every head has its own key already"))
+    differs = counterexample(answer, lambda x, group: x.repeat_interleave(group, dim=1),
+                             [(draw(1, 2, 3, 5, name="kv of 2"), 3), (x, 4)])
+    yield expect("groups of three and four", not differs,
+                 (True, f"{differs}: the group's size is what is given"))
 
 
 @exercise
 def roll(answer: Callable) -> Iterator[Property]:
     """02b.2: what a window's cache shows and what it keeps."""
+    answer = in_tensors(answer, parts=2)
     window, tokens = 4, torch.arange(12.0)[:, None]
     seen, kept = answer(tokens[:2], tokens[2:3], window)
     yield expect("new tokens are shown behind what was kept", same(seen, tokens[:3]),
@@ -64,6 +91,12 @@ def roll(answer: Callable) -> Iterator[Property]:
         (len(seen) <= window, "it was cut before anybody looked: the early tokens of the prompt "
                               "still have queries of their own"),
         (True, f"{len(seen)} of 12 shown"))
+    yield expect(
+        "and of it the three newest are kept", same(kept, tokens[9:]),
+        (len(kept) > 3, f"{len(kept)} rows are kept: the next query sees only window - 1 = 3 "
+                        "before itself"),
+        (same(kept, tokens[:3]), "the oldest were kept, not the newest"),
+        (True, f"expected 9, 10, 11, got {kept.flatten().tolist()}"))
     seen, kept = answer(tokens[:0], tokens[:3], 1)
     yield expect(
         "a window of one keeps nothing", len(kept) == 0,
@@ -72,11 +105,23 @@ def roll(answer: Callable) -> Iterator[Property]:
     yield expect("token by token it equals the mask", _equals_mask(answer, window),
                  (True, "run it over twelve tokens and compare with window_mask"))
 
+    def reference(kept: Tensor, new: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        seen = torch.cat([kept, new])
+        return seen, seen[max(len(seen) - window + 1, 0):]
+
+    inputs = [(tokens[:past], tokens[past:past + more], size) for size in (1, 2, 3, 5)
+              for past in range(size) for more in (1, 2, 3, 4, 7)]
+    differs = counterexample(answer, reference, inputs)
+    yield expect(f"windows of 1, 2, 3 and 5 after {len(inputs)} pasts", not differs,
+                 (True, differs))
+
 
 def _equals_mask(answer: Callable, window: int) -> bool:
     x, kept, parts = draw(12, 3, name="roll"), torch.zeros(0, 3), []
     for t in range(12):
         seen, kept = answer(kept, x[t : t + 1], window)
+        if len(seen) == 0 or seen.dim() != 2:
+            return False
         parts.append(attend(x[t : t + 1], seen, seen))
     return same(torch.cat(parts), attend(x, x, x, window_mask(12, window)), 1e-5)
 
@@ -92,6 +137,7 @@ def _in_blocks(answer: Callable, scores: Tensor, values: Tensor, size: int) -> T
 @exercise
 def online_step(answer: Callable) -> Iterator[Property]:
     """02b.3: softmax over blocks that never meet."""
+    answer = in_tensors(answer, parts=3)
     values = draw(12, 3, name="values")
     scores = 3 * draw(12, name="scores").sort().values  # each block brings a larger score
     want = scores.softmax(0) @ values
@@ -126,6 +172,11 @@ def online_step(answer: Callable) -> Iterator[Property]:
                  (not same(one, want, 1e-5), "mend the single block first"),
                  (True, "a later block with smaller scores must not lower the maximum: take the "
                         "larger of the old and the block's"))
+    apart = _in_blocks(answer, torch.tensor([1000.0, 0.0]), values[:2], 1)
+    yield expect("a score of 1000 and, in the next block, one of 0", same(apart, values[0], 1e-5),
+                 (not apart.isfinite().all(), "the new maximum is the larger of the old one and "
+                  "the block's. With the block's own, 0, the old sum is multiplied by exp(1000)"),
+                 (True, f"expected {values[0].tolist()}, got {apart.tolist()}"))
     sizes = [_in_blocks(answer, scores, values, size) for size in (1, 5, 7)]
     yield expect("blocks of any size agree",
                  same(blocks, want, 1e-5) and all(same(x, want, 1e-5) for x in sizes))
@@ -139,15 +190,21 @@ def online_step(answer: Callable) -> Iterator[Property]:
 @exercise
 def absorb(answer: Callable) -> Iterator[Property]:
     """02b.4: let the query meet the latent."""
-    heads, size, latent_dim = 3, 4, 6
-    q, up_k = draw(heads, 1, size, name="q"), draw(heads * size, latent_dim, name="up")
+    answer = in_tensors(answer)
+    heads, time, size, latent_dim = 3, 5, 4, 6
+    q, up_k = draw(heads, time, size, name="q"), draw(heads * size, latent_dim, name="up")
     latent = draw(9, latent_dim, name="latent")
     keys = (latent @ up_k.T).unflatten(-1, (heads, size)).transpose(0, 1)
     got = answer(q, up_k)
     shape = tuple(got.shape)
-    yield expect("one query of the latent's width for each head", shape == (heads, 1, latent_dim),
-                 (True, f"expected {(heads, 1, latent_dim)}, got {shape}"))
-    want = q @ keys.transpose(-2, -1)  # (heads, 1, keys)
+    yield expect("queries of the latent's width, five for each head",
+                 shape == (heads, time, latent_dim),
+                 (shape == (heads, 1, latent_dim), "one query came back for each head; there are "
+                                                   "as many as positions"),
+                 (True, f"expected {(heads, time, latent_dim)}, got {shape}"))
+    if shape != (heads, time, latent_dim):
+        return
+    want = q @ keys.transpose(-2, -1)  # (heads, time, keys)
     plain, mixed = got @ latent.T, q @ up_k.view(size, heads, latent_dim).transpose(0, 1)
     factor = math.sqrt(latent_dim / size)
     unlike = (plain * want).sum() / want.square().sum()
@@ -167,3 +224,12 @@ def absorb(answer: Callable) -> Iterator[Property]:
         (math.isclose(float(unlike), 1 / factor, rel_tol=1e-3), "the factor stands on its head"),
         (math.isclose(float(unlike), factor**2, rel_tol=1e-3), "the factor wants a root"),
         (True, f"the scores are {float(unlike):.3f} times too large, wanted {factor:.3f}"))
+    inputs = [(draw(2, 1, 3, name="q of 2"), draw(6, 8, name="up of 2")),
+              (draw(4, 2, 5, name="q of 4"), draw(20, 3, name="up of 4"))]
+    differs = counterexample(answer, _absorb, inputs, 1e-4)
+    yield expect("two and four heads of other sizes", not differs, (True, differs))
+
+
+def _absorb(q: Tensor, up_k: Tensor) -> Tensor:
+    heads, _, size = q.shape
+    return q @ up_k.unflatten(0, (heads, size)) * math.sqrt(up_k.shape[1] / size)

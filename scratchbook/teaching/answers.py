@@ -44,6 +44,8 @@ def same(got: object, wanted: object, tolerance: float = 1e-6) -> bool:
     if isinstance(wanted, str | bytes) or wanted is None:
         return type(got) is type(wanted) and got == wanted
     numbers, wanted = as_tensor(got), as_tensor(wanted)
+    if numbers is not None and numbers.numel() == 0 == wanted.numel():
+        return len(numbers.shape) > 0 and len(numbers) == len(wanted)
     return (numbers is not None and numbers.shape == wanted.shape
             and torch.allclose(numbers, wanted, rtol=tolerance, atol=tolerance))
 
@@ -74,13 +76,22 @@ def counterexample(answer: Callable, reference: Callable, inputs: Iterable[tuple
             return f"for ({shown}) expected {_short(wanted)}, got {type(error).__name__}: {error}"
         got = as_list(got) if hasattr(got, "__next__") else got
         if not same(got, wanted, tolerance):
-            return f"for ({shown}) expected {_short(wanted)}, got {_short(got)}"
+            return f"for ({shown}) expected {_difference(got, wanted, tolerance)}"
     return ""
+
+
+def _difference(got: object, wanted: object, tolerance: float) -> str:
+    numbers = as_tensor(got) if isinstance(wanted, Tensor) else None
+    if numbers is None or numbers.shape != wanted.shape or wanted.numel() <= 12:
+        return f"{_short(wanted)}, got {_short(got)}"
+    differs = ~torch.isclose(numbers, wanted.detach().double(), rtol=tolerance, atol=tolerance)
+    place = tuple(differs.nonzero()[0].tolist())
+    return f"{wanted[place].item():.5g} at {list(place)}, got {numbers[place].item():.5g}"
 
 
 def _short(value: object) -> str:
     if isinstance(value, Tensor):
-        if value.numel() > 12:
+        if value.numel() > 12 or value.dim() > 1:
             return f"a tensor of shape {tuple(value.shape)}"
         value = [round(number, 4) for number in value.detach().flatten().tolist()]
     text = f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -40,6 +40,10 @@ def overflows(q, k, v):
     return powers / powers.sum() @ v
 
 
+def always_three(q, k, v):
+    return (k @ q / 3).softmax(0) @ v
+
+
 # 02.2
 def no_mask(scores, mask):
     return scores.softmax(-1)
@@ -73,8 +77,8 @@ def not_low_enough(scores, mask):
     return scores.masked_fill(~mask, -1e4).softmax(-1).masked_fill(~mask, 0.0)
 
 
-def gives_a_list(scores, mask):
-    return no_mask(scores, mask).tolist()
+def second_axis(scores, mask):
+    return scores.masked_fill(~mask, -torch.inf).softmax(1).nan_to_num(0.0)
 
 
 # 02.3
@@ -127,11 +131,23 @@ def wrong_sign(weights, upstream):
     return weights * ((weights * upstream).sum(-1, keepdim=True) - upstream)
 
 
+def second_axis_backward(weights, upstream):
+    return weights * (upstream - (weights * upstream).sum(1, keepdim=True))
+
+
 # 02.5
-def _moved(layer, x, s):
+def _moved(layer, x, s, change=lambda row: torch.randn(row.shape), least=1e-6, size=abs):
     other = x.clone()
-    other[s] += 1
-    return (layer(other) - layer(x)).abs().amax(-1) > 1e-6
+    other[s] = change(x[s])
+    return size(layer(other) - layer(x)).amax(-1) > least
+
+
+def _first_leak(**options):
+    def find(layer, x):
+        pairs = [(t, s) for s in range(len(x)) for t in range(s)
+                 if _moved(layer, x, s, **options)[t]]
+        return min(pairs, default=None)
+    return find
 
 
 def any_influence(layer, x):
@@ -175,7 +191,7 @@ def keeps_the_damage(layer, x):
 def works_in_place(layer, x):
     before, pairs = layer(x), []
     for s in reversed(range(len(x))):
-        x[s] += 1
+        x[s] += torch.randn(x.shape[1])
         moved = (layer(x) - before).abs().amax(-1)
         pairs += [(t, s) for t in range(s) if moved[t] > 1e-6]
         x[s] -= 0.5
@@ -192,6 +208,7 @@ WRONG = {
         (divided_by_the_sum, "scores can be negative, softmax takes exp first"),
         (averages_the_keys, "average the values, the keys only make the weights"),
         (stops_at_the_weights, "these are the weights, now average v"),
+        (always_three, "the 3 is written into your answer"),
         (overflows, "subtract the largest score first"),
     ],
     "masked_softmax": [
@@ -203,7 +220,7 @@ WRONG = {
         (nan_for_empty_rows, "0 / 0"),
         (uniform_for_empty_rows, "all four keys got 1/4"),
         (not_low_enough, "not low enough"),
-        (gives_a_list, "got a list"),
+        (second_axis, "softmax runs over the last axis"),
     ],
     "split_heads": [
         (view_alone, "cuts across the positions"),
@@ -219,6 +236,7 @@ WRONG = {
         (plain_average, "weighted by w, not the plain one"),
         (not_weighted, "still has to be multiplied by its weight"),
         (wrong_sign, "the sign is turned round"),
+        (second_axis_backward, "dim=1 is the last axis of one table only"),
     ],
     "find_leak": [
         (any_influence, "is no leak: looking at itself"),
@@ -229,5 +247,10 @@ WRONG = {
         (a_list_of_all, "give a pair (output, input) or None"),
         (keeps_the_damage, "start from the same x each time"),
         (works_in_place, "x was changed in place"),
+        (_first_leak(change=lambda row: row + 1), "the same number is added"),
+        (_first_leak(change=lambda row: 2 * row), "or when it is multiplied by one"),
+        (_first_leak(least=0.1), "the tolerance is too wide"),
+        (_first_leak(least=0.0), "compare with a small tolerance"),
+        (_first_leak(size=lambda moved: moved), "take the absolute value"),
     ],
 }

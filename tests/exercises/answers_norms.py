@@ -60,7 +60,22 @@ def squares_in_half(x):
     return (x.float() / (x.square().float().mean(-1, keepdim=True) + 1e-5).sqrt()).to(x.dtype)
 
 
+def _half(formula):
+    def rms_norm_half(x):
+        wide = x.float()
+        return formula(wide, wide.square().mean(-1, keepdim=True)).to(x.dtype)
+    return rms_norm_half
+
+
 # 04.3
+def two_ratios(sizes):
+    half = len(sizes) // 2
+    early, late = sizes[half] / sizes[1], sizes[-1] / sizes[half]
+    if max(early, late) < 1.05:
+        return "post"
+    return "residual" if late > 0.6 * early else "pre"
+
+
 def any_growth_is_explosive(sizes):
     return "residual" if sizes[-1] > 2 * sizes[1] else "post"
 
@@ -121,6 +136,50 @@ def norm_on_the_stream(parts, width):
     return Stack(parts, width, "post")
 
 
+class Wrong(Stack):
+    def __init__(self, parts, width, kind):
+        super().__init__(parts, width, "pre")
+        self.kind = kind
+
+    def forward(self, x):
+        for norm, part in zip(self.norms, self.parts, strict=True):
+            if self.kind == "subtracts":
+                x = x - part(norm(x))
+            elif self.kind == "adds itself":
+                x = x + part(norm(x)) + norm(x)
+            elif self.kind == "one norm":
+                x = x + part(self.whole(x))
+        return self.whole(x) if self.kind == "one mean" else self.final_norm(x)
+
+    def whole(self, x):
+        return x / x.square().mean().sqrt()
+
+
+def ignores_the_parts(parts, width):
+    return Wrong(parts, width, "ignores")
+
+
+def subtracts_the_parts(parts, width):
+    return Wrong(parts, width, "subtracts")
+
+
+def adds_the_norm_too(parts, width):
+    return Wrong(parts, width, "adds itself")
+
+
+def norms_over_the_batch(parts, width):
+    return Wrong(parts, width, "one norm")
+
+
+class OneMean(Stack):
+    def __init__(self, parts, width):
+        super().__init__(parts, width, "pre", final=False)
+
+    def forward(self, x):
+        x = super().forward(x)
+        return x / x.square().mean().sqrt()
+
+
 def nothing_is_added(parts, width):
     return Stack(parts, width, "instead")
 
@@ -161,17 +220,30 @@ WRONG = {
     "rms_norm_half": [
         (stays_in_half, "65,504"), (stays_in_float32, "stayed in float32"),
         (no_eps, "eps is missing"), (squares_in_half, "65,504"),
+        (_half(lambda x, square: x / (square.sqrt() + 1e-5)), "outside of the root"),
+        (_half(lambda x, square: x / (square + 1e-6).sqrt()), "eps is 1e-06 in your answer"),
+        (_half(lambda x, square: x / square), "the root is missing"),
+        (_half(lambda x, square: x / (x.square().sum(-1, keepdim=True) + 1e-5).sqrt()),
+         "length one"),
+        (_half(lambda x, square: x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt()),
+         "the mean runs over the positions"),
+        (_half(lambda x, square: (x - x.mean(-1, keepdim=True))
+               / (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()), "this is LayerNorm"),
     ],
     "which_placement": [
         (any_growth_is_explosive, "the root of the depth"),
         (any_growth_is_pre, "stays the same however deep"), (always_pre, "a flat line"),
-        (by_height, "of the gain"),
+        (by_height, "of the gain"), (two_ratios, "the root of the depth"),
     ],
     "save_the_run": [
         (PlainList, "use nn.ModuleList"), (half_of_the_parts, "some parts were left out"),
         (nothing_is_added, "add each part to the stream"), (no_norm, "multiplies that of all"),
         (no_final_norm, "the final norm is missing"),
         (only_a_final_norm, "comes too late"), (norm_on_the_stream, "(post-norm)"),
+        (ignores_the_parts, "the parts take part in nothing"),
+        (subtracts_the_parts, "is subtracted: add it"),
+        (adds_the_norm_too, "something else is added"), (OneMean, "not one for the whole batch"),
+        (norms_over_the_batch, "a norm of its own"),
     ],
     "bounded_scores": [
         (plain_scores, "nothing was normed"), (only_queries, "only one of the two"),

@@ -54,6 +54,16 @@ def shifts_a_little(encode, q, k):
     return all(torch.isclose(score(7, 3), score(7 + s, 3 + s), atol=1e-4) for s in (1, 2, 3))
 
 
+def _only(steps, atol=1e-4, average=False, rtol=0.0):
+    def depends(encode, q, k):
+        def score(i, j):
+            product = encode(q, torch.tensor([i])) * encode(k, torch.tensor([j]))
+            return product.mean() if average else product.sum()
+        return all(torch.isclose(score(7, 3), score(7 + s, 3 + s), atol=atol, rtol=rtol)
+                   for s in steps)
+    return depends
+
+
 # 03.3
 def begins_with_one(num_heads):
     return [2.0**-n for n in range(num_heads)]
@@ -73,6 +83,14 @@ def negative(num_heads):
 
 def harmonic(num_heads):
     return [1 / (n + 1) for n in range(num_heads)]
+
+
+def geometric_to_1_of_256(num_heads):
+    return [2.0 ** (-1 - 7 * n / max(num_heads - 1, 1)) for n in range(num_heads)]
+
+
+def at_most_half(num_heads):
+    return [2 ** (-max(8 / num_heads, 1) * (n + 1)) for n in range(num_heads)]
 
 
 # 03.4
@@ -101,11 +119,16 @@ WRONG = {
         (always, "the sum has cross terms"), (never, "they obey the law to rounding"),
         (compares_vectors, "compare scores, not vectors"),
         (moves_one_only, "they obey the law to rounding"), (shifts_a_little, "shift further"),
+        (_only(range(1, 200), atol=1.0), "the tolerance is too wide"),
+        (_only(range(1, 100)), "wraps around after 128"), (_only((1, 90, 180)), "try every step"),
+        (_only(range(1, 200), average=True), "a score is a sum"),
+        (_only(range(1, 200), atol=1e-5), "the tolerance is too tight"),
     ],
     "slopes": [
         (begins_with_one, "it begins with 1"), (same_ratio_for_all, "the last slope is always"),
         (flattest_first, "steepest first"), (negative, "the bias takes the minus"),
-        (harmonic, "times a ratio"),
+        (harmonic, "times a ratio"), (geometric_to_1_of_256, "it equals the ratio"),
+        (at_most_half, "16 heads: 0.7071"),
     ],
     "ntk_base": [
         (times_the_factor, "a little more is needed"), (upside_down, "stands on its head"),

@@ -85,7 +85,18 @@ def alphabet_of_the_training_text(train, test, alphabet):
     return 2 ** (sum(bits) / len(bits))
 
 
+def alphabet_of_both_texts(train, test, alphabet):
+    bits = _bits(train, test, set(train) | set(test))
+    return 2 ** (sum(bits) / len(bits))
+
+
 # 00.2
+def _operations(number):
+    def predict(num_params, steps, batch_size, time, flops_per_second):
+        return number * num_params * steps * batch_size * time / flops_per_second
+    return predict
+
+
 def forward_only(num_params, steps, batch_size, time, flops_per_second):
     return 2 * num_params * steps * batch_size * time / flops_per_second
 
@@ -167,6 +178,7 @@ WRONG = {
         (pairs_turned_round, "which letter is known"),
         (share_of_all_pairs, "divide by the pairs that begin with it"),
         (alphabet_of_the_training_text, "not of the letters seen"),
+        (alphabet_of_both_texts, "not of the letters seen"),
     ],
     "predict_seconds": [
         (forward_only, "the way back costs twice as much"),
@@ -178,6 +190,8 @@ WRONG = {
         (operations, "divide by how many a second brings"),
         (upside_down, "upside down"),
         (in_hours, "the answer is in seconds"),
+        (_operations(8), "pays the way forward twice"), (_operations(12), "were counted twice"),
+        (_operations(4), "the way back costs twice"), (_operations(7), "got 14.3"),
     ],
     "to_bits_per_byte": [
         (still_nats, "divide by ln 2 for bits"),

@@ -13,7 +13,7 @@ def bytes_are_characters(data):
 
 
 def _decode(data, masks=(0x1F, 0x0F, 0x07), longest=4, overlong=False, surrogates=False,
-            marks=True, short=False):
+            marks=True, short=False, last_surrogate=0xDFFF, least=(0x80, 0x800, 0x10000)):
     points, i = [], 0
     while i < len(data):
         first = data[i]
@@ -32,9 +32,9 @@ def _decode(data, masks=(0x1F, 0x0F, 0x07), longest=4, overlong=False, surrogate
         point = first & masks[size - 2]
         for byte in rest:
             point = point << 6 | byte & 0x3F
-        if point < (0x80, 0x800, 0x10000)[size - 2] and not overlong and not short:
+        if point < least[size - 2] and not overlong and not short:
             raise ValueError("overlong")
-        if 0xD800 <= point < 0xE000 and not surrogates:
+        if 0xD800 <= point <= last_surrogate and not surrogates:
             raise ValueError("surrogate")
         points.append(point)
         i += size
@@ -55,6 +55,14 @@ def overlong_accepted(data):
 
 def surrogates_accepted(data):
     return _decode(data, surrogates=True)
+
+
+def low_surrogates_accepted(data):
+    return _decode(data, last_surrogate=0xDBFF)
+
+
+def overlong_of_three_bytes_accepted(data):
+    return _decode(data, least=(0x80, 0x80, 0x10000))
 
 
 def marks_unchecked(data):
@@ -214,6 +222,14 @@ def strict(pieces, byte_of):
     return bytes(byte_of[letter] for letter in "".join(pieces)).decode()
 
 
+def stops_at_the_first_bad_byte(pieces, byte_of):
+    data = bytes(byte_of[letter] for letter in "".join(pieces))
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        return data[:error.start].decode() + "\ufffd"
+
+
 # 01.5
 def _viterbi(text, logprobs, score=lambda value: value, start=0.0, pick=max):
     best = [(start, 0)]
@@ -272,6 +288,37 @@ def probabilities_added(text, logprobs):
     return _viterbi(text, logprobs, score=lambda value: exp(value) - 1.0)[::-1]
 
 
+def products(text, logprobs):
+    best = [(1.0, 0)]
+    for end in range(1, len(text) + 1):
+        best.append(max((best[begin][0] * exp(logprobs.get(text[begin:end], -1e9)), begin)
+                        for begin in range(end)))
+    if best[-1][0] == 0.0:
+        raise ValueError(text)
+    pieces, end = [], len(text)
+    while end:
+        pieces.append(text[best[end][1]:end])
+        end = best[end][1]
+    return pieces[::-1]
+
+
+def recursion_without_memory(text, logprobs):
+    def best(end):
+        found = [(0.0, [])] if end == 0 else []
+        for begin in range(end):
+            if text[begin:end] in logprobs:
+                before = best(begin)
+                if before:
+                    found.append((before[0] + logprobs[text[begin:end]],
+                                  [*before[1], text[begin:end]]))
+        return max(found, default=None)
+
+    found = best(len(text))
+    if found is None:
+        raise ValueError(text)
+    return found[1]
+
+
 WRONG = {
     "utf8_decode": [
         (bytes_are_characters, "every byte became a character"),
@@ -279,6 +326,8 @@ WRONG = {
         (no_four_bytes, "11110xxx starts four bytes"),
         (overlong_accepted, "the same number in more bytes than it needs"),
         (surrogates_accepted, "halves of UTF-16 pairs"),
+        (low_surrogates_accepted, r"for (b'\xed\xbf\x80') expected 'a ValueError'"),
+        (overlong_of_three_bytes_accepted, r"for (b'\xe0\x8f\x80') expected"),
         (marks_unchecked, "byte & 0xC0 == 0x80"),
         (cut_short_accepted, "enough bytes are left"),
         (code_points_only, "return a string"),
@@ -308,6 +357,7 @@ WRONG = {
         (piece_by_piece, "each piece was decoded on its own"),
         (stripped, "do not strip"),
         (strict, "errors='replace'"),
+        (stops_at_the_first_bad_byte, "only the broken byte becomes U+FFFD"),
     ],
     "best_pieces": [
         (likeliest_piece, "you took the likeliest piece"),
@@ -317,5 +367,7 @@ WRONG = {
         (fewest, "compare sums of logarithms"),
         (probabilities_added, "compare sums of logarithms"),
         (no_way_out, "must stay unreachable"),
+        (products, "add logarithms"),
+        (recursion_without_memory, "keep it in a list"),
     ],
 }

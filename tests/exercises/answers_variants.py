@@ -24,6 +24,10 @@ def left_apart(x, group):
     return x[:, :, None].expand(-1, -1, group, -1, -1)
 
 
+def always_two(x, group):
+    return x.repeat_interleave(2 if group > 1 else 1, dim=1)
+
+
 # 02b.2
 def keeps_the_window(kept, new, window):
     seen = torch.cat([kept, new])
@@ -53,6 +57,15 @@ def counts_from_the_end(kept, new, window):
 def newest_first(kept, new, window):
     seen = torch.cat([new, kept])
     return seen, seen[: window - 1]
+
+
+def _rolls(prompt):
+    def roll(kept, new, window):
+        seen = torch.cat([kept, new])
+        if len(seen) > window:
+            return seen, prompt(seen, window)
+        return seen, seen[max(len(seen) - window + 1, 0):]
+    return roll
 
 
 # 02b.3
@@ -94,6 +107,12 @@ def last_block_wins(largest, total, mixed, scores, values):
     return new, total * shrink + weights.sum(), mixed * shrink + weights @ values
 
 
+def the_blocks_own_maximum(largest, total, mixed, scores, values):
+    new = scores.max()
+    shrink, weights = (largest - new).exp(), (scores - new).exp()
+    return new, total * shrink + weights.sum(), mixed * shrink + weights @ values
+
+
 def divides_each_time(*given):
     new, total, mixed = _step(*given)
     return new, total, mixed / total
@@ -112,6 +131,10 @@ def without_root(q, up_k):
     return unscaled(q, up_k) * up_k.shape[1] / q.shape[-1]
 
 
+def one_position_only(q, up_k):
+    return (unscaled(q, up_k) * math.sqrt(up_k.shape[1] / q.shape[-1]))[:, :1]
+
+
 def heads_last(q, up_k):
     return q @ up_k.unflatten(0, (-1, len(q))).transpose(0, 1)
 
@@ -120,23 +143,29 @@ WRONG = {
     "repeat_kv": [
         (whole_copies, "heads 0 and 3 share"), (along_time, "repeats in time"),
         (along_the_batch, "repeats the batch"), (left_apart, "merged into the heads"),
+        (always_two, "the group's size is what is given"),
     ],
     "roll": [
         (keeps_the_window, "one too many"), (keeps_too_few, "one too few"),
         (keeps_the_oldest, "the oldest were kept"),
         (cuts_before_looking, "cut before anybody looked"),
         (counts_from_the_end, "x[-0:] is everything"), (newest_first, "newest first"),
+        (_rolls(lambda seen, window: seen[-window - 1:]), "5 rows are kept"),
+        (_rolls(lambda seen, window: seen[:window - 1]), "the oldest were kept"),
+        (_rolls(lambda seen, window: seen), "12 rows are kept"),
     ],
     "online_step": [
         (never_shrinks, "made with another maximum"),
         (shrinks_the_sum_only, "only the sum was shrunk"), (grows, "it grew"),
-        (grows_from_nothing, "not a number"),
+        (grows_from_nothing, "at the start the largest is -inf"),
         (takes_no_maximum, "no maximum was taken out"),
         (divides_each_time, "waits until after the last"),
+        (the_blocks_own_maximum, "the new maximum is the larger of"),
         (last_block_wins, "must not lower the maximum"),
     ],
     "absorb": [
         (unscaled, "divides by the root"), (upside_down, "stands on its head"),
         (without_root, "wants a root"), (heads_last, "mixed up"),
+        (one_position_only, "as many as positions"),
     ],
 }
