@@ -233,7 +233,7 @@ WRONG = {
     "which_placement": [
         (any_growth_is_explosive, "the root of the depth"),
         (any_growth_is_pre, "stays the same however deep"), (always_pre, "a flat line"),
-        (by_height, "of the gain"), (two_ratios, "the root of the depth"),
+        (by_height, "of the gain"), (two_ratios, "without a norm each layer multiplies"),
     ],
     "save_the_run": [
         (PlainList, "use nn.ModuleList"), (half_of_the_parts, "some parts were left out"),
