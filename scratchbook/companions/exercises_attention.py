@@ -275,7 +275,7 @@ def _planted_layers(x: Tensor) -> list[Planted]:
         ("causal attention has no leak", lambda x: attend(x, x, x, causal_mask(6)), None, ""),
         ("a running sum has no leak", lambda x: x.cumsum(0), None, ""),
         ("noise of 3e-7, as rounding makes it, is no leak",
-         lambda x: 1e-3 * x.cumsum(0) + 3e-7 * x.sum().sign(), None, ""),
+         lambda x: 1e-3 * x.cumsum(0) + 3e-7 * (1e4 * x.sum()).sin(), None, ""),
         ("a faint peek, a thousandth", _peek(0, 1, lambda row: 0.001 * row), (0, 1),
          "the tolerance is too wide: it is there for rounding, 1e-6 is enough"),
         ("attention without a mask leaks at once", lambda x: attend(x, x, x), (0, 1), ""),

@@ -227,6 +227,7 @@ def _fate(name: str, names: dict, source: str, cpu_seconds: float) -> str:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         with contextlib.suppress(BaseException):
             _limit_memory()
+            sys.modules["torch"].manual_seed(0)
             with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere), \
                     contextlib.redirect_stderr(nowhere):
                 names = copy.copy(names)
