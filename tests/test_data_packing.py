@@ -23,6 +23,7 @@ from scratchbook.data.packing import (
     restart_positions,
 )
 from scratchbook.data.token_files import cached_tokens, read_tokens, write_tokens
+from scratchbook.evaluation.perplexity import score_batches
 from scratchbook.model import DecoderLM
 from scratchbook.training import TrainConfig, train
 from scratchbook.training.loop import accumulate, evaluate
@@ -103,6 +104,7 @@ def test_training_reads_packed_documents_as_if_each_stood_alone(positions):
     sums = [evaluate(model, PackedDocuments([d], [d], 24), 8) * (len(d) - 1) for d in documents]
     expected = sum(sums) / sum(len(d) - 1 for d in documents)
     assert evaluate(model, together, 8) == pytest.approx(expected, rel=1e-6)
+    assert score_batches(model, together.validation(8)).loss == pytest.approx(expected, rel=1e-6)
     batch = next(together.validation(8))
     wanted = accumulate(model, batch)[0]
     assert accumulate(model, batch, micro_batches=3)[0] == pytest.approx(wanted, rel=1e-6)

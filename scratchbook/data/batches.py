@@ -19,20 +19,19 @@ IGNORED = -100  # a target that counts for nothing, as in torch's cross_entropy
 
 
 class Batch(NamedTuple):
-    """Ids, the ids that should follow each of them, who may look at whom, and where each stands.
+    """Ids, the ids that should follow each of them, and who may look at whom.
 
-    Shapes:   ids and targets (batch, time), mask (batch, 1, time, time) or None,
-              positions (batch, time) or None for 0, 1, 2, ...
+    Shapes:   ids and targets (batch, time), mask (batch, 1, time, time) or None
     """
 
     ids: Tensor
     targets: Tensor
     mask: Tensor | None = None
-    positions: Tensor | None = None
 
     def part(self, start: int, stop: int) -> Batch:
         """Some rows of it."""
-        return Batch(*(None if part is None else part[start:stop] for part in self))
+        mask = None if self.mask is None else self.mask[start:stop]
+        return Batch(self.ids[start:stop], self.targets[start:stop], mask)
 
 
 class Batches(Protocol):

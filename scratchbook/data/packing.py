@@ -66,6 +66,23 @@ def restart_positions(segments: Tensor) -> Tensor:
     return places - (places * begins).cummax(dim=1).values
 
 
+def reading_options(model: object, mask: Tensor | None) -> dict[str, Tensor]:
+    """What a model needs besides its ids to read a row of documents: the mask, and places.
+
+    Rotary turns and ALiBi feel distances alone. Learned and sinusoidal places are told where
+    each document begins: as many tokens back as its mask lets a token see, itself not counted.
+
+    Shapes:   mask (batch, 1, time, time) -> {"mask": ..., "positions": (batch, time)}
+    Chapter:  chapters/06b_data_and_curriculum.ipynb
+    """
+    if mask is None:
+        return {}
+    kind = getattr(getattr(model, "config", None), "positions", None)
+    if kind not in ("learned", "sinusoidal") or mask.shape[-2] != mask.shape[-1]:
+        return {"mask": mask}
+    return {"mask": mask, "positions": mask[:, 0].sum(dim=-1) - 1}
+
+
 class PackedDocuments:
     """Documents as batches with masks: the same two methods as `Windows`.
 
@@ -104,9 +121,7 @@ class PackedDocuments:
 
     def _read(self, rows: Tensor) -> Batch:
         ids, targets, segments = rows.long()
-        if not self.masked:
-            return Batch(ids, targets)
-        return Batch(ids, targets, document_mask(segments), restart_positions(segments))
+        return Batch(ids, targets, document_mask(segments) if self.masked else None)
 
 
 def lay_out(documents: Sequence[Sequence[int]], seq_len: int) -> Tensor:

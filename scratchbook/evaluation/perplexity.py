@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratchbook.data.packing import reading_options
+
 IGNORED = -100
 BANDS = ((50, "excellent"), (100, "good"), (200, "okay"), (math.inf, "poor"))
 
@@ -68,8 +70,9 @@ def score_batches(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Sc
     windows: list[tuple[float, int]] = []
     try:
         for ids, targets, *mask in batches:
-            extra = {"mask": mask[0].to(device)} if mask and mask[0] is not None else {}
-            logits, targets = model(ids.to(device), **extra).float(), targets.to(device)
+            seen = mask[0].to(device) if mask and mask[0] is not None else None
+            logits = model(ids.to(device), **reading_options(model, seen)).float()
+            targets = targets.to(device)
             nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none",
                                    ignore_index=IGNORED)  # (batch, time)
             counts = (targets != IGNORED).sum(dim=1)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
+from scratchbook.data.packing import reading_options
 from scratchbook.runtime import keep_freed_memory, refuses_old_names, with_new_names
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training.checkpoint import (
@@ -328,11 +329,7 @@ def evaluate(model: nn.Module, data: Batches, size: int, autocast: Callable = nu
 
 
 def _logits(forward: Callable, batch: Batch) -> Tensor:
-    kind = getattr(getattr(forward, "config", None), "positions", None)
-    options = {} if batch.mask is None else {"mask": batch.mask}
-    if batch.positions is not None and kind in ("learned", "sinusoidal"):
-        options["positions"] = batch.positions  # the others feel distances alone
-    return forward(batch.ids, **options)
+    return forward(batch.ids, **reading_options(forward, batch.mask))
 
 
 def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
