@@ -6,6 +6,8 @@ stood, and one that is finished is only read.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from scratchbook.data import python_manual, standard_library
 from scratchbook.data.batches import Windows
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import repository_root
+from scratchbook.teaching import bound_verdict, comparisons, mean_and_spread
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training import TrainConfig, read_log, train
@@ -139,10 +142,10 @@ def newest_run(runs: Path = RUNS) -> Path | None:
 
 
 def early_notes(steps: int, seeds: range, runs: Path = RUNS) -> dict[str, dict]:
-    """The character model of our early notes, and its four next steps, in bits per byte.
+    """The character model of the notes from which the course grew, and its four next steps.
 
-    All are judged on the same held-out end of Python's manual, where bytes can be compared
-    across tokenizers. "no causal mask" is the model as the notes had it.
+    All are judged in bits per byte on the same held-out end of Python's manual, so that tokenizers
+    can be compared. "no causal mask" is the model as the notes had it.
     """
     text = python_manual()[:600_000]
     cut = len(text) * 9 // 10
@@ -184,6 +187,100 @@ def _noted(name: str, seed: int, steps: int, runs: Path, text: str, held_out: st
                          eval_every=steps, checkpoint_every=steps, precision="bf16", seed=seed)
     folder = runs / f"{name.replace(' ', '_').replace('·', '')}-{seed}"
     return train(model, Windows(*ids, 128, seed, per_token), config, folder).log
+
+
+def reached(sides: Mapping) -> list[float]:
+    """Seed by seed, the older recipe's CPU seconds over those in which ours came as far.
+
+    Ours is only looked at now and then, so each ratio is a lower bound; one below 1 for a seed
+    where ours never came as far is 0.
+    """
+    found = []
+    for ours, older in zip(sides["ours"]["curves"], sides["older"]["curves"], strict=True):
+        seconds, loss = older[-1]
+        there = [at for at, seen in ours if seen <= loss]
+        found.append(seconds / there[0] if there else 0.0)
+    return found
+
+
+def side_rows(sides: Mapping) -> list[dict]:
+    """The two sides as rows of a table, the older one first."""
+    rows = []
+    for name in ("older", "ours"):
+        side = sides[name]
+        tried = ", ".join(f"{rate}: {loss:.3f}" for rate, loss in side["tried"].items())
+        row = {"recipe": name, "rates tried": tried, "loss": _spread(side["losses"]),
+               "CPU s": _spread(side["seconds"], 0), "CPU s to the older's end": ""}
+        if name == "ours":
+            seconds = [older[-1][0] / times if times else math.inf for older, times in
+                       zip(sides["older"]["curves"], reached(sides), strict=True)]
+            row["CPU s to the older's end"] = "at most " + ", ".join(f"{s:.0f}" for s in seconds)
+        rows.append(row)
+    return rows
+
+
+def as_documented(raced: Mapping) -> list[dict]:
+    """The recipes as they are documented, and what the older one's long run says of ours."""
+    target = raced["nanoGPT, long"]["losses"][0]
+    rows = []
+    for name, batch, compiled in (("nanoGPT", 12, "no"), ("nanoGPT, long", 12, "no"),
+                                  ("ours", 16, "no"), ("ours, long", 16, "yes")):
+        row = raced[name]
+        said = bound_verdict(row["losses"], at_most=target) if name.startswith("ours") else ""
+        rows.append({"recipe": name, "batch": batch, "compiled": compiled,
+                     "seeds": len(row["losses"]), "CPU s": _spread(row["seconds"], 0),
+                     "loss": _spread(row["losses"]), f"at most {target:.3f}": said})
+    return rows
+
+
+def paces(speeds: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Ours beside the older recipe, both as written and both compiled."""
+    return [(how, speeds[f"ours{end}"], speeds[f"older{end}"])
+            for how, end in (("as written", ""), ("compiled", ", compiled"))]
+
+
+def summary_lines(sides: Mapping, raced: Mapping) -> list[str]:
+    """The lines of the Summary that hold a result."""
+    race = comparisons({"Ours": sides["ours"]["losses"], "the older recipe":
+                        sides["older"]["losses"]}, against="the older recipe", unit="nats")[0]
+    without = {name: row["losses"] for name, row in raced["without"].items()}
+    costs = comparisons(without, against="everything", low="better", high="worse")
+    groups = {word: [one.name for one in costs if one.word == word]
+              for word in ("worse", "better", "no clear difference")}
+    return [f"{race}, each at its best of three rates, in the same number of steps.",
+            "Taken out alone: " + "; ".join(f"{word} without {', '.join(names)}"
+                                            for word, names in groups.items() if names) + "."]
+
+
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    lines = []
+    if "filmed" in numbers:
+        first, last = numbers["filmed"]
+        equal, tensors = numbers["bit for bit"]
+        ill = {name: named for name, named in numbers["named"].items() if name != "healthy"}
+        lines += [f"The filmed run went from {first:.2f} to {last:.2f} nats per byte; of a run "
+                  f"killed and resumed, {equal} of {tensors} tensors agreed in every bit.",
+                  f"Of {len(ill)} planted illnesses {sum(map(bool, ill.values()))} were noticed; "
+                  f"the healthy run was accused of {len(numbers['named']['healthy'])}."]
+    if "sides" in numbers:
+        times = reached(numbers["sides"])
+        lines.append("The older recipe took at least "
+                     + ", ".join(f"{ratio:.1f}" for ratio in times)
+                     + " times the CPU seconds of ours to the loss where it ended, seed by seed.")
+    if "without" in numbers:
+        base = numbers["without"]["everything"]["losses"]
+        costs = {name: mean_and_spread([a - b for a, b in zip(row["losses"], base, strict=True)])
+                 for name, row in numbers["without"].items() if name != "everything"}
+        dearest = max(costs, key=lambda name: costs[name][0])
+        lines.append("The dearest ingredient: {}, {:.3f} ± {:.3f} nats.".format(
+            dearest, *costs[dearest]))
+    return lines
+
+
+def _spread(values: Sequence[float], digits: int = 3) -> str:
+    mean, half = mean_and_spread(values)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
 
 
 if __name__ == "__main__":  # about twelve minutes on one core; goes on where it was stopped

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scratchbook.companions.training_race import OURS, RUNS, changed, race, with_steps
+from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 RATES = {"muon": (0.005, 0.01, 0.02), "adamw": (0.0003, 0.001, 0.003),
          "lion": (0.0001, 0.0003, 0.001), "adafactor": (0.03, 0.1, 0.3),
          "galore": (0.003, 0.01, 0.03)}
-MARKED = ("5e-05", "0.0001", "0.0003")  # the rates that our notes on a 27M model had to choose from
 GRID = (5e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SMALL = {"num_layers": 2, "d_model": 64, "head_dim": None, "d_ff": None, "num_kv_heads": None}
 
@@ -52,6 +52,19 @@ def rates_and_batches(tokens: int, rates: Sequence[float], batches: Sequence[int
             row = race(f"rate-{rate}-batch-{batch}", recipe, seeds, runs)
             found.setdefault(str(batch), {})[str(rate)] = row["losses"]
     return found
+
+
+def best_rates(table: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict]:
+    """For each batch size the best rate, and the rates that are not clearly worse."""
+    rows = []
+    for batch, losses in table.items():
+        best = min(losses, key=lambda rate: sum(losses[rate]))
+        near = [rate for rate in losses if rate == best
+                or verdict(losses[rate], losses[best]) == "no clear difference"]
+        rows.append({"batch": batch, "best rate": best,
+                     "loss there": "{:.3f} ± {:.3f}".format(*mean_and_spread(losses[best])),
+                     "rates not told apart from it": ", ".join(near)})
+    return rows
 
 
 def plot_heat(table: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, ylabel: str,

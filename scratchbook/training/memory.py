@@ -6,8 +6,11 @@ Chapter:  chapters/06_training.ipynb
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
+from torch import Tensor, nn
 
 from scratchbook.accounting import total_parameters
 from scratchbook.config import GATED, ModelConfig
@@ -74,3 +77,25 @@ def training_bytes(config: ModelConfig, batch: int, seq_len: int, optimizer: str
     return {"weights": 4 * weights, "gradients": 4 * weights,
             "optimizer": 4 * state_numbers(config, optimizer),
             "activations": size * kept}
+
+
+def kept_bytes(model: nn.Module, ids: Tensor, autocast: Callable = nullcontext) -> int:
+    """Measure what a forward pass keeps for the backward pass, the model's own weights excluded.
+
+    Every tensor that autograd saves is counted once, however many operations need it.
+
+    Shapes:   ids (batch, time)
+    Chapter:  chapters/06_training.ipynb
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is reused
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast():
+        logits = model(ids)
+        torch.logsumexp(logits.float(), dim=-1).sum()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
