@@ -86,11 +86,12 @@ def weight_bytes(config: ModelConfig, dtype: str) -> int:
 
 
 def tokens_per_second(config: ModelConfig, bandwidth: float, dtype: str = "bf16",
-                      past: int = 0) -> float:
+                      past: int = 0, cache_dtype: str = "bf16") -> float:
     """The most tokens one text can get while `bandwidth` bytes are read each second.
 
-    Every token needs every matrix once, and its keys and values of the past. Of a table that is
-    only looked up one row is read, which counts as nothing.
+    Every token needs every matrix once, and the keys and values of the past, whose type need not
+    be that of the weights. Of a table that is only looked up one row is read, which counts as
+    nothing.
 
     Raises:   ValueError for an unknown dtype or a bandwidth that is not positive
     Chapter:  chapters/05_blocks.ipynb
@@ -101,7 +102,7 @@ def tokens_per_second(config: ModelConfig, bandwidth: float, dtype: str = "bf16"
     looked_up = parts["positions"] + (0 if config.tie_embeddings else parts["token_embedding"])
     read = (sum(parts.values()) - looked_up) * _bytes(dtype)
     seen = _seen(config, past)
-    return bandwidth / (read + seen * kv_bytes_per_token(config, dtype))
+    return bandwidth / (read + seen * kv_bytes_per_token(config, cache_dtype))
 
 
 def rope_part(config: ModelConfig) -> int:

@@ -125,6 +125,10 @@ def test_bytes_and_speed_of_llama():
     assert accounting.tokens_per_second(llama, 1e12) == pytest.approx(1e12 / read)
     slower = accounting.tokens_per_second(llama, 1e12, past=8192)
     assert slower == pytest.approx(1e12 / (read + 8192 * 131_072))
+    small = accounting.tokens_per_second(llama, 1e12, "int4", past=8192)  # the cache stays bf16
+    assert small == pytest.approx(1e12 / (read / 4 + 8192 * 131_072))
+    smaller = accounting.tokens_per_second(llama, 1e12, "int4", past=8192, cache_dtype="int4")
+    assert smaller == pytest.approx(4 * slower)
 
 
 def test_a_window_bounds_what_is_read():

@@ -50,3 +50,12 @@ def test_a_missed_target_is_called_missed() -> None:
     row = {"type": "float32", "batch": 1, "ratio": 1.2, "target": 1.5, "at_the_limit": 1.4}
     plain, fast = row | {"who": "plain", "met": True}, row | {"who": "fast", "met": False}
     assert [told["verdict"] for told in figures.targets([plain, fast])] == ["missed"]
+
+
+def test_findings_say_what_the_numbers_say():
+    numbers = {"bits": {"theirs": 3.4, "turned when it must": 4.0}, "costs": [0.01, 0.6],
+               "errors": {"a": 0.0, "b": 2e-6}}
+    lines = figures.findings(numbers)
+    assert "2 random models" in lines[0] and "2e-06" in lines[0]
+    assert "cost 0.010 to 0.600" in lines[1] and len(lines) == 2
+    assert "factor 2.9" in figures.findings(numbers | {"saved": [2.9, 109.0]})[2]

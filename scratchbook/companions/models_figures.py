@@ -123,3 +123,18 @@ def targets(ratios: Sequence[Mapping]) -> list[dict[str, object]]:
              "fast_decoding": row["ratio"], "reading alone": row["at_the_limit"],
              "verdict": "met" if row["met"] else "missed"}
             for row in ratios if row["who"] == "fast"]
+
+
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    lost, bits, errors = numbers["costs"], numbers["bits"], numbers["errors"]
+    lines = [f"{len(errors)} random models of published kinds, read from files: the largest error "
+             f"against transformers is {max(errors.values()):.0e}.",
+             f"Turning matrices by their shape loaded silently: {bits['turned when it must']:.2f} "
+             f"bits per byte instead of {bits['theirs']:.2f}. One wrong matrix cost "
+             f"{min(lost):.3f} to {max(lost):.3f}; the first diverging module named it."]
+    if "saved" in numbers:
+        times, positions = numbers["saved"]
+        lines.append(f"In this tiny model the cache saves a factor {times:.1f} of the time and "
+                     f"{positions:.0f} of the positions; the greedy tokens are the same.")
+    return lines
