@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from scratchbook.cli import main
-from scratchbook.cli.evaluation_commands import unreadable
 from scratchbook.config import ModelConfig
 from scratchbook.data import standard_library
 from scratchbook.data.batches import Windows
@@ -15,6 +14,7 @@ from scratchbook.evaluation.report import evaluate
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.training import TrainConfig, train
+from scratchbook.training.judging import unreadable
 
 TEXT = "".join(standard_library(60_000))
 

@@ -6,14 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scratchbook.runtime import sha256_of, write_atomically
-
-if TYPE_CHECKING:
-    from scratchbook.training.recipes import DataConfig
-
-HELD_OUT = 40_000  # characters of each text, from the part that training on it leaves out
+from scratchbook.runtime import write_atomically
 
 
 def add_evaluation_commands(commands, add) -> None:
@@ -51,6 +46,8 @@ def add_evaluation_commands(commands, add) -> None:
 
 def evaluate_run(options: argparse.Namespace) -> int:
     """Write one JSON, with --all one figure, and print a summary or the JSON."""
+    from scratchbook.training.judging import measure, read_texts
+
     texts = read_texts(options.text, options.run)
     result = measure(options.run, options.checkpoint, texts, options.all)
     path = Path(options.output or Path(options.run) / "evaluation.json")
@@ -60,136 +57,6 @@ def evaluate_run(options: argparse.Namespace) -> int:
         draw({Path(options.run).name: result}, path.with_suffix(".png"))
     print(text if options.json else "\n".join(summary(result)))
     return 0
-
-
-def measure(run: str | Path, which: str | int, texts: dict[str, str], tests: bool = True,
-            controls: bool = True) -> dict[str, Any]:
-    """Open a run's checkpoint and evaluate it, its tests beside an n-gram and a `)`-only control.
-
-    Raises:   ValueError when the tokenizer can encode none of the texts
-    """
-    from scratchbook.evaluation.report import evaluate
-    from scratchbook.training import open_run
-
-    opened = open_run(run, int(which) if str(which).isdecimal() else which)
-    refused = unreadable(opened.tokenizer, texts)
-    for name, reason in refused.items():
-        print(f"left out {name}: {reason}", file=sys.stderr)
-    texts = {name: text for name, text in texts.items() if name not in refused}
-    if not texts:
-        raise ValueError("this tokenizer can encode none of the texts: give one with --text FILE")
-    result = evaluate(opened.model, opened.tokenizer, texts, tests,
-                      baselines() if tests and controls else None)
-    result |= heading_tests(opened, texts)
-    return {"run": Path(run).resolve().name, "step": opened.step} | result
-
-
-def heading_tests(opened: Any, texts: dict[str, str]) -> dict[str, Any]:
-    """For Markdown with headings, how often the run goes on with one, beside an n-gram."""
-    from scratchbook.evaluation.code_tests import NGram, writer
-    from scratchbook.evaluation.headings import FEWEST, HEADING, LENGTH, heading_rates
-
-    if opened.model.config.max_seq_len <= LENGTH + 1:
-        return {}
-    write = writer(opened.model, opened.tokenizer)
-    found = {name: heading_rates(text, {"the run": write, "n-gram": NGram(text[: len(text) // 2])})
-             for name, text in texts.items() if name == "held out" or name.endswith(".md")
-             if len(HEADING.findall(text)) >= FEWEST}
-    return {"headings": found} if found else {}
-
-
-def baselines() -> dict[str, Any]:
-    """What a model must beat: an n-gram table of the standard library, and writing only `)`."""
-    from scratchbook.data import standard_library
-    from scratchbook.evaluation.code_tests import NGram, only_closing
-
-    return {"n-gram": NGram("".join(standard_library(300_000))), "only )": only_closing}
-
-
-def unreadable(tokenizer: object, texts: dict[str, str]) -> dict[str, str]:
-    """The texts that a tokenizer refuses, such as characters it never saw, and why.
-
-    Those that it loses something of are left out only where there are others.
-    """
-    refused, lossy, encode = {}, {}, getattr(tokenizer, "encode_ordinary", tokenizer.encode)
-    for name, text in texts.items():
-        try:
-            if tokenizer.decode(encode(text)) != text:
-                lossy[name] = "this tokenizer's tokens do not spell all of it"
-        except ValueError as error:
-            refused[name] = str(error).partition(":")[0]
-    return refused | (lossy if len(refused) + len(lossy) < len(texts) else {})
-
-
-def read_texts(files: list[str], run: str | Path) -> dict[str, str]:
-    """The given files by name; else what the run's, and Python's own texts keep for this.
-
-    Raises:   ValueError when a file is no text
-    """
-    from scratchbook.data import python_manual, standard_library
-
-    if files:
-        names = [Path(file).name for file in files]
-        names = names if len(set(names)) == len(names) else files
-        return {name: _read(file) for name, file in zip(names, files, strict=True)}
-    own = {"prose": python_manual(), "code": "\n".join(standard_library())}
-    own = {name: text[int(0.9 * len(text)) :] for name, text in own.items()}
-    return {name: text[:HELD_OUT] for name, text in (held_out(Path(run)) | own).items()}
-
-
-def held_out(run: Path) -> dict[str, str]:
-    """The part of a run's own text that training left out, where the folder says which it was.
-
-    Raises:   ValueError when the folder's config is damaged
-    """
-    from scratchbook.training.identity import read_config
-    from scratchbook.training.recipes import TEXTS, DataConfig
-
-    kept = read_config(run)["data"] or {}
-    if kept.get("text", "python_manual") in TEXTS:
-        return {}  # not said, or Python's own texts, which are measured anyway
-    fields = {name: kept[name] for name in DataConfig.__dataclass_fields__ if name in kept}
-    try:
-        _check_text(kept)
-        return {"held out": _last_part(DataConfig(**fields))}
-    except FileNotFoundError as error:
-        print(f"left out what training held out: {error}", file=sys.stderr)
-        return {}
-
-
-def _check_text(kept: dict[str, Any]) -> None:
-    """Refuse to call a part of a text held out that training may have read before an edit.
-
-    Raises:   FileNotFoundError when the text is not the one that the run was trained on
-    """
-    wanted = kept.get("text_sha256")
-    if wanted and Path(kept["text"]).is_file() and sha256_of(kept["text"]) != wanted:
-        raise FileNotFoundError(f"{kept['text']} was edited after the training, which may have "
-                                "read what its end says now; give a text with --text FILE")
-
-
-def _last_part(data: DataConfig) -> str:
-    """What `Recipe.build_data` cuts off the end of its text, or the packed documents apart."""
-    from scratchbook.data.token_files import read_tokens
-    from scratchbook.training import ByteTokenizer
-    from scratchbook.training.packed import TOKENIZER, VALIDATION, is_packed, load_tokenizer
-    from scratchbook.training.recipes import read_text
-
-    if not is_packed(data.text):
-        text = read_text(data.text)
-        return text[int(len(text) * (1 - data.validation_share)) :]
-    file, documents = Path(data.text, TOKENIZER), read_tokens(Path(data.text, VALIDATION))
-    decode = (load_tokenizer(file) if file.is_file() else ByteTokenizer()).decode
-    return "\n".join(decode(ids.tolist()) for ids in documents.documents())
-
-
-def _read(file: str) -> str:
-    from scratchbook.data.documents import decode
-
-    try:
-        return decode(Path(file).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
 
 
 def summary(result: dict[str, Any]) -> list[str]:
@@ -251,7 +118,7 @@ def compare(options: argparse.Namespace) -> int:
 
     if options.first == "checkpoints":
         return compare_checkpoints(options.second)
-    before, after = (load(name) for name in (options.first, options.second))
+    before, after = (_load(name) for name in (options.first, options.second))
     for name, change in compare_tests(before["tests"], after["tests"]).items():
         print(f"  {name:14} {100 * change.value:+4.0f} points ({100 * change.low:+.0f} to "
               f"{100 * change.high:+.0f}): {verdict_on(change, 'worse', 'better')}")
@@ -259,48 +126,22 @@ def compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def load(name: str) -> dict[str, Any]:
-    """The evaluation of a run, of a JSON file, or the recorded baseline."""
-    if name == "baseline":
-        from scratchbook.teaching import load_result
+def _load(name: str) -> dict[str, Any]:
+    from scratchbook.teaching import load_result
+    from scratchbook.training.judging import load_evaluation
 
-        return load_result("baseline_v0").numbers
-    path = Path(name)
-    if path.is_dir():
-        return measure(path, "best", read_texts([], path))
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no result of `scratchbook eval`: {error}") from None
-    if not isinstance(result, dict) or not {"run", "tests", "texts"} <= set(result):
-        raise ValueError(f"{path} holds no code tests: write it with `scratchbook eval RUN --all`")
-    return result
+    return load_result("baseline_v0").numbers if name == "baseline" else load_evaluation(name)
 
 
 def compare_checkpoints(run: str) -> int:
     """Evaluate every checkpoint of a run; the best is the least surprised."""
-    from scratchbook.training.checkpoint import checkpoints
+    from scratchbook.training.judging import judged_checkpoints, surprise_of
 
-    texts, rows = read_texts([], run), []
-    steps = sorted(int(path.name.removeprefix("step_")) for path in checkpoints(Path(run))
-                   if path.is_dir() and path.name.removeprefix("step_").isdecimal())
-    if not steps:
-        raise ValueError(f"{run} holds no checkpoints to compare")
-    for step in steps:
-        result = measure(run, step, texts, controls=False)
+    rows = []
+    for step, result in judged_checkpoints(run):
         value, unit = surprise_of(result)
         passed = sum(test["share"] for test in result["tests"].values()) / len(result["tests"])
         rows.append((value, step))
         print(f"  step {step:6}: {value:.3f} {unit}, {100 * passed:.0f} % of the tests")
     print(f"best: step {min(rows)[1]}")
     return 0
-
-
-def surprise_of(result: dict[str, Any]) -> tuple[float, str]:
-    """The mean over a result's texts, and in which unit: tokens that spell no text have no bytes.
-    """
-    for key, unit in (("bits_per_byte", "bits per byte"), ("perplexity", "perplexity per token")):
-        values = [found[key] for found in result["texts"].values()]
-        if None not in values:
-            return sum(values) / len(values), unit
-    raise AssertionError("every text has a perplexity")
