@@ -17,6 +17,7 @@ from scratchbook.evaluation import (
     bootstrap,
     compare_tests,
     paired_bootstrap,
+    paired_shares,
     score_batches,
     score_text,
     spearman,
@@ -34,6 +35,7 @@ from scratchbook.evaluation.text_signals import (
     words_of,
 )
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
+from scratchbook.training import ByteTokenizer
 
 PROSE = ("The parser reads one token after another and keeps the rules that may still apply. When "
          "no rule is left the parser reports the token and the rules it had hoped for. ")
@@ -316,3 +318,43 @@ def test_intervals_are_as_wide_as_95_percent():
     half = 1.96 * math.sqrt((1 + rho * rho / 2) / 3)
     assert rho == pytest.approx(1 - 6 * 2 / (6 * 35))
     assert (math.atanh(high) - math.atanh(low)) / 2 == pytest.approx(half)
+
+
+def test_a_sliding_window_scores_each_token_once_with_a_longer_past():
+    ids = torch.arange(50) % 7
+    text = bytes(ids.tolist()).decode()
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, ids):
+            seen.append(ids[0].tolist())
+            return torch.zeros(*ids.shape, 256)
+
+    whole = score_text(Watching(), ByteTokenizer(), text, 16)
+    plain, seen[:] = len(seen), []
+    slid = score_text(Watching(), ByteTokenizer(), text, 16, stride=4)
+    assert slid.tokens == whole.tokens == 49 and slid.num_bytes == whole.num_bytes == 49
+    assert slid.loss == pytest.approx(math.log(256))
+    assert len(seen) == 1 + math.ceil((49 - 16) / 4) > plain
+    assert all(len(window) == 16 for window in seen) and seen[1] == ids[4:20].tolist()
+    for stride in (0, 17):
+        with pytest.raises(ValueError, match=f"stride={stride} is not within 1..seq_len=16"):
+            score_text(Watching(), ByteTokenizer(), text, 16, stride=stride)
+
+
+def test_an_interval_of_paired_shares_has_a_width_and_covers():
+    assert paired_shares([0] * 40, [0] * 40).low < -0.02 < 0.02 < paired_shares([1] * 40,
+                                                                              [1] * 40).high
+    known = paired_shares([0] * 10 + [1] * 10, [1] * 9 + [0] + [1] * 10)  # 9 won, none lost, of 20
+    assert known.value == 0.45 and known.low == pytest.approx(9 / 22 - 1.96 * math.sqrt(
+        (11 / 22 - (9 / 22) ** 2) / 22))
+    draws = torch.rand(2000, 40, 2, generator=torch.Generator().manual_seed(0))
+    for before, after in ((0.02, 0.02), (0.05, 0.15), (0.5, 0.6)):
+        rows = (draws < torch.tensor([before, after])).int().tolist()
+        held = 0
+        for row in rows:
+            found = paired_shares(*zip(*row, strict=True))
+            held += found.low <= after - before <= found.high
+        assert held / len(rows) > 0.93, (before, after)  # 95 % is aimed at; a share of 2,000 +- 1 %
+    with pytest.raises(ValueError, match="pairs need the same items"):
+        paired_shares([1], [])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scratchbook.evaluation.comparing import Interval, bootstrap
+from scratchbook.evaluation.comparing import Interval, bootstrap, compare_tests, verdict_on
 from scratchbook.teaching.figures import INK, palette
 
 if TYPE_CHECKING:
@@ -177,3 +177,37 @@ def sampler_still(data: Mapping[str, Any]) -> str:
         body += (f"<tr><th scope='row'><code>{html.escape(context['text'][-24:])}</code></th>"
                  f"<td>{html.escape(cells)}</td></tr>")
     return f"<table><caption>The likeliest next characters</caption>{body}</table>"
+
+
+def changes(reports: Mapping[str, Mapping]) -> dict[str, list[str]]:
+    """The tests by how the trained model's share compares with v0's, prompt by prompt."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "no clear difference": []}
+    for name, change in compare_tests(reports["v0"]["tests"], reports["trained"]["tests"]).items():
+        found[verdict_on(change, "worse", "better")].append(name)
+    return found
+
+
+def summary_lines(numbers: Mapping) -> list[str]:
+    """The line of the Summary that holds a result of this run."""
+    return ["Trained against v0, test by test: " + "; ".join(
+        f"{word} at {', '.join(names)}" for word, names in changes(numbers["reports"]).items()
+        if names) + "."]
+
+
+def findings(numbers: Mapping) -> list[str]:
+    """What a run of the chapter found, in sentences that its numbers write."""
+    family = {row["tokenizer"]: row for row in numbers["family"]
+              if not isinstance(row["bits per byte"], str)}
+    perplexities = [row["perplexity"] for row in family.values()]
+
+    def share(who: str, name: str = "brackets") -> str:
+        passed, total = numbers["contest"][who][name]
+        return f"{passed / total:.0%}"
+
+    careless = numbers["careless"]["only )"]["value"]
+    return [f"Held-out code costs {family['bytes']['bits per byte']:.2f} bits per byte; "
+            f"perplexities per token run from {min(perplexities):.1f} to {max(perplexities):.0f} "
+            "for one architecture and the same bytes.",
+            f"Brackets: trained {share('trained')}, 6-gram {share('6-gram')}, `)` alone "
+            f"{share('only )')}; on careless prompts `)` alone passes {careless:.0%}.",
+            *summary_lines(numbers)]

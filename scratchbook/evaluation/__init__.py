@@ -10,6 +10,7 @@ from scratchbook.evaluation.comparing import (
     compare_tests,
     mean_and_spread,
     paired_bootstrap,
+    paired_shares,
     spearman,
     verdict,
     verdict_on,
@@ -18,5 +19,5 @@ from scratchbook.evaluation.comparing import (
 from scratchbook.evaluation.perplexity import Score, band, score_batches, score_text
 
 __all__ = ["Interval", "Score", "band", "bootstrap", "bound_verdict", "compare_tests",
-           "mean_and_spread", "paired_bootstrap", "score_batches", "score_text", "spearman",
-           "verdict", "verdict_on", "wilson"]
+           "mean_and_spread", "paired_bootstrap", "paired_shares", "score_batches", "score_text",
+           "spearman", "verdict", "verdict_on", "wilson"]

@@ -141,6 +141,26 @@ def paired_bootstrap(first: Sequence[float], second: Sequence[float], draws: int
     return bootstrap([b - a for a, b in zip(first, second, strict=True)], None, draws, seed)
 
 
+def paired_shares(before: Sequence[int], after: Sequence[int], z: float = 1.96) -> Interval:
+    """How much larger a share of 0s and 1s is afterwards, on the same items.
+
+    One imaginary item is added to either kind of change, so that a test in which nobody changed
+    sides gets an interval with a width: redrawing equal differences never gives one.
+
+    Raises:   ValueError when the two do not have the same number of items, or none
+    Paper:    Bonett and Price (2012), https://doi.org/10.3102/1076998611411915
+    Chapter:  chapters/06c_evaluation_and_sampling.ipynb
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"{len(before)} and {len(after)} results: pairs need the same items")
+    total = len(before) + 2
+    won = (sum(b > a for a, b in zip(before, after, strict=True)) + 1) / total
+    lost = (sum(b < a for a, b in zip(before, after, strict=True)) + 1) / total
+    half = z * math.sqrt((won + lost - (won - lost) ** 2) / total)
+    mean = (sum(after) - sum(before)) / len(before)
+    return Interval(mean, max(-1.0, won - lost - half), min(1.0, won - lost + half))
+
+
 def compare_tests(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Interval]:
     """For each test of two evaluations, how much larger the share passed is afterwards.
 
@@ -152,7 +172,7 @@ def compare_tests(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
         if one != other:
             raise ValueError(f"{name!r} is not the same test in both: before {one or 'missing'}, "
                              f"after {other or 'missing'}; evaluate both with one version")
-    return {name: paired_bootstrap(test["outcomes"], after[name]["outcomes"])
+    return {name: paired_shares(test["outcomes"], after[name]["outcomes"])
             for name, test in before.items()}
 
 

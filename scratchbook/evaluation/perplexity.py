@@ -85,18 +85,24 @@ def score_batches(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Sc
     return Score(math.fsum(nats for nats, _ in windows), tokens, 0, tuple(windows))
 
 
-def score_text(model: nn.Module, tokenizer: object, text: str, seq_len: int, size: int = 16
-               ) -> Score:
+def score_text(model: nn.Module, tokenizer: object, text: str, seq_len: int, size: int = 16,
+               stride: int | None = None) -> Score:
     """Score a text of any length, cut into windows of `seq_len`; the last one may be shorter.
 
     The first token has nothing before it and is not predicted; its bytes do not count either.
+    With a `stride` the windows slide by it, and each token is scored once, in the first window
+    that reaches it: behind the first window it has `seq_len - stride` tokens before it or more.
 
-    Raises:   ValueError for a text of fewer than two tokens
+    Raises:   ValueError for a text of fewer than two tokens, or a stride outside 1..seq_len
     Chapter:  chapters/06c_evaluation_and_sampling.ipynb
     """
     encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)
     ids = encode(text)
-    score = score_batches(model, _windows(torch.tensor(ids, dtype=torch.long), seq_len, size))
+    if stride is not None and not 1 <= stride <= seq_len:
+        raise ValueError(f"stride={stride} is not within 1..seq_len={seq_len}")
+    tokens = torch.tensor(ids, dtype=torch.long)
+    score = score_batches(model, _windows(tokens, seq_len, size) if stride is None
+                          else _sliding(tokens, seq_len, stride))
     if tokenizer.decode(ids) != text:
         return score  # the tokens do not hold the text: no honest number of bytes
     if hasattr(tokenizer, "token_bytes"):
@@ -114,6 +120,17 @@ def _windows(ids: Tensor, seq_len: int, size: int) -> Iterator[tuple[Tensor, Ten
         yield inputs[start : start + size], targets[start : start + size]
     if whole * seq_len < len(ids) - 1:
         yield ids[None, whole * seq_len : -1], ids[None, whole * seq_len + 1 :]
+
+
+def _sliding(ids: Tensor, seq_len: int, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
+    done = 0  # targets scored so far
+    while done < len(ids) - 1:
+        end = min(len(ids) - 1, seq_len if done == 0 else done + stride)
+        start = max(0, end - seq_len)
+        targets = ids[start + 1 : end + 1].clone()
+        targets[: done - start] = IGNORED
+        yield ids[None, start:end], targets[None]
+        done = end
 
 
 def band(perplexity: float) -> str:
