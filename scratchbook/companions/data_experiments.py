@@ -84,12 +84,24 @@ def leaked_share(documents: Sequence[Document], by: str, seed: int) -> float:
     return sum(leak.shared for leak in find_leaks(training, held)) / total
 
 
-def twin(text: str, seed: int) -> str:
-    """A near copy: every fortieth word is exchanged for another one of the text."""
+def twin(text: str, seed: int, every: int = 40) -> str:
+    """A near copy: one word in `every`, spread evenly, is exchanged for another one of the text."""
     chosen, words = random.Random(seed), text.split(" ")
-    for place in chosen.sample(range(len(words)), max(1, len(words) // 40)):
+    if every == 40:
+        places = chosen.sample(range(len(words)), max(1, len(words) // every))
+    else:
+        places = range(chosen.randrange(min(every, len(words))), len(words), every)
+    for place in places:
         words[place] = chosen.choice(words)
     return " ".join(words)
+
+
+def reworded(texts: Sequence[str], seed: int) -> float:
+    """The share of words that `orders` changes in the texts whose phrases are reworded."""
+    pairs = [(text.split(), paraphrase(text, 0.5, seed).split()) for text in texts]
+    changed = sum(sum(a != b for a, b in zip(old, new, strict=False)) if len(old) == len(new)
+                  else abs(len(old) - len(new)) + 1 for old, new in pairs)
+    return changed / sum(len(old) for old, _ in pairs)
 
 
 def heaps(texts: Sequence[str], seed: int) -> dict[str, list[str]]:
@@ -98,22 +110,24 @@ def heaps(texts: Sequence[str], seed: int) -> dict[str, list[str]]:
     return {"held out": drawn[:15], "added": drawn[15:30], "new": drawn[30:45], "base": drawn[45:]}
 
 
-def _originals_and_twins(texts: Sequence[str], seed: int) -> tuple[list[Document], list[Document]]:
+def _originals_and_twins(texts: Sequence[str], seed: int, every: int
+                         ) -> tuple[list[Document], list[Document]]:
     held = heaps(texts, seed)["held out"]
-    return tuple([Document(f"{kind} {number}", text, kind) for number, text in enumerate(found)]
-                 for kind, found in (("original", held), ("twin", [twin(t, seed) for t in held])))
+    found = {"original": held, "twin": [twin(text, seed, every) for text in held]}
+    return tuple([Document(f"{kind} {number}", text, kind) for number, text in enumerate(these)]
+                 for kind, these in found.items())
 
 
-def similar_twins(texts: Sequence[str], seed: int, threshold: float) -> int:
+def similar_twins(texts: Sequence[str], seed: int, threshold: float, every: int = 40) -> int:
     """How many twins of what is held out `deduplicate` throws away."""
-    originals, twins = _originals_and_twins(texts, seed)
+    originals, twins = _originals_and_twins(texts, seed, every)
     kept, _, _ = deduplicate([*originals, *twins], threshold)
     return len(twins) - sum(document.project == "twin" for document in kept)
 
 
-def audited_twins(texts: Sequence[str], seed: int) -> int:
+def audited_twins(texts: Sequence[str], seed: int, every: int = 40) -> int:
     """How many texts held out share a run of 13 words with some twin in training."""
-    originals, twins = _originals_and_twins(texts, seed)
+    originals, twins = _originals_and_twins(texts, seed, every)
     return len(find_leaks(twins, originals))
 
 

@@ -194,7 +194,12 @@ def findings(numbers: Mapping) -> list[str]:
              if name != "random" and verdict(bits, orders["random"]) == "higher"]
     grown, fixed = ([bits for _, bits in numbers["contexts"][plan]]
                     for plan in ("32 → 64 → 128", "128"))
-    return [
+    counted = "three" in numbers  # recorded by an older page: not
+    copies = [f"Of {numbers['files']} files {numbers['similar']} are nearly another one. Three to "
+              "one was " + ", ".join(f"{share:.0%} of the {unit}"
+                                     for unit, share in numbers["three"].items()) + "."
+              ] if counted else []
+    return copies + [
         f"With near copies of the test set in training: {spread(leak['leaky, held out'])} bits "
         f"per byte instead of {spread(leak['clean, held out'])} "
         f"({verdict(leak['leaky, held out'], leak['clean, held out'])}); on new texts "

@@ -46,7 +46,7 @@ def changed(recipe: Recipe, model: dict | None = None, train: dict | None = None
                    train=replace(recipe.train, **train or {}))
 
 
-RATES = {"ours": (0.005, 0.01, 0.02), "older": (0.001, 0.002, 0.004, 0.008)}
+RATES = {"ours": (0.005, 0.01, 0.02), "older": (0.001, 0.002, 0.004, 0.008, 0.016)}
 
 LONG = changed(with_steps(OURS, 16_000), train={"weight_decay": 0.3, "compile": True})
 

@@ -44,6 +44,33 @@ def split_documents(documents: Sequence[Document], share: float = 0.1, by: str =
             [d for d in documents if getattr(d, by) in held])
 
 
+def group_by_runs(documents: Sequence[Document], words: int = 13) -> list[Document]:
+    """Give one project to all documents that share a run of `words` words, directly or over others.
+
+    Held out by these projects, no document shares such a run with training.
+
+    Raises:   ValueError for words below 1
+    Chapter:  chapters/06b_data_and_curriculum.ipynb
+    """
+    if words < 1:
+        raise ValueError(f"words={words} must be 1 or more")
+    leader = list(range(len(documents)))
+
+    def first_of(place: int) -> int:
+        while leader[place] != place:
+            leader[place] = leader[leader[place]]  # halve the way for the next one
+            place = leader[place]
+        return place
+
+    seen: dict[int, int] = {}
+    known = WordHashes()
+    for place, document in enumerate(documents):
+        for run in np.unique(run_hashes(document.text, words, known)).tolist():
+            leader[first_of(place)] = first_of(seen.setdefault(run, place))
+    return [d._replace(project=documents[first_of(place)].name)
+            for place, d in enumerate(documents)]
+
+
 class Leak(NamedTuple):
     """A held-out document, and how many of its runs of words stand in training as well."""
 
