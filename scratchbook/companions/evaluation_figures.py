@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scratchbook.evaluation.comparing import Interval, bootstrap, compare_tests, verdict_on
+from scratchbook.evaluation.perplexity import Score
 from scratchbook.teaching.figures import INK, palette
 
 if TYPE_CHECKING:
@@ -177,6 +178,11 @@ def sampler_still(data: Mapping[str, Any]) -> str:
         body += (f"<tr><th scope='row'><code>{html.escape(context['text'][-24:])}</code></th>"
                  f"<td>{html.escape(cells)}</td></tr>")
     return f"<table><caption>The likeliest next characters</caption>{body}</table>"
+
+
+def per_byte(score: Score) -> float | str:
+    """Bits per byte, or a word where the tokens do not spell the text."""
+    return score.bits_per_byte if score.num_bytes else "not the text"
 
 
 def changes(reports: Mapping[str, Mapping]) -> dict[str, list[str]]:

@@ -123,6 +123,11 @@ def losses(log: Sequence[dict]) -> list[float]:
     return [entry["loss"] for entry in log if "loss" in entry]
 
 
+def blind(ids: Tensor) -> float:
+    """What each token costs whoever knows only how frequent it is, in nats."""
+    return torch.special.entr(torch.bincount(ids) / len(ids)).sum().item()
+
+
 def settled(log: Sequence[dict], last: int = 20) -> float:
     """Where a run stands: the mean of its last training losses."""
     line = losses(log)[-last:]
