@@ -30,11 +30,14 @@ def activation_numbers(config: ModelConfig, batch: int, seq_len: int,
     """
     tokens, d, inner = batch * seq_len, config.d_model, config.num_heads * config.head_dim
     shared = config.num_kv_heads * config.head_dim
-    norms = 4 * d if config.norm != "none" else 2 * d  # what each norm gave, twice: once as input
+    # of each norm what it read and what it gave; with a gain, also what the gain multiplied
+    per_norm = {"none": 1, "rms_no_gain": 2}.get(config.norm, 3)
+    norms = 2 * per_norm * d
     attention = 2 * inner + 2 * shared + config.num_heads * seq_len + inner
+    attention += inner + shared if config.qk_norm else 0  # what their norms read
     hidden = (4 if config.feedforward in GATED else 2) * config.d_ff
     layer = tokens * (norms + attention + hidden)
-    ends = tokens * (2 * d + 2 * config.vocab_size)  # final norm, logits and their softmax
+    ends = tokens * (per_norm * d + 2 * config.vocab_size)  # final norm, logits and their softmax
     if activation_checkpointing:
         return ends + config.num_layers * tokens * d + layer
     return ends + config.num_layers * layer
