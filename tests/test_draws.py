@@ -54,9 +54,10 @@ def cell(monkeypatch):
     monkeypatch.setattr(draws, "_in_cell", {})
     main = {"__name__": "__main__", "draw": draw}
 
-    def run(code: str, again: bool = False) -> None:
+    def run(code: str, again: bool = False) -> dict:
         shell.execution_count += not again
         exec(code, main)
+        return main
     return run
 
 
@@ -71,7 +72,8 @@ def test_cells_run_twice_and_in_any_order(cell):
     for _ in range(2):
         cell("x = draw(4)\nassert (x == draw(4)).all()")
         cell("y = draw(5, 4)")
-    cell("z = draw(9)")
+    names = cell("z = draw(9)")
+    assert torch.equal(names["x"], draw(4)) and torch.equal(names["y"], draw(5, 4))
 
 
 def test_other_modules_and_plain_python_are_left_alone(cell, monkeypatch):
@@ -79,4 +81,5 @@ def test_other_modules_and_plain_python_are_left_alone(cell, monkeypatch):
     draw(5, 4)  # this file is not the notebook
     monkeypatch.setitem(draws.sys.modules, "IPython",
                         types.SimpleNamespace(get_ipython=lambda: None))
-    cell("x = draw(4); y = draw(5, 4)")
+    names = cell("x = draw(4); y = draw(5, 4)")
+    assert names["x"].shape == (4,) and names["y"].shape == (5, 4)
