@@ -1,7 +1,6 @@
 """`scratchbook diagnose RUN`: what makes a run write gibberish is named, and health is not."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -51,10 +50,7 @@ def test_an_untrained_run(tmp_path, capsys):
     assert "untrained" in examined(folder, capsys, 1)
 
 
-def test_a_tokenizer_of_another_run(healthy, tmp_path, capsys):
-    folder = shutil.copytree(healthy, tmp_path / "mixed")
-    (folder / "tokenizer.json").unlink()  # bytes then: more ids than the model has
-    assert "files of different runs" in examined(folder, capsys, 1)
+def test_a_tokenizer_of_another_run(healthy):
     opened = open_run(healthy)
     weights = opened.model.token_embedding.weight
     weights.data = weights.data.roll(7, 0)  # as if each letter were another's

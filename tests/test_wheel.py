@@ -21,7 +21,7 @@ from scratchbook.teaching import load_result, record
 from scratchbook.teaching.results import own_results_dir, results_dir
 assert len(list(results_dir().rglob("*.json"))) == {len(RESULTS)}
 assert load_result("00_start_here").numbers and registry() and read_tests()
-record("00_start_here", {{"mine": 1}}, seeds=[], command="x", depends=["scratchbook.norms"])
+record("00_start_here", {{"mine": 1}}, seeds=[], command="x")
 assert own_results_dir() == pathlib.Path.cwd() / "results"
 assert load_result("00_start_here").numbers == {{"mine": 1}}
 """

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from scratchbook.evaluation.comparing import bound_verdict
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.verdicts import Comparison, bound_verdict, comparisons
+from scratchbook.teaching.verdicts import Comparison, comparisons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from scratchbook.accounting import count_parameters
 from scratchbook.config import ModelConfig
+from scratchbook.evaluation.comparing import mean_and_spread
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.verdicts import Comparison, comparisons, mean_and_spread
+from scratchbook.teaching.verdicts import Comparison, comparisons
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor
 
 from scratchbook.data.documents import Document
+from scratchbook.evaluation.comparing import mean_and_spread, verdict
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.verdicts import mean_and_spread, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

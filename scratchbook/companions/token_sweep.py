@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scratchbook.companions.token_figures import percent
+from scratchbook.evaluation.comparing import verdict
 from scratchbook.teaching.figures import palette, show, table
-from scratchbook.teaching.verdicts import verdict
 
 FAR = 8  # tokens that the sweep's models look back
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from scratchbook.data.batches import IGNORED, Batch, Windows
+from scratchbook.evaluation.comparing import mean_and_spread
 from scratchbook.generation import generate
 from scratchbook.teaching.draws import draw
 from scratchbook.teaching.figures import INK, palette
-from scratchbook.teaching.verdicts import mean_and_spread
 from scratchbook.training.schedules import learning_rate_factor
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scratchbook.companions.training_race import OURS, RUNS, changed, race, with_steps
-from scratchbook.teaching.verdicts import mean_and_spread, verdict
+from scratchbook.evaluation.comparing import mean_and_spread, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from scratchbook.cache import KVCache, WindowCache
 from scratchbook.config import PRESETS
+from scratchbook.evaluation.comparing import mean_and_spread
 from scratchbook.teaching.figures import INK, figure_svg, palette
-from scratchbook.teaching.verdicts import mean_and_spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,9 @@ from statistics import median
 from torch import Tensor
 
 from scratchbook.companions.variants_figures import middles, slope
+from scratchbook.evaluation.comparing import mean_and_spread, verdict
 from scratchbook.teaching.results import load_result, results_dir
-from scratchbook.teaching.verdicts import Comparison, comparisons, mean_and_spread, verdict
+from scratchbook.teaching.verdicts import Comparison, comparisons
 
 Runs = Mapping[str, Sequence[float]]
 COSTS = (("rows of one query", "keys copied"), ("absorbed, one word", "unpacked, one word"),

@@ -144,6 +144,8 @@ def _judge(verdict: list, late: bool, judge: int, status: int | None, printed: s
         reason = f"stopped after {seconds:.1f} seconds"
     elif judge:
         reason = f"the tests themselves ended with status {judge}"
+    elif status == -signal.SIGKILL:  # the system's own bound on processor time, or on memory
+        reason = f"stopped after {seconds:.1f} seconds: killed by the system"
     elif status < 0:
         reason = f"killed by {signal.Signals(-status).name}"
     else:

@@ -10,13 +10,11 @@ from scratchbook.evaluation.comparing import (
     BLOWN,
     Interval,
     blown,
-    bound_verdict,
-    mean_and_spread,
     paired,
     verdict,
 )
 
-__all__ = ["Comparison", "bound_verdict", "comparisons", "mean_and_spread", "verdict"]
+__all__ = ["Comparison", "comparisons"]
 
 
 @dataclass(frozen=True)
