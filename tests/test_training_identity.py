@@ -107,6 +107,16 @@ def test_a_schedule_that_ended_offers_a_warm_restart(tmp_path):
     assert rates[6:] == [entry["lr"] for entry in fresh if "lr" in entry]
 
 
+def test_a_warm_restart_that_died_before_its_first_checkpoint_goes_on_as_one(tmp_path):
+    train(model(), windows(), config(schedule="cosine"), tmp_path)
+    longer = config(schedule="cosine", max_steps=10)
+    train(model(), windows(), longer, tmp_path, warm_restart=True, stop_after=6)  # the config alone
+    done = train(model(), windows(), longer, tmp_path)
+    fresh = train(model(), windows(), config(schedule="cosine", max_steps=4)).log
+    rates = [entry["lr"] for entry in done.log if "lr" in entry]
+    assert rates[6:] == [entry["lr"] for entry in fresh if "lr" in entry]
+
+
 def test_fewer_steps_than_are_done_are_refused(tmp_path):
     train(model(), windows(), config(), tmp_path)
     with pytest.raises(ValueError, match="max_steps=4, but the run has 6 steps"):

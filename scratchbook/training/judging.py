@@ -130,7 +130,6 @@ def _last_part(data: DataConfig) -> str:
 
 
 def _read(file: str) -> str:
-
     try:
         return decode(Path(file).read_bytes())
     except ValueError as error:

@@ -105,7 +105,7 @@ def train(
     loop = _Loop(model, data, config, None if folder is None else Path(folder))
     with (open_log(loop.folder, model, data, config, tokenizer, source, warm_restart) as log,
           interrupts_held() as held, torch.random.fork_rng(devices=[])):
-        loop.start(log, loggers, warm_restart)
+        loop.start(log, loggers)
         if on_step is not None:
             on_step(loop.at.step, model)
         last = config.max_steps if stop_after is None else min(config.max_steps, stop_after)
@@ -136,8 +136,7 @@ class _Loop:
         self.skipped = 0  # steps in a row that overflowed
         self.log: list[dict] = []
 
-    def start(self, log: Callable[[dict], None], loggers: tuple[Logger, ...],
-              warm_restart: bool = False) -> None:
+    def start(self, log: Callable[[dict], None], loggers: tuple[Logger, ...]) -> None:
         self.loggers = [log, *(logger.write for logger in loggers)]
         state = load_newest(self.folder, self.model, self.optimizer) if self.folder else None
         if state is not None:
@@ -146,7 +145,8 @@ class _Loop:
                 mark_best(self.folder, self.saved)  # the break may have come just before
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
-        if warm_restart and 0 < self.at.schedule_end <= self.at.step:
+        ended = 0 < self.at.schedule_end <= self.at.step < self.config.max_steps
+        if ended and self.config.schedule != "constant":  # allowed by `warm_restart`, once
             self.at.schedule_start = self.at.step
         self.at.schedule_end = self.config.max_steps
         self.log = log.keep_until(self.at.step)
