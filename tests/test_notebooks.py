@@ -58,6 +58,13 @@ def test_number_and_length_of_code_cells(path):
 
 
 @each_chapter
+def test_no_line_of_code_is_wider_than_the_page(path):
+    wide = [line for cell in code_cells(load(path)) if "setup" not in tags_of(cell)
+            for line in source_of(cell).splitlines() if len(line) > 100]
+    assert wide == []
+
+
+@each_chapter
 def test_amount_of_prose(path):
     words = [w for w in prose_of(load(path)).split() if re.search(r"\w", w)]
     assert 1300 <= len(words) <= 2600, f"{len(words)} words"
