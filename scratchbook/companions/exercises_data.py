@@ -136,11 +136,11 @@ TRAINING = [
     "counts words words words",
 ]
 VALIDATION = [
-    "On a BRIGHT, cold day in April; and the clocks were late.",  # shares eight words in a row
+    "On a BRIGHT, cold day in APRIL; and the clocks were late.",  # shares eight words in a row
     "Late were clocks the and April in day cold bright a.",  # the same words, in no order
     "Nobody cared. The parser reads one book.",  # its run crosses two documents of training
     "words words",  # shorter than a run
-    "It never looks back at a time.",  # four in a row
+    "Tokens? It never looks back.",  # four in a row, at the end of both
 ]
 
 

@@ -119,6 +119,11 @@ def nucleus(answer: Callable) -> Iterator[Property]:
         (True, f"got {got}"))
     if not isinstance(got, Tensor):
         return
+    exact = torch.tensor([0.125, 0.5, 0.125, 0.25])
+    got = answer(exact.clone(), 0.75)
+    yield expect("p reached exactly: no third token", _same(got, torch.tensor([0, 2, 0, 1]) / 3),
+                 (True, "0.5 and 0.25 are 0.75 already: a token stays only if the sum before it is "
+                        "still below p"))
     sure = torch.tensor([0.02, 0.95, 0.03])
     got = answer(sure.clone(), 0.5)
     yield expect("the likeliest always stays", _same(got, torch.tensor([0.0, 1.0, 0.0])),
@@ -170,16 +175,24 @@ def paired_interval(answer: Callable) -> Iterator[Property]:
     half, width = 1.96 * spread / math.sqrt(200), high - low
     alone = 1.96 * math.sqrt(2 * 0.25 / 200)
     yield expect(
-        "its interval is as wide as the pairs say", abs(width / 2 - half) < 0.25 * half,
+        "its interval is as wide as the pairs say", abs(width / 2 - half) < 0.1 * half,
         (low > high, "low and high are exchanged"),
         (abs(width / 2 - alone) < 0.35 * alone,
          "as wide as for unrelated prompts: redraw the same prompts for both models"),
         (width > 0.9, "those are quantiles of single prompts: take the mean of each redraw first"),
         (width == 0, "every redraw gave the same: draw prompts with replacement"),
+        (0.78 * half < width / 2 < 0.9 * half, "those are the 5 % and 95 % quantiles: half of what "
+                                               "is left out lies on either side"),
         (width / 2 < 0.9 * half, "too narrow: the quantiles are 0.025 and 0.975, and each redraw "
                                  "has as many prompts as there are"),
         (True, f"from {low:.4f} to {high:.4f}, expected about {mean - half:.4f} to "
                f"{mean + half:.4f}"))
+    yield expect("it lies around the mean difference", abs((low + high) / 2 - mean) < 0.25 * half,
+                 (True, f"its middle is {(low + high) / 2:.4f}, the difference {mean:.4f}"))
+    lows = [ask(before, after, f"again {number}")[1] for number in range(6)]
+    yield expect("2,000 redraws settle it", max(lows) - min(lows) < 0.2 * half,
+                 (True, "from one generator to the next its end moves far: are there as many "
+                        "redraws as `draws` says?"))
     value, low, high = ask(before, before)
     yield expect("a model against itself: exactly no difference", value == low == high == 0,
                  (True, f"from {low:.4f} to {high:.4f}: the two sides were redrawn separately"))

@@ -56,6 +56,13 @@ def as_linear(answer: Callable) -> Iterator[Property]:
         "a square matrix is turned as well", _close(got, want),
         (_close(got, x @ square.T + draw(8, name="b8")),
          "a square matrix fits either way, so its shape says nothing: always turn it"))
+    file = draw(5, 3, name="file")
+    layer = answer(file, draw(3, name="b3"))
+    before = layer.weight.detach().clone()
+    file.zero_()
+    yield expect("it keeps numbers of its own", torch.equal(layer.weight.detach(), before),
+                 (True, "the layer and the file share their memory: training one would change the "
+                        "other. Copy the numbers"))
     yield expect("its weight can be trained", layer.weight.requires_grad,
                  (True, "wrap the numbers in nn.Parameter, or copy them into the layer's own"))
 
@@ -189,3 +196,35 @@ def find_wrong_tensor(answer: Callable) -> Iterator[Property]:
         (got is None, "NaN > tolerance is False, as is every comparison with NaN: ask for "
                       "not gap <= tolerance"),
         (True, f"got {got!r}"))
+    yield from _gaps_are_measured(answer)
+
+
+class _Says(nn.Module):
+    """A module that gives the same numbers whatever it reads."""
+
+    def __init__(self, numbers: list[float]):
+        super().__init__()
+        self.numbers = torch.tensor(numbers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.numbers
+
+
+def _gaps_are_measured(answer: Callable) -> Iterator[Property]:
+    """Two modules that say known numbers; the first of them is off by a known amount."""
+    far, low = [2.0, -1.0, 8.0, -1.0, 3.0, -1.0, 4.0, 0.5], [-2.0, -1.0, -8.0, -3.0]
+    for what, want, off, right in (
+            ("one entry alone, and lower than it should be", far, [0, -0.5] + 6 * [0], "first"),
+            ("eight gaps of 6 parts in 100,000, each small enough", far, 8 * [8 * 6e-5], None),
+            ("one gap of 10.5 parts in 100,000", far, [0, 0, 8 * 1.05e-4] + 5 * [0], "first"),
+            ("nothing wrong where all entries are negative", low, 4 * [0], None),
+            ("nothing wrong where all entries are zero", [0.0, 0.0], [0, 0], None)):
+        model = nn.Sequential()
+        model.add_module("first", _Says([w + o for w, o in zip(want, off, strict=True)]))
+        model.add_module("second", _Says([1.0, 2.0]))
+        reference = {"first": torch.tensor(want), "second": torch.tensor([1.0, 2.0])}
+        got = answer(model, torch.zeros(1), reference)
+        yield expect(what, got == right,
+                     (True, f"expected {right!r}, got {got!r}: take the largest absolute gap, and "
+                            "hold it against a ten-thousandth of the reference's largest "
+                            "absolute entry"))

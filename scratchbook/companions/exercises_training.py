@@ -98,6 +98,7 @@ def adamw_step(answer: Callable) -> Iterator[Property]:
 def _many_steps(answer: Callable) -> Iterator[Property]:
     weight = draw(4, 3, name="weight")
     gradients = [0.01 * draw(4, 3, name=f"gradient {step}") for step in range(6)]
+    gradients[3][0], gradients[4] = 0.0, torch.zeros(4, 3)  # the running means go on moving it
     want, got, forgetful = _torch_adamw(weight, gradients), _walk(answer, weight, gradients), weight
     for gradient in gradients:
         forgetful = _torch_adamw(forgetful, [gradient])
@@ -116,7 +117,9 @@ def _many_steps(answer: Callable) -> Iterator[Property]:
          "the corrected means went back into `state`, and are corrected again: keep them as "
          "they are, correct copies"),
         (_close(got, _torch_adamw(weight, gradients, {**OPTIONS, "eps": 0.0}), 2e-6),
-         "eps takes no part"))
+         "eps takes no part"),
+        (_close(got, _walk(_skips_zeros, weight, gradients), 2e-6),
+         "where a gradient is zero the weight stood still: the running means go on moving it"))
 
 
 def _inside_the_root(weight: Tensor, gradient: Tensor, state: dict, lr: float,
@@ -128,6 +131,12 @@ def _inside_the_root(weight: Tensor, gradient: Tensor, state: dict, lr: float,
     state["exp_avg_sq"] = square
     size = (square / (1 - betas[1]**step) + eps).sqrt()
     return weight * (1 - lr * weight_decay) - lr * mean / (1 - betas[0]**step) / size
+
+
+def _skips_zeros(weight: Tensor, gradient: Tensor, state: dict, **options: object) -> Tensor:
+    """AdamW that leaves a weight alone whose gradient is zero, which is a mistake to recognise."""
+    still = weight * (1 - options["lr"] * options["weight_decay"])
+    return torch.where(gradient == 0, still, _step(weight, gradient, state, options))
 
 
 def _decays_last(weight: Tensor, gradient: Tensor, state: dict, **options: object) -> Tensor:
@@ -244,6 +253,12 @@ def _in_parts(answer: Callable, model: _Watched, parts: Parts) -> Iterator[Prope
         parts, lambda targets: 1 / 17)[0]),
         (isinstance(got, float | Tensor) and math.isnan(float(torch.as_tensor(got).detach())),
          "NaN: the mean over no target is 0 / 0. Take the sum, and divide by the count of all"))
+    once = fresh.table.grad.clone()
+    answer(fresh, parts)
+    yield expect("gradients of an earlier batch are gone", _close(fresh.table.grad, once),
+                 (_close(fresh.table.grad, 2 * once),
+                  "called again on the same model, the gradient is twice as large: backward adds "
+                  "to what is there, so clear it before the loop"))
 
 
 @exercise

@@ -206,6 +206,32 @@ def open_quote(vocabulary):
     return '"""' + " ".join(vocabulary)
 
 
+def resampled(before, after, draws, generator, quantiles=(0.025, 0.975)):
+    change = torch.tensor(after).double() - torch.tensor(before).double()
+    chosen = torch.randint(len(change), (draws, len(change)), generator=generator)
+    low, high = change[chosen].mean(1).quantile(torch.tensor(quantiles).double()).tolist()
+    return change.mean().item(), low, high
+
+
+def ninety_per_cent(before, after, draws, generator):
+    return resampled(before, after, draws, generator, (0.05, 0.95))
+
+
+def fifty_draws(before, after, draws, generator):
+    return resampled(before, after, min(draws, 50), generator)
+
+
+def centred_on_zero(before, after, draws, generator):
+    value, low, high = resampled(before, after, draws, generator)
+    return value, low - value, high - value
+
+
+def keeps_one_too_many(probs, p):
+    ordered, order = probs.sort(descending=True)
+    kept = ordered * (ordered.cumsum(0) - ordered <= p)
+    return torch.zeros_like(probs).scatter(0, order, kept / kept.sum())
+
+
 WRONG = {
     "token_loss": [
         (sums_up, "that is the sum"),
@@ -219,6 +245,7 @@ WRONG = {
         (as_tensor, "keeps the whole graph alive"),
     ],
     "nucleus": [
+        (keeps_one_too_many, "only if the sum before it is still below p"),
         (forgets_to_divide, "let the kept ones sum to one"),
         (drops_the_border, "crosses the border"),
         (stays_sorted, "at its token's place"),
@@ -232,6 +259,8 @@ WRONG = {
         (drops_the_border_of_few, "0 / 0 is NaN"),
     ],
     "paired_interval": [
+        (ninety_per_cent, "5 % and 95 % quantiles"), (fifty_draws, "as many redraws as"),
+        (centred_on_zero, "its middle is"),
         (the_other_way, "after minus before"),
         (only_after, "the share after"),
         (unpaired, "redraw the same prompts for both"),

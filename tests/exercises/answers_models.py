@@ -35,6 +35,12 @@ def turns_when_it_must(weight, bias):
     return layer_of(weight if weight.shape[0] == weight.shape[1] else weight.T, bias)
 
 
+def shares_the_file(weight, bias):
+    layer = nn.Linear(*weight.shape)
+    layer.weight, layer.bias = nn.Parameter(weight.T), nn.Parameter(bias)
+    return layer
+
+
 def returns_the_matrix(weight, bias):
     return weight.T
 
@@ -134,6 +140,23 @@ def leaves_its_hooks(model, ids, reference):
     return next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
 
 
+def by_gap(judge):
+    def found(model, ids, reference):
+        outputs = activations(model, lambda: model(ids), list(reference))
+        for name, want in reference.items():
+            if not judge(outputs[name] - want, want):
+                return name
+        return None
+
+    return found
+
+
+signed = by_gap(lambda gap, want: gap.max() <= 1e-4 * want.abs().max())
+averaged = by_gap(lambda gap, want: gap.abs().mean() <= 1e-4 * want.abs().max())
+one_place = by_gap(lambda gap, want: gap.flatten()[0].abs() <= 1e-4 * want.abs().max())
+lenient = by_gap(lambda gap, want: gap.abs().max() <= 0.1 * want.abs().max())
+
+
 WRONG = {
     "as_linear": [
         (exchanges_in_and_out, "in and out are exchanged"),
@@ -142,6 +165,7 @@ WRONG = {
         (keeps_a_bias_of_its_own, "the bias is not the file's"),
         (turns_when_it_must, "a square matrix fits either way"),
         (returns_the_matrix, "expected an nn.Linear, got Tensor"),
+        (shares_the_file, "share their memory"),
         (freezes, "wrap the numbers in nn.Parameter"),
     ],
     "split_qkv": [
@@ -156,6 +180,8 @@ WRONG = {
         (weights_alone, "got Tensor"),
     ],
     "find_wrong_tensor": [
+        (signed, "take the largest absolute gap"), (averaged, "take the largest absolute gap"),
+        (one_place, "take the largest absolute gap"), (lenient, "take the largest absolute gap"),
         (the_last, "you named the last one"),
         (sorts_names, "block 10 comes before block 2"),
         (exactly_equal, "that is rounding"),

@@ -292,8 +292,25 @@ def divides_by_the_warm_up(step, max_steps, warmup_steps, min_lr_ratio):
     return min(rise, schedule(max(step, warmup_steps), max_steps, warmup_steps, min_lr_ratio))
 
 
+def keeps_old_gradients(model, parts):
+    counted = sum((targets != -100).sum().item() for _, targets in parts)
+    return accumulate(model, parts, lambda targets: 1 / counted)
+
+
+def skips_zero_gradients(weight, gradient, state, **options):
+    moved = torch.optim.AdamW([kept := torch.nn.Parameter(weight.clone())], **options)
+    if state:
+        moved.load_state_dict(state["torch"])
+    kept.grad = gradient.clone()
+    moved.step()
+    state["torch"] = moved.state_dict()
+    still = weight * (1 - options["lr"] * options["weight_decay"])
+    return torch.where(gradient == 0, still, kept.detach())
+
+
 WRONG = {
     "adamw_step": [
+        (skips_zero_gradients, "the running means go on"),
         (uphill, "it walks uphill"), (uncorrected, "both means start at zero"),
         (first_corrected, "one of the two means is corrected"),
         (second_corrected, "one of the two means is corrected"),
@@ -310,6 +327,7 @@ WRONG = {
         (keeps_corrected, "are corrected again"),
     ],
     "accumulate_ragged": [
+        (keeps_old_gradients, "clear it before the loop"),
         (means_of_means, "weighs more than one in a full part"),
         (sum_of_means, "the parts' means were added up"),
         (every_row, "divided by rows"),

@@ -32,7 +32,6 @@ from tests.notebook_tools import (
 
 HERE = Path(__file__).resolve().parent
 EQUIVALENT = HERE / "equivalent_mutants.toml"
-UNMENDED = HERE / "unmended_mutants.toml"
 SOLUTIONS = {name: (path, solution) for path in CHAPTERS
              for name, _, solution in exercises(path)}
 
