@@ -159,6 +159,9 @@ def test_paraphrases_go_both_ways_and_by_chance():
     assert paraphrase(changed, 1.0) == text
     some = {paraphrase("contains " * 10, 0.5, seed) for seed in range(9)}
     assert len(some) > 5 and paraphrase(text, 0.5, 3) == paraphrase(text, 0.5, 3)
+    texts = [f"text {number} contains it" for number in range(20)]
+    changed = [paraphrase(text, 0.5) != text for text in texts]  # not all by the same first draw
+    assert 4 <= sum(changed) <= 16
 
 
 def test_difficulty_is_bits_under_the_counts_of_pairs():

@@ -128,10 +128,12 @@ PHRASES = [("for example", "for instance"), ("is used to", "serves to"), ("must 
 def paraphrase(text: str, share: float, seed: int = 0) -> str:
     """Put other words for some phrases, each with the given chance, in both directions.
 
+    Every text has draws of its own, which the seed and the text decide.
+
     Chapter:  chapters/06b_data_and_curriculum.ipynb
     """
     other = dict(PHRASES) | {b: a for a, b in PHRASES if b != "to"}
-    generator = named_generator(seed, "paraphrase")
+    generator = named_generator(seed, f"paraphrase {text}")
 
     def change(match: re.Match) -> str:
         drawn = torch.rand((), generator=generator).item()
