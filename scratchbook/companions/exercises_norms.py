@@ -42,7 +42,11 @@ def layer_norm_backward(answer: Callable) -> Iterator[Property]:
     x, upstream = draw(3, 5, 8, name="x") * 3 + 1, draw(3, 5, 8, name="upstream")
     given = x.clone().requires_grad_()
     (want,) = torch.autograd.grad((layer_norm(given, eps=0.0) * upstream).sum(), given)
+    before = x.clone()
     got = answer(x, upstream)
+    yield expect("x is what it was", torch.equal(x, before),
+                 (True, "x was changed in place, and its owner still needs it: centre a copy"))
+    x = before
     yield expect("one gradient for each number", isinstance(got, Tensor) and got.shape == x.shape,
                  (True, "the result has the shape of x: did a keepdim=True go missing?"))
     if not isinstance(got, Tensor) or got.shape != x.shape:
@@ -74,14 +78,19 @@ def layer_norm_backward(answer: Callable) -> Iterator[Property]:
                   "off by the deviation: the whole is divided by it once"),
                  (close(-got, want), "the sign is turned round"),
                  (True, f"largest difference {(got - want).abs().max().item():.3g}"))
-    wide = draw(1, 2, 6, name="x of 6"), draw(1, 2, 6, name="upstream of 6")
-    differs = counterexample(answer, _layer_norm_backward, [wide], 1e-4)
+    six = draw(1, 3, 6, name="x of 6"), draw(1, 3, 6, name="upstream of 6")
+    differs = counterexample(answer, _layer_norm_backward, [six], 1e-4)
     yield expect("vectors of six numbers, too", not differs, (True, differs))
+    small = 0.01 * six[0], six[1]
+    differs = counterexample(answer, _layer_norm_backward, [small], 1e-3)
+    yield expect("a hundred times smaller, too", not differs,
+                 (close(answer(*small), _layer_norm_backward(*small, eps=1e-5), atol=0.05),
+                  "there is an eps of 1e-5 in it, and the exercise has none"), (True, differs))
 
 
-def _layer_norm_backward(x: Tensor, upstream: Tensor) -> Tensor:
+def _layer_norm_backward(x: Tensor, upstream: Tensor, eps: float = 0.0) -> Tensor:
     given = x.clone().requires_grad_()
-    return torch.autograd.grad((layer_norm(given, eps=0.0) * upstream).sum(), given)[0]
+    return torch.autograd.grad((layer_norm(given, eps=eps) * upstream).sum(), given)[0]
 
 
 @exercise
@@ -102,6 +111,10 @@ def rms_norm_half(answer: Callable) -> Iterator[Property]:
         out = answer(given)
         yield expect(what, close(out, rms_norm(given.float()), atol=0.004),
                      *_half_mistakes(out, given, factor))
+    other = draw(3, 40, name="vectors of 40").half()
+    differs = counterexample(answer, lambda x: rms_norm(x.float()), [(other,)], 0.004)
+    yield expect("vectors of 40 entries, in a batch with one axis less", not differs,
+                 (True, differs))
     zero = answer(torch.zeros(2, 8, dtype=torch.float16))
     yield expect("a vector of zeros stays zero", bool((zero == 0).all()),
                  (bool(zero.isnan().any()), "0 / 0: eps is missing, or was too small for float16"))
@@ -129,16 +142,18 @@ def _half_mistakes(out: object, given: Tensor, factor: float) -> list[tuple[bool
         (was(x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt()),
          "the mean runs over the positions: each vector has its own, over the last axis"),
         *((was(x / (square + eps).sqrt()), f"eps is {eps:g} in your answer, wanted is 1e-5")
-          for eps in (1e-6, 1e-8, 0.0) if factor < 1),
+          for eps in (1e-4, 2e-5, 1e-6, 1e-8, 0.0) if factor < 1),
+        (was(x * (square + 1e-5).sqrt()), "divide by the root of the mean square"),
     ]
     return [
         *slips,
-        (finite and bool((out == 0).all()), "all zeros: 400 squared is 160,000, float16 ends at "
-                                            "65,504; square in float32"),
+        (finite and factor > 1 and bool((out == 0).all()),
+         "all zeros: 400 squared is 160,000, float16 ends at 65,504; square in float32"),
         (not finite and factor > 1, "infinities: the squares left the range of float16, which "
                                     "ends at 65,504; square in float32"),
         (not finite, "divided by zero: the squares fell below what float16 can hold"),
-        (factor < 1, "squares of 0.001 lose most digits in float16: square in float32"),
+        (factor < 1 and was(x / (given.square().float().mean(-1, keepdim=True) + 1e-5).sqrt()),
+         "squares of 0.001 lose most digits in float16: square in float32"),
         (True, f"largest difference {(out - rms_norm(x)).abs().max().item():.3g}"
                if isinstance(out, Tensor) and out.shape == x.shape else "another shape came back")]
 
@@ -197,7 +212,7 @@ class _Says(nn.Module):
         self.word = nn.Parameter(word)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.heard = x.detach()
+        self.heard, self.joined = x.detach(), x.requires_grad
         return self.word.expand_as(x)
 
 
@@ -229,16 +244,25 @@ def _what_the_last_part_hears(answer: Callable) -> float:
 def save_the_run(answer: Callable) -> Iterator[Property]:
     """04.4: a stack that diverges, and one that does not."""
     x, parts = draw(5, 16, name="x"), _parts(4.0, 0)
+    before = [weight.detach().clone() for part in parts for weight in part.parameters()]
     stack = answer(parts, 16)
     mine = {id(weight) for weight in stack.parameters()} if isinstance(stack, nn.Module) else set()
     held = [id(weight) in mine for part in parts for weight in part.parameters()]
     yield expect("a module that owns all eight parts", bool(held) and all(held),
                  (not isinstance(stack, nn.Module), "return an nn.Module"),
+                 (not any(held) and len(mine) >= len(held), "it owns copies of the parts, and who "
+                  "made the parts still holds the others: take them as they are"),
                  (not any(held), "the parts are in a plain list, where no optimizer finds their "
                                  "weights: use nn.ModuleList"),
                  (True, "some parts were left out: that saves the run and loses the model"))
     if not all(held):
         return
+    now = [weight for part in parts for weight in part.parameters()]
+    frozen = not all(weight.requires_grad for weight in now)
+    yield expect("the weights are as they came", all(map(torch.equal, before, now)) and not frozen,
+                 (frozen, "some weights are frozen: they are to be trained"),
+                 (True, "the parts' weights were changed: a norm in front of each part lets them "
+                        "stay as large as they are"))
     silent = answer(_parts(0.0, 0), 16)(x)
     yield expect("what comes in passes parts that say nothing", bool(silent.square().sum() > 1),
                  (True, "silent parts, and nothing comes out: add each part to the stream, "
@@ -249,6 +273,8 @@ def save_the_run(answer: Callable) -> Iterator[Property]:
                  bool(loud.min() > 0.9) and size < 1.1,
                  (not size < 1e6, "no part's size is put back, so each multiplies that of all "
                                   "before it"),
+                 (size < 0.3, f"the result has size {size:.2f}: length one is asked for nowhere, "
+                              "size one is the root of the mean square"),
                  (0.5 < loud.square().mean() < 2, "their sizes are "
                   f"{', '.join(f'{one:.2f}' for one in loud.tolist())}: each vector has a mean of "
                   "its own, over the last axis, not one for the whole batch"),
@@ -264,27 +290,46 @@ def save_the_run(answer: Callable) -> Iterator[Property]:
 
 def _what_is_added(answer: Callable, x: Tensor) -> Iterator[Property]:
     """Parts that say constant vectors: the result and what each part hears are known."""
-    words = 3 * draw(8, 16, name="words")
+    words = 30 * draw(8, 16, name="words")
     parts = [_Says(word) for word in words]
     stack = answer(parts, 16)
-    got, again, stream, heard = stack(x).detach(), stack(x).detach(), x, True
-    post = x
-    for part, word in zip(parts, words, strict=True):
-        heard = heard and hasattr(part, "heard") and _normed(part.heard, stream)
-        stream, post = stream + word, rms_norm(post + word)
+    got, again, post = stack(x).detach(), stack(x.clone().requires_grad_()).detach(), x
+    for word in words:
+        post = rms_norm(post + word)
+    stream, said = x + words.sum(0), words.sum(0)
     yield expect("the result is the normed sum of what came in and what the parts said",
                  _normed(got, stream),
                  (_normed(got, x), "the parts take part in nothing: what they say is not added"),
                  (close(got, post, atol=1e-2), "the norm stands on the stream itself (post-norm): "
                                                "put it in front of the part"),
-                 (_normed(got, 2 * x - stream), "what the parts say is subtracted: add it"),
+                 (_normed(got, x - said), "what the parts say is subtracted: add it"),
                  (True, "something else is added to the stream than what the parts say"))
     yield expect("asked twice, it answers the same", close(again, got, atol=1e-5),
                  (True, "the second time it does something else: is something used up, as a "
                         "generator is?"))
+    called = all(hasattr(part, "heard") for part in parts)
+    heard = called and _hear(parts, x)
     yield expect("each part hears the normed stream", heard,
-                 (not all(hasattr(part, "heard") for part in parts), "some parts are not called"),
-                 (True, "a norm of its own stands in front of each part: x + part(norm(x))"))
+                 (not called, "some parts are not called"),
+                 (called and _hear(parts[::-1], x), "the last part is called first"),
+                 (True, "a norm of its own stands in front of each part, and the part behind it is "
+                        "called once: x + part(norm(x))"))
+    if heard:
+        yield expect("the gradient reaches what is below", all(part.joined for part in parts),
+                     (True, "what the parts hear is cut off from the stream: leave detach() out"))
+    three, x = [_Says(word) for word in draw(3, 12, name="three words")], draw(2, 4, 12, name="x3")
+    yield expect("three parts of width 12, too",
+                 _normed(answer(three, 12)(x), x + sum(part.word for part in three).detach()),
+                 (True, "count the parts with len(parts), and norm vectors of `width` numbers"))
+
+
+def _hear(parts: list[nn.Module], stream: Tensor) -> bool:
+    """Whether each part heard the normed sum of what came in and what those before it said."""
+    for part in parts:
+        if not _normed(part.heard, stream):
+            return False
+        stream = stream + part.word.detach()
+    return True
 
 
 def _normed(got: Tensor, stream: Tensor) -> bool:

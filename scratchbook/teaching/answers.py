@@ -82,7 +82,8 @@ def counterexample(answer: Callable, reference: Callable, inputs: Iterable[tuple
 
 def _difference(got: object, wanted: object, tolerance: float) -> str:
     numbers = as_tensor(got) if isinstance(wanted, Tensor) else None
-    if numbers is None or numbers.shape != wanted.shape or wanted.numel() <= 12:
+    if numbers is None or numbers.shape != wanted.shape or (
+            wanted.dim() < 2 and wanted.numel() <= 12):
         return f"{_short(wanted)}, got {_short(got)}"
     differs = ~torch.isclose(numbers, wanted.detach().double(), rtol=tolerance, atol=tolerance)
     place = tuple(differs.nonzero()[0].tolist())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
@@ -38,6 +40,20 @@ def one_less(x, upstream):
     std = x.std(-1, keepdim=True)
     y = (x - x.mean(-1, keepdim=True)) / std
     along = y * (upstream * y).mean(-1, keepdim=True)
+    return (upstream - upstream.mean(-1, keepdim=True) - along) / std
+
+
+def with_eps(x, upstream):
+    centred = x - x.mean(-1, keepdim=True)
+    std = (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    along = centred / std * (upstream * centred / std).mean(-1, keepdim=True)
+    return (upstream - upstream.mean(-1, keepdim=True) - along) / std
+
+
+def centres_in_place(x, upstream):
+    x -= x.mean(-1, keepdim=True)
+    std = x.square().mean(-1, keepdim=True).sqrt()
+    along = x * (upstream * x).mean(-1, keepdim=True) / std**2
     return (upstream - upstream.mean(-1, keepdim=True) - along) / std
 
 
@@ -118,6 +134,75 @@ class PlainList(Stack):
         super().__init__(parts, width, "pre")
         self.parts = None
         self.__dict__["parts"] = list(parts)
+
+
+class Sums(Stack):
+    """A right stack, with one place that can be broken."""
+
+    def __init__(self, parts, width, *, put=lambda x: x, hear=lambda x: x, order=1):
+        super().__init__(parts, width, "pre")
+        self.put, self.hear, self.order = put, hear, order
+
+    def forward(self, x):
+        for norm, part in list(zip(self.norms, self.parts, strict=True))[::self.order]:
+            x = x + self.put(part(self.hear(norm(x))))
+        return self.final_norm(x)
+
+
+def copies_the_parts(parts, width):
+    return Sums(copy.deepcopy(parts), width)
+
+
+def shrinks_the_weights(parts, width):
+    for part in parts:
+        for weight in part.parameters():
+            weight.data /= 4
+    return Sums(parts, width)
+
+
+def freezes_the_parts(parts, width):
+    for part in parts:
+        part.requires_grad_(False)
+    return Sums(parts, width)
+
+
+def cuts_the_gradient(parts, width):
+    return Sums(parts, width, hear=torch.detach)
+
+
+def clamps_what_is_said(parts, width):
+    return Sums(parts, width, put=lambda x: x.clamp(-10, 10))
+
+
+def from_the_last(parts, width):
+    return Sums(parts, width, order=-1)
+
+
+class AlwaysEight(Stack):
+    def forward(self, x):
+        for number in range(8):
+            x = x + self.parts[number](self.norms[number](x))
+        return self.final_norm(x)
+
+
+class EightAtMost(Sums):
+    def forward(self, x):
+        return super().forward(x) if len(self.parts) == 8 else self.final_norm(x)
+
+
+def always_eight(parts, width):
+    return AlwaysEight(parts, width, "pre")
+
+
+def of_length_one(parts, width):
+    stack = Sums(parts, width)
+    stack.final_norm = LengthOne()
+    return stack
+
+
+class LengthOne(nn.Module):
+    def forward(self, x):
+        return nn.functional.normalize(x, dim=-1)
 
 
 def no_norm(parts, width):
@@ -216,12 +301,16 @@ WRONG = {
         (constants, "taken as constants"), (without_the_mean, "the part through the mean"),
         (without_the_deviation, "the part through the deviation"),
         (not_divided, "off by the deviation"), (one_less, "std(correction=0)"),
+        (with_eps, "there is an eps of 1e-5"), (centres_in_place, "x was changed in place"),
     ],
     "rms_norm_half": [
         (stays_in_half, "65,504"), (stays_in_float32, "stayed in float32"),
         (no_eps, "eps is missing"), (squares_in_half, "65,504"),
         (_half(lambda x, square: x / (square.sqrt() + 1e-5)), "outside of the root"),
         (_half(lambda x, square: x / (square + 1e-6).sqrt()), "eps is 1e-06 in your answer"),
+        (_half(lambda x, square: x / (square + 1e-4).sqrt()), "eps is 0.0001 in your answer"),
+        (_half(lambda x, square: x / (square * x.shape[-1] / 64 + 1e-5).sqrt()),
+         "for (a tensor of shape (3, 40))"),
         (_half(lambda x, square: x / square), "the root is missing"),
         (_half(lambda x, square: x / (x.square().sum(-1, keepdim=True) + 1e-5).sqrt()),
          "length one"),
@@ -240,6 +329,12 @@ WRONG = {
         (nothing_is_added, "add each part to the stream"), (no_norm, "multiplies that of all"),
         (no_final_norm, "the final norm is missing"),
         (only_a_final_norm, "comes too late"), (norm_on_the_stream, "(post-norm)"),
+        (copies_the_parts, "it owns copies of the parts"),
+        (shrinks_the_weights, "the parts' weights were changed"),
+        (freezes_the_parts, "some weights are frozen"),
+        (cuts_the_gradient, "leave detach() out"), (from_the_last, "the last part is called first"),
+        (clamps_what_is_said, "something else is added"), (always_eight, "IndexError"),
+        (EightAtMost, "count the parts with len(parts)"), (of_length_one, "length one"),
         (ignores_the_parts, "the parts take part in nothing"),
         (subtracts_the_parts, "is subtracted: add it"),
         (adds_the_norm_too, "something else is added"), (OneMean, "not one for the whole batch"),
