@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 LIVE = Path(__file__).resolve().parent / "live"
@@ -22,10 +23,11 @@ def _script(name: str) -> str:
     return path.read_text(encoding="utf-8").replace("</script", "<\\/script")
 
 
-def living_html(name: str, data: object, still: str = "") -> str:
+def living_html(name: str, data: object, still: str = "", also: Sequence[str] = ()) -> str:
     """The element, the data and the scripts of one living figure as a single piece of HTML.
 
-    `still` is what stands there when scripts are off: a picture or a table.
+    `still` is what stands there when scripts are off: a picture or a table. `also` names scripts
+    of other figures that this one computes with.
 
     Raises:   ValueError when no script of this name exists or the data is not JSON
     """
@@ -35,15 +37,16 @@ def living_html(name: str, data: object, still: str = "") -> str:
         raise ValueError(f"the data of living figure {name!r} is not JSON: {error}") from None
     payload = payload.replace("<", "\\u003c")
     still = still or '<p class="sb-muted">This figure moves when scripts are allowed.</p>'
+    scripts = "\n".join(_script(each) for each in ("common", *also, name))
     return (
         f'<div class="sb-live" data-live="{html.escape(name)}">\n'
         f'<div class="sb-still">{still}</div>\n'
         f'<script type="application/json" class="sb-data">{payload}</script>\n</div>\n'
-        f"<script>\n{_script('common')}\n{_script(name)}\nScratchbook.mountAll();\n</script>")
+        f"<script>\n{scripts}\nScratchbook.mountAll();\n</script>")
 
 
-def living(name: str, data: object, still: str = "") -> None:
+def living(name: str, data: object, still: str = "", also: Sequence[str] = ()) -> None:
     """Display a living figure: `name` is a script in `scratchbook/teaching/live/`."""
     from IPython.display import HTML, display
 
-    display(HTML(living_html(name, data, still)))
+    display(HTML(living_html(name, data, still, also)))
