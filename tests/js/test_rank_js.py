@@ -23,5 +23,6 @@ def test_the_javascript_equals_torch(tmp_path: Path) -> None:
 
     cases = [case(draw(24, 24), 3), case(draw(30, 7), 2), case(draw(1, 1), 1),
              case(draw(16, 4) @ draw(4, 12), 4),  # of rank 4: the rest is zero
-             case(1e-6 * draw(8, 8), 5), case(1e4 * draw(8, 8), 1), case(torch.zeros(5, 4).double(), 2)]
+             case(1e-6 * draw(8, 8), 5), case(1e4 * draw(8, 8), 1),
+             case(torch.zeros(5, 4).double(), 2)]
     assert run_figure("rank", tmp_path, cases)
