@@ -76,12 +76,16 @@ def test_a_shuffle_moves_no_two_numbers_to_one_place():
 
 
 def test_consecutive_numbers_are_as_good_as_random_ones():
-    gaps = []
+    a, b = np.arange(600, dtype=np.uint32), np.arange(300, 900, dtype=np.uint32)
+    gaps, unmixed = [], []
     for seed in range(100):
         minhash = MinHash(128, seed)
-        a, b = np.arange(600, dtype=np.uint32), np.arange(300, 900, dtype=np.uint32)
         gaps.append((minhash.signature(a) == minhash.signature(b)).mean() - 1 / 3)
-    assert abs(np.mean(gaps)) < 4 * (2 / 9 / 128 / 100) ** 0.5
+        first, second = ((minhash.a * x + minhash.b).min(axis=1) for x in (a, b))
+        unmixed.append((first == second).mean() - 1 / 3)
+    spread = (2 / 9 / 128 / 100) ** 0.5
+    assert abs(np.mean(gaps)) < 4 * spread
+    assert np.mean(unmixed) < -4 * spread  # what the mixing is for
 
 
 def test_bands_bring_pairs_at_the_threshold_together():

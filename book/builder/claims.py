@@ -203,7 +203,16 @@ def number(value: float, digits: int = 3) -> str:
 def _stated(claim: Claim) -> str:
     numbers = " to ".join(f"{value:,.6g}" for value in claim.stated)
     prefix = f"{claim.rule} " if claim.rule.startswith("at") else ""
-    return f"{prefix}{numbers} {claim.unit}"
+    return f"{prefix}{numbers} {claim.unit}{_tolerated(claim)}"
+
+
+def _tolerated(claim: Claim) -> str:
+    """How far from a stated value still counts as confirmed, where that is not the usual."""
+    if claim.rule != "value" or claim.tolerance == TOLERANCE:
+        return ""
+    if claim.tolerance >= 2:
+        return f", within a factor of {claim.tolerance:g}"
+    return f", within {100 * (claim.tolerance - 1):.3g} %"
 
 
 def _remark(root: Path, claim: Claim) -> str:
