@@ -195,7 +195,7 @@ def changes(reports: Mapping[str, Mapping]) -> dict[str, list[str]]:
 
 def summary_lines(numbers: Mapping) -> list[str]:
     """The line of the Summary that holds a result of this run."""
-    return ["Trained against v0, test by test: " + "; ".join(
+    return ["Trained against v0, one run of each, test by test: " + "; ".join(
         f"{word} at {', '.join(names)}" for word, names in changes(numbers["reports"]).items()
         if names) + "."]
 

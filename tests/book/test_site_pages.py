@@ -10,6 +10,7 @@ import pytest
 from book.builder import claims, pages, routes
 from book.builder.build import stale
 from book.builder.claims import Claim, verdict
+from tests.notebook_tools import code_cells, load, source_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,6 +158,10 @@ def test_what_was_measured_otherwise_before_is_not_measured_yet(tmp_path: Path):
 def test_claims_about_several_tests_are_judged_on_all_of_them():
     keys = {c.id: c.key for c in claims.read_claims(ROOT)}
     assert keys["generation-tests"][-1] == ["functions", "repeats", "sequences", "words"]
+    chapter = load(ROOT / "chapters/06c_evaluation_and_sampling.ipynb")
+    source = "\n".join(map(source_of, code_cells(chapter)))
+    pooled = re.search(r'"generation above 30 %": \(\s*(\[.*?\])', source)[1]
+    assert json.loads(pooled) == keys["generation-tests"][-1]  # one verdict, not two
     assert len(keys["spaces-lost"][-1]) == 4
 
 
@@ -165,6 +170,15 @@ def test_numbers_in_lists_are_found_in_the_recorded_results():
     assert len(counts) >= 2
     for each in counts:
         assert claims.measured(ROOT, each) is not None, each.id
+
+
+@pytest.mark.parametrize(("tolerance", "told"), [
+    (1.1, "4 u"), (1.15, "4 u, within 15 %"), (1.001, "4 u, within 0.1 %"),
+    (2.0, "4 u, within a factor of 2")])
+def test_a_row_tells_its_tolerance(monkeypatch, tolerance: float, told: str):
+    given = claim("value", 4, tolerance=tolerance)
+    monkeypatch.setattr(claims, "read_claims", lambda root: [given])
+    assert f"| {told} |" in claims.ledger(ROOT)
 
 
 def test_the_tally_counts_what_is_stale(monkeypatch):
