@@ -73,6 +73,15 @@ def numbers(worse: float) -> dict:
             "decided": [{"d": 1024, "largest weight": 0.95}, {"d": 1024, "largest weight": 0.24}]}
 
 
+def test_each_other_start_is_held_against_the_usual_one() -> None:
+    usual = [0.99, 0.98, 1.0]
+    rows = figures.start_rows(usual, {"decided": [0.99, 0.97, 1.0], "soft": [0.5, 0.48, 0.51]})
+    assert [row["head"] for row in rows] == ["decided", "soft"]
+    assert [row["against its usual start with the root"] for row in rows] == [
+        "no clear difference", "lower"]
+    assert rows[1]["letters right"] == "0.48 to 0.51"
+
+
 def test_table_box_and_summary_tell_the_same() -> None:
     for worse, word, count in ((0.5, "lower", 1), (0.0, "no clear difference", 0)):
         told = numbers(worse)

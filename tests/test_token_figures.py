@@ -90,17 +90,21 @@ def test_insights_say_what_the_sweep_says():
 
 
 def test_faster_needs_ranges_that_do_not_overlap():
-    def row(who, seconds, fastest, slowest, megabytes=1.0):
+    def row(who, seconds, fastest, slowest, megabytes=1.0, **how):
         return {"task": "train, GPT-2's", "who": who, "seconds": seconds, "fastest": fastest,
-                "slowest": slowest, "megabytes": megabytes}
+                "slowest": slowest, "megabytes": megabytes, "runs": 5, "extrapolated": False} | how
 
     ours = row("ours", 0.2155, 0.1999, 0.315)
     lines = token_figures._race_lines([
         ours, row("tokenizers", 0.3099, 0.3061, 0.3223), row("naive", 2.155, 2.0, 2.2, 0.1),
+        row("naive, once", 2.155, 2.155, 2.155, 0.1, runs=1),
+        row("naive, a part", 2.155, 2.155, 2.155, runs=1, extrapolated=True),
         row("tiktoken", 0.1, 0.09, 0.11), row("ours, again", 0.1, 0.1, 0.1)])
     assert lines == [
         "train: the package is not clearly faster or slower than tokenizers (ranges overlap)",
         "train: the package is 100 times as fast as naive",    # it read a tenth of the text
+        "train: the package is 100 times as fast as naive, once (one run, on 0.10 MB)",
+        "train: the package is 10.0 times as fast as naive, a part (extrapolated)",
         "train: the package is 2.2 times slower than tiktoken"]
 
 

@@ -177,6 +177,13 @@ def compare_roots(roots: Mapping[str, Runs]) -> dict[str, Comparison]:
             for lr, runs in roots["without"].items()}
 
 
+def start_rows(whole: Sequence[float], starts: Runs) -> list[dict]:
+    """A row for each head that began otherwise: its seeds, and the verdict against `whole`."""
+    found = comparisons({"with": whole} | dict(starts), against="with")
+    return [{"head": one.name, "letters right": span(one.first),
+             "against its usual start with the root": one.word} for one in found]
+
+
 def place_rows(told: Runs, words: int, length: int) -> list[dict]:
     """A row for each view: shares of places told right, beside the most that a set allows.
 

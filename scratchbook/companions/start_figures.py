@@ -65,7 +65,7 @@ def order_curves(orders: Sequence[int], curves: Mapping[str, Sequence[float]]) -
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots()
-    for (name, bits), style in zip(curves.items(), ("o-", "s--"), strict=False):
+    for (name, bits), style in zip(curves.items(), ("o-", "s--", "^:"), strict=False):
         ax.plot(orders, bits, style, label=name)
     ax.set(xlabel="order: letters in a run", ylabel="bits per byte", xticks=list(orders),
            ylim=(0, None))

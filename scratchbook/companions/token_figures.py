@@ -269,7 +269,7 @@ def speeds(numbers: Mapping | None) -> None:
             "by": NAMES.get(row["who"], row["who"]),
             "CPU seconds": f"{row['seconds']:,.2f}",
             "range": f"{row['fastest']:,.2f} to {row['slowest']:,.2f}" if row["runs"] > 1
-            else "extrapolated" if row["extrapolated"] else "one run",
+            else _made(row),
             "MB/s": f"{row['megabytes_per_second']:,.3g}",
             "tokens/s": f"{rate:,}" if rate else "",
             "claimed tokens/s": f"{claim:,} ({_factor(rate / claim)})" if claim else ""})
@@ -279,6 +279,11 @@ def speeds(numbers: Mapping | None) -> None:
 
 def _factor(ratio: float) -> str:
     return f"measured {ratio:.0f} times that" if ratio >= 2 else f"measured {ratio:.2g} times that"
+
+
+def _made(row: Mapping) -> str:
+    """How a row without a range was made."""
+    return "extrapolated" if row["extrapolated"] else f"one run, on {row['megabytes']:.2f} MB"
 
 
 def _race_lines(rows: Sequence[Mapping]) -> list[str]:
@@ -296,6 +301,7 @@ def _race_lines(rows: Sequence[Mapping]) -> list[str]:
                 said = f"not clearly faster or slower than {other['who']} (ranges overlap)"
             elif ratio > 1:
                 said = f"{ratio:,.{0 if ratio > 20 else 1}f} times as fast as {other['who']}"
+                said += f" ({_made(other)})" if other["runs"] == 1 else ""
             else:
                 said = f"{1 / ratio:,.1f} times slower than {other['who']}"
             lines.append(f"{ours['task'].partition(', GPT')[0]}: the package is {said}")
@@ -305,7 +311,7 @@ def _race_lines(rows: Sequence[Mapping]) -> list[str]:
 def closing(prices: Mapping, share_touched: float, times_faster: float) -> list[str]:
     """The last Insights: what this run found beside the sweep."""
     return [f"Half of the merges change at most {100 * share_touched:.1f} % of the chunks. "
-            f"Counting only there was {times_faster:.0f} times faster on 40 kB already.",
+            f"The trainer that counts only there was {times_faster:.0f} times as fast, on 40 kB.",
             f"Who pays most: {'; '.join(dearest(prices))}.",
             "Use it: test decode(encode(text)) == text on your own texts, and count the tokens "
             "that each of your languages takes."]
