@@ -85,7 +85,7 @@ def export_onnx(model: DecoderLM, path: str | Path) -> Path:
 
 @contextmanager
 def unchecked_positions(model: DecoderLM) -> Iterator[None]:
-    """Within the block a table of positions is not asked whether it is long enough: a graph cannot."""
+    """Within the block nobody asks whether a table of positions is long enough: a graph cannot."""
     table = model.positions
     if isinstance(table, LearnedPositions):
         table.forward = lambda x, positions: x + table.table(positions)
