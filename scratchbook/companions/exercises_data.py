@@ -9,14 +9,16 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Number
 
+from scratchbook.teaching.answers import as_list
 from scratchbook.teaching.checking import Property, exercise, expect
 
 WORD = 2**32
 
 
 def _is_number(got: object) -> bool:
-    return isinstance(got, int | float) and not isinstance(got, bool) or hasattr(got, "item")
+    return isinstance(got, Number) and not isinstance(got, bool) or hasattr(got, "item")
 
 
 def _near(got: object, want: float) -> bool:
@@ -59,8 +61,8 @@ def minhash_estimate(answer: Callable) -> Iterator[Property]:
         *_other_ways(float(got), first, second, a, b),
         (_near(got, want * 512), "this is how many agree: divide by the number of shuffles"),
         (True, f"expected {want:.4f}, got {float(got):.4f}"))
-    few, right = answer(first, second, a[:8], b[:8]), _agree(first, second, a[:8], b[:8])
-    yield expect("eight shuffles give eighths", _near(float(few) * 8 % 1, 0.0),
+    few, right = answer(first, second, a[8:16], b[8:16]), _agree(first, second, a[8:16], b[8:16])
+    yield expect("eight shuffles give eighths", _near(few, right),
                  (_near(few, right * 8 / 512),
                   "divide by the number of shuffles that were given, not by 512"),
                  (_near(got, few), counted + "eight smallest alone"),
@@ -114,8 +116,9 @@ def repeats_for_share(answer: Callable) -> Iterator[Property]:
         (_near(got, 0.75 * books["lines"] / code["lines"]),
          "0.75 of the books' lines: the ratio to the books is 0.75 / 0.25, not 0.75"),
         (_near(got, want / 9), "the odds are turned round: 0.25 / 0.75 makes the code a quarter"),
-        (_near(got, round(want)), "rounded: the answer need not be whole"),
-        (True, f"expected {want:.2f}, got {got}"))
+        (_near(got, round(want)) or _near(got, int(want)) or _near(got, round(want, 2)),
+         "rounded: the answer need not be whole"),
+        (True, f"expected {want:.6g}, got {got}"))
     if not _near(got, want):
         return
     for unit in ("bytes", "tokens"):
@@ -147,8 +150,9 @@ VALIDATION = [
 @exercise
 def leaked_documents(answer: Callable) -> Iterator[Property]:
     """06b.3: which held-out texts share a run of words with training."""
-    got = answer(list(TRAINING), list(VALIDATION), 5)
-    numbers = list(got) if isinstance(got, list | tuple | set) else None
+    answer, got = _listed(answer), answer(list(TRAINING), list(VALIDATION), 5)
+    got = got if isinstance(got, str | bool) else _listed(lambda: got)()
+    numbers = got if isinstance(got, list) else None
     yield expect("it gives a list of places in validation", numbers is not None
                  and all(isinstance(n, int) and 0 <= n < len(VALIDATION) for n in numbers),
                  (numbers is not None and any(isinstance(n, str) for n in numbers),
@@ -182,7 +186,41 @@ def leaked_documents(answer: Callable) -> Iterator[Property]:
                  (not answer(["a b c d"], ["a b c d"], 4),
                   "a text of exactly four words has one run of four: how far does the range go?"),
                  (True, f"with words=4 expected [0, 2, 4], got {sorted(fewer)}"))
-    inside = answer(["one token at a time"], ["a phone token at a timetable"], 5)
+    yield from _words_and_texts(answer)
+    texts = ["one token at a time"], ["a phone token at a timetable"]
+    inside = answer(*texts, 5) or answer(*texts[::-1], 5)
     yield expect("a run begins and ends with whole words", not inside,
                  (True, "'one token at a time' was found in 'phone token at a timetable': compare "
                         "lists of words, not text within text"))
+
+
+def _words_and_texts(answer: Callable) -> Iterator[Property]:
+    """What counts as a word, which texts are compared, and how long a run may be."""
+    got = answer(["in 1984 the price rose"], ["in 2001 the price rose"], 4)
+    yield expect("a number is a word", not got,
+                 (True, "'in 1984 the price' and 'in 2001 the price' differ: keep digits"))
+    got = answer(["a bright\ncold,bare day"], ["A bright cold\tbare day"], 5)
+    yield expect("a new line parts words as a space does, a comma too", got == [0],
+                 (True, "'bright\\ncold,bare' are three words: cut at all that is no letter or "
+                        "digit"))
+    many = [f"text {number} of many" for number in range(6)]
+    got = answer([*many, "one two three", "the last of all texts"], ["of all texts"], 3)
+    yield expect("every training text is looked at", got == [0], (True, "the last one was not"))
+    long = " ".join(f"word{number}" for number in range(300))
+    got = answer([long], [long, "word1 word2 word3 word4 word5 word6"], 7)
+    yield expect("with words=7, six in a row are no leak", got == [0],
+                 (True, f"expected [0], got {got}: take the length that is given"))
+    other = " ".join(f"other{number}" for number in range(300))
+    got = answer([long], [other + long[-30:]], 3)
+    yield expect("a short run in a long text is a leak", got == [0],
+                 (True, f"expected [0], got {got}: one run is enough"))
+    yield expect("without any training text there is no leak", answer([], ["one two"], 1) == [])
+
+
+def _listed(answer: Callable) -> Callable:
+    """The same answer, its places in a list of whole numbers, whatever held them."""
+    def call(*arguments: object) -> object:
+        got = answer(*arguments)
+        items = list(got) if isinstance(got, set | frozenset) else as_list(got)
+        return got if items is None else [n.item() if hasattr(n, "item") else n for n in items]
+    return call

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Number
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from scratchbook.teaching.draws import draw
 
 
 def _number(got: object) -> float:
-    return float(got) if isinstance(got, int | float | Tensor) else math.nan
+    return float(got) if isinstance(got, Number | Tensor) else math.nan
 
 
 def _near(got: object, want: float, bound: float = 1e-4) -> bool:
@@ -87,8 +88,23 @@ def token_loss(answer: Callable) -> Iterator[Property]:
         (_near(got, want["unmasked"]), "they were taken for token 0"),
         (_near(got, want["by batch"]) or _near(got, want["by row"]), "a mean of means again"),
         (True, f"got {got!r}, expected {want['right']:.4f}"))
-    yield expect("the result is a number", isinstance(got, float),
+    yield expect("the result is a number", isinstance(got, Number),
                  (isinstance(got, Tensor), "a tensor keeps the whole graph alive: .item()"))
+    holes = batches[0][1].clone()
+    holes[0, ::2], holes[1] = 3, -100
+    batches = [(batches[0][0], holes), (batches[1][0], torch.full((1, 4), -100)),
+               (200 * batches[1][0], torch.tensor([[0, -100, 7, 0]]))]
+    kept, want = [targets.clone() for _, targets in batches], _means(batches[::2])
+    got = answer(batches)
+    yield expect(
+        "holes anywhere, a batch of holes alone, scores in the hundreds", _near(got, want["right"]),
+        (math.isnan(_number(got)), "NaN: the mean over no target is 0 / 0. Add up sums and counts"),
+        (math.isinf(_number(got)), "inf: a probability of e^-200 is 0 in float32, and its "
+                                   "logarithm is gone. Take log_softmax, or cross_entropy"),
+        (True, f"got {got!r}, expected {want['right']:.4f}: which targets count is in the targets, "
+               "place by place"))
+    same = all(map(torch.equal, kept, (targets for _, targets in batches)))
+    yield expect("the targets are what they were", same, (True, "they were changed in place"))
 
 
 def _same(got: object, want: Tensor) -> bool:
@@ -96,9 +112,18 @@ def _same(got: object, want: Tensor) -> bool:
         got.float(), want, atol=1e-5)
 
 
+def _in_tensors(answer: Callable) -> Callable:
+    """The same answer; an array becomes a tensor, a list does not."""
+    def call(*arguments: object) -> object:
+        got = answer(*arguments)
+        return torch.as_tensor(got) if hasattr(got, "__array__") else got
+    return call
+
+
 @exercise
 def nucleus(answer: Callable) -> Iterator[Property]:
     """06c.2: the fewest likeliest tokens that together reach p."""
+    answer = _in_tensors(answer)
     probs = torch.tensor([0.1, 0.5, 0.15, 0.25])
     got, want = answer(probs.clone(), 0.7), torch.tensor([0, 0.5, 0, 0.25]) / 0.75
     yield expect(
@@ -113,6 +138,11 @@ def nucleus(answer: Callable) -> Iterator[Property]:
          "sorted: each probability must stay at its token's place"),
         (_same(got, torch.tensor([0.1, 0.5, 0.15, 0]) / 0.75),
          "the tokens were not sorted before they were summed"),
+        (_same(got, torch.tensor([0.25, 0, 0, 0.5]) / 0.75),
+         "sent back to the wrong places: `order[i]` is where the i-th of the sorted came from, so "
+         "result[order] = kept, not result = kept[order]"),
+        (_same(got, torch.tensor([0, 0.5, 0, 0.5])), "all that stay became equal: they keep their "
+                                                     "proportions"),
         (isinstance(got, Tensor) and bool(got.isnan().any()),
          "nothing was left: not each probability alone must reach p, their sum must"),
         (_same(got, probs), "all were kept: were they sorted the wrong way round?"),
@@ -129,6 +159,17 @@ def nucleus(answer: Callable) -> Iterator[Property]:
     yield expect("the likeliest always stays", _same(got, torch.tensor([0.0, 1.0, 0.0])),
                  (isinstance(got, Tensor) and bool(got.isnan().any()),
                   "nothing was left, and 0 / 0 is NaN"), (True, f"got {got}"))
+    equal = torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125])
+    kept = answer(equal.clone(), 0.5)
+    count = int((kept > 0).sum()) if isinstance(kept, Tensor) else 0
+    yield expect("two of three equal ones reach p: the third goes",
+                 count == 2 and _near(kept.max(), 0.5),
+                 (count == 3, "all that are as likely as the last that is needed were kept: count "
+                              "tokens, do not compare probabilities"), (True, f"got {kept}"))
+    yield from _long_rows(answer)
+
+
+def _long_rows(answer: Callable) -> Iterator[Property]:
     row = draw(50, name="nucleus").mul(2).softmax(0)
     for p in (0.3, 0.9):
         got = answer(row.clone(), p)
@@ -145,14 +186,19 @@ def nucleus(answer: Callable) -> Iterator[Property]:
                      (not fewest, f"{int(kept.sum())} are kept, fewer would do"),
                      (True, f"they sum to {float(got.sum()):.3f}"))
     yield expect("p = 1 keeps everything", _same(answer(row.clone(), 1.0), row))
+    given = row.clone()
+    answer(given, 0.5)
+    yield expect("the row is what it was", torch.equal(given, row),
+                 (True, "it was changed in place: write into a new one"))
 
 
 def _outcomes() -> tuple[list[int], list[int]]:
+    """What two models make of 200 prompts: the second gains some and loses fewer."""
     generator = named_generator(0, "paired")
-    hard = torch.rand(200, generator=generator)
-    before = (hard < 0.5).int()
-    gained = torch.rand(200, generator=generator) < 0.1
-    return before.tolist(), (before.bool() | gained).int().tolist()
+    before = torch.rand(200, generator=generator) < 0.5
+    changed = torch.rand(200, generator=generator)
+    after = torch.where(before, changed > 0.12, changed < 0.24)
+    return before.int().tolist(), after.int().tolist()
 
 
 @exercise
@@ -165,10 +211,13 @@ def paired_interval(answer: Callable) -> Iterator[Property]:
         return _number(value), _number(low), _number(high)
 
     value, low, high = ask(before, after)
+    apart = sum(a != b for a, b in zip(after, before, strict=True)) / 200
     mean = (sum(after) - sum(before)) / 200
     yield expect("the mean difference", _near(value, mean),
                  (_near(value, -mean), "after minus before, not the other way round"),
                  (_near(value, sum(after) / 200), "that is the share after, not the difference"),
+                 (_near(value, apart), "that is the share of prompts that changed: a lost one "
+                                       "counts -1"),
                  (_near(value, mean * 200), "divide by the number of prompts"),
                  (True, f"got {value:.4f}, expected {mean:.4f}"))
     spread = torch.tensor(after).sub(torch.tensor(before)).double().std().item()
@@ -177,10 +226,12 @@ def paired_interval(answer: Callable) -> Iterator[Property]:
     yield expect(
         "its interval is as wide as the pairs say", abs(width / 2 - half) < 0.1 * half,
         (low > high, "low and high are exchanged"),
-        (abs(width / 2 - alone) < 0.35 * alone,
+        (abs(width / 2 - alone) < 0.12 * alone,
          "as wide as for unrelated prompts: redraw the same prompts for both models"),
         (width > 0.9, "those are quantiles of single prompts: take the mean of each redraw first"),
         (width == 0, "every redraw gave the same: draw prompts with replacement"),
+        (0.5 * half < width / 2 < 0.65 * half, "were the outcomes sorted? The two of one prompt "
+                                               "belong together"),
         (0.78 * half < width / 2 < 0.9 * half, "those are the 5 % and 95 % quantiles: half of what "
                                                "is left out lies on either side"),
         (width / 2 < 0.9 * half, "too narrow: the quantiles are 0.025 and 0.975, and each redraw "
@@ -196,9 +247,40 @@ def paired_interval(answer: Callable) -> Iterator[Property]:
     value, low, high = ask(before, before)
     yield expect("a model against itself: exactly no difference", value == low == high == 0,
                  (True, f"from {low:.4f} to {high:.4f}: the two sides were redrawn separately"))
-    few = [answer(before, after, 31, named_generator(0, "few")) for _ in range(4)]
-    yield expect("the same generator gives the same interval", len(set(map(tuple, few))) == 1,
+    yield from _few(answer, before, after)
+
+
+def _few(answer: Callable, before: list[int], after: list[int]) -> Iterator[Property]:
+    """Few prompts, few redraws: what chance does shows."""
+    value, low, high = map(_number, answer([0, 0, 1, 0], [1, 0, 1, 0], 2000,
+                                           named_generator(0, "four")))
+    yield expect("four prompts, one gained: 0.25, from 0 to 0.75",
+                 _near(value, 0.25) and _near(low, 0) and _near(high, 0.75),
+                 (low < 0, "below 0, though no redraw loses anything: take the quantiles of the "
+                           "redraws, not a normal curve, and not what lies opposite"),
+                 (_near(high, 0.5), "each redraw has as many prompts as there are, with "
+                                    "replacement: three of four can be the one that was gained"),
+                 (True, f"got {value:.4f}, from {low:.4f} to {high:.4f}"))
+
+    def ask(draws: int, seed: str) -> tuple[float, ...]:
+        return tuple(map(_number, answer(before, after, draws, named_generator(0, seed))))
+
+    same, others = {ask(31, "few") for _ in range(4)}, {ask(31, f"few {n}") for n in range(4)}
+    yield expect("the same generator gives the same interval", len(same) == 1,
                  (True, "draw with the generator that is given"))
+    yield expect("another generator gives another one", len(others) > 1,
+                 (True, "31 redraws cannot come out alike four times: draw with the generator that "
+                        "is given, as often as `draws` says"))
+    value, low, high = ask(1, "one")
+    yield expect("one redraw alone: low and high are its mean", low == high
+                 and _near(value, (sum(after) - sum(before)) / 200),
+                 (low != high, "more were drawn than `draws` says"),
+                 (True, "the first number is the mean difference of the prompts themselves"))
+    lost = ask(2000, "lost"), tuple(map(_number, answer(after, before, 2000,
+                                                        named_generator(0, "lost"))))
+    yield expect("the other way round, the interval is the mirrored one",
+                 _near(lost[1][1], -lost[0][2], 0.01) and _near(lost[1][2], -lost[0][1], 0.01),
+                 (True, f"from {lost[1][1]:.4f} to {lost[1][2]:.4f}: a difference may be negative"))
 
 
 _WORDS = """
@@ -231,6 +313,10 @@ def fool(answer: Callable) -> Iterator[Property]:
     loop = loop_share(text)
     yield expect("it does not end in a loop", loop == 0,
                  (True, f"{loop:.0%} of it is one piece three times or more"))
+    other = answer([word[::-1] for word in VOCABULARY[:70]])
+    share = known_words(other, {word[::-1] for word in VOCABULARY[:70]})
+    yield expect("of another vocabulary, too", share >= 0.9,
+                 (True, f"{share:.0%}: the words are not taken from the list that is given"))
     new = distinct([text])
     yield expect("eight pairs of words in ten differ", new >= 0.8,
                  (True, f"{new:.0%}: the same words may come back, but beside others"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Number
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,8 @@ Parts = Sequence[tuple[Tensor, Tensor]]
 
 def _close(got: object, want: Tensor | float, bound: float = 1e-6) -> bool:
     """Nearly equal; anything that is NaN, inf or not of the right shape is not."""
-    if isinstance(got, float | int) and not isinstance(got, bool):
-        got = torch.tensor(float(got))
+    if isinstance(got, Number) and not isinstance(got, bool | complex):
+        got = torch.tensor(float(got), dtype=torch.float64)
     want = want if isinstance(want, Tensor) else torch.tensor(float(want))
     return (isinstance(got, Tensor) and got.shape == want.shape
             and torch.allclose(got.detach().to(want.dtype), want, rtol=bound, atol=bound))
@@ -79,8 +80,11 @@ def adamw_step(answer: Callable) -> Iterator[Property]:
          "the running mean was squared: the second mean is that of the gradient's square"),
         (_close(got, weight - 0.1 * 0.8 / math.sqrt(0.95) * sign, 1e-5),
          "the shares are exchanged: keep beta of the old mean, take 1 - beta of the new gradient"),
+        (_close(got, weight - 0.1 * (0.2 / 0.36) / math.sqrt(0.05 / (1 - 0.95**2)) * sign, 1e-5),
+         "the first step is counted as the second: count it before you use the number"),
         (isinstance(got, Tensor) and not got.isfinite().all(),
-         "not finite: the first step is number 1, for which 1 - beta**1 is not zero"))
+         "not finite: the first step is number 1, for which 1 - beta**1 is not zero"),
+        (True, f"expected {(weight - 0.1 * sign).tolist()}, got {got}"))
     zeros = [torch.zeros(3)]
     still = _walk(answer, weight, zeros)
     yield expect(
@@ -98,6 +102,7 @@ def adamw_step(answer: Callable) -> Iterator[Property]:
 def _many_steps(answer: Callable) -> Iterator[Property]:
     weight = draw(4, 3, name="weight")
     gradients = [0.01 * draw(4, 3, name=f"gradient {step}") for step in range(6)]
+    gradients[1] *= 1000  # long: a gradient that is clipped somewhere shows
     gradients[3][0], gradients[4] = 0.0, torch.zeros(4, 3)  # the running means go on moving it
     want, got, forgetful = _torch_adamw(weight, gradients), _walk(answer, weight, gradients), weight
     for gradient in gradients:
@@ -119,7 +124,23 @@ def _many_steps(answer: Callable) -> Iterator[Property]:
         (_close(got, _torch_adamw(weight, gradients, {**OPTIONS, "eps": 0.0}), 2e-6),
          "eps takes no part"),
         (_close(got, _walk(_skips_zeros, weight, gradients), 2e-6),
-         "where a gradient is zero the weight stood still: the running means go on moving it"))
+         "where a gradient is zero the weight stood still: the running means go on moving it"),
+        (_close(got, _torch_adamw(weight, [g * min(1, 1 / g.norm()) for g in gradients[:4]]
+                                  + gradients[4:], OPTIONS), 2e-6), "the gradient was clipped"),
+        (_close(got, _torch_adamw(weight, gradients, {**OPTIONS, "betas": (0.9, 0.999)}), 2e-6),
+         "the betas are always 0.9 and 0.999: use those that are given"),
+        (isinstance(got, Tensor) and got.shape == want.shape,
+         f"largest difference {(torch.as_tensor(got) - want).abs().max():.3g}"))
+    other = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-4, "weight_decay": 0.2}
+    kept = [gradient.clone() for gradient in gradients]
+    yield expect("with another lr, other betas, eps and decay, too",
+                 _close(_walk(answer, weight, gradients, other),
+                        _torch_adamw(weight, gradients, other), 2e-6),
+                 (True, "one of the four is not taken from what is given"))
+    state: dict = {}
+    answer(weight.clone(), gradients[0], state, **OPTIONS)
+    yield expect("the gradient is what it was", torch.equal(gradients[0], kept[0]),
+                 (True, "it was changed in place, and whoever logs it sees another"))
 
 
 def _inside_the_root(weight: Tensor, gradient: Tensor, state: dict, lr: float,
@@ -220,8 +241,11 @@ def accumulate_ragged(answer: Callable) -> Iterator[Property]:
         (_close(got, rows[0]), "divided by rows: divide by targets"),
         (_close(got, sums[0]), "a sum: divide by the number of targets that count"),
         (_close(got, last[0]), "this is the last part's loss alone"),
-        (got is None, "return the loss"))
+        (got is None, "return the loss"), (True, f"expected {right[0]:.4f}, got {got}"))
+    yield expect("the loss is a number", not (isinstance(got, Tensor) and got.requires_grad),
+                 (True, "a tensor with its graph: add up loss.item()"))
     gradient = model.table.grad
+    held = gradient is not None
     alone = _wanted(parts[-1:], lambda targets: 1 / counted)[1]
     yield expect(
         "the gradient is that of the whole batch", _close(gradient, right[1]),
@@ -233,11 +257,26 @@ def accumulate_ragged(answer: Callable) -> Iterator[Property]:
         (_close(gradient, sums[1]), "the summed losses went backwards undivided"),
         (_close(gradient, places[1]), "divided by all positions, those that do not count included"),
         (_close(gradient, last[1]) or _close(gradient, alone),
-         "the last part's gradient alone: zero_grad belongs in front of the loop"))
+         "the last part's gradient alone: zero_grad belongs in front of the loop"),
+        (_close(gradient / gradient.norm(), right[1] / right[1].norm()) if held else False,
+         "its direction is right, its length is not: it was divided or clipped once more"),
+        (held, f"largest difference {(gradient - right[1]).abs().max() if held else 0:.3g}"))
     yield from _in_parts(answer, model, parts)
 
 
 def _in_parts(answer: Callable, model: _Watched, parts: Parts) -> Iterator[Property]:
+    loud = [(torch.zeros_like(ids), targets.clamp_max(1)) for ids, targets in
+            _ragged([(3, 4), (1, 6), (2, 2)])]
+    other = _Watched()
+    other.table.data[0, 2] = 30.0  # sure, and always wrong
+    want = sum(F.cross_entropy(other.table[ids].flatten(0, 1), targets.flatten(), reduction="sum")
+               for ids, targets in loud) / 22
+    (slope,) = torch.autograd.grad(want, other.table)
+    got = answer(other, loud)
+    yield expect("22 targets whose gradient is large, too",
+                 _close(got, want.item()) and _close(other.table.grad, slope),
+                 (_close(got, want.item()), "the gradient was clipped: leave that to the step"),
+                 (_close(got, want.item() * 22 / 17), "divided by 17: here there are 22 targets"))
     yield expect("the model reads one part at a time", model.rows == [2, 2, 1],
                  (max(model.rows, default=0) > 2, "all rows went through at once: that takes the "
                                                   "memory that the parts were to save"),
@@ -255,6 +294,9 @@ def _in_parts(answer: Callable, model: _Watched, parts: Parts) -> Iterator[Prope
          "NaN: the mean over no target is 0 / 0. Take the sum, and divide by the count of all"))
     once = fresh.table.grad.clone()
     answer(fresh, parts)
+    untouched = torch.equal(fresh.table, _Watched().table)
+    yield expect("the weights are as they were", untouched,
+                 (True, "they moved: the step is not asked for, its gradient is"))
     yield expect("gradients of an earlier batch are gone", _close(fresh.table.grad, once),
                  (_close(fresh.table.grad, 2 * once),
                   "called again on the same model, the gradient is twice as large: backward adds "

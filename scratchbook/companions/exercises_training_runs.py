@@ -86,8 +86,15 @@ def _resume(answer: Callable) -> Iterator[Property]:
     run = SmallRun(seed=1)
     run.advance(4)
     saved, then = answer(run), _places(run)
+    training = run.model.training
     run.advance(5)  # the run without a break goes on; what was saved must not go with it
     later = _places(run)
+    yield expect("saving left the run as it was", training and _as_if_never_saved(later),
+                 (not training, "the model was put into eval mode, and dropout strikes nothing out "
+                                "any more: save it in the mode it is in"),
+                 (True, "after it was saved it went on in another way than a run that was never "
+                        "saved: save copies, and change and draw nothing"))
+    answer(run)  # a second time, later: what was saved first must not go with it
     loaded, why = _written(saved)
     yield expect(
         "it returns a dictionary that can be written and read back", isinstance(loaded, dict),
@@ -100,16 +107,26 @@ def _resume(answer: Callable) -> Iterator[Property]:
     now = _places(other)
     alias = ("it went on changing after it was saved: state_dict() shows the living tensors. Copy "
              "them (copy.deepcopy)")
+    holds = any(isinstance(value, dict | list | torch.Tensor) for value in loaded.values())
     for place, what, lost in _LOST:
         yield expect(f"{what} is back", _same(now[place], then[place]),
-                     (_same(now[place], later[place]), alias), (True, lost))
+                     (holds and _same(now[place], later[place]), alias), (True, lost))
     if any(not _same(now[place], then[place]) for place, *_ in _LOST):
         return
+    yield expect("the model is in training mode, as before", other.model.training,
+                 (True, "it was put into eval mode, and dropout strikes nothing out any more"))
     other.advance(5)
     yield expect("five steps later, every weight is equal to the last bit",
                  _same(_places(other)["model"], later["model"]),
                  (True, "all places were right, but training moved something else: load into the "
                         "model that is there, whose parameters the optimizer holds"))
+
+
+def _as_if_never_saved(later: dict[str, list]) -> bool:
+    with torch.random.fork_rng(devices=[]):
+        untouched = SmallRun(seed=1)
+        untouched.advance(9)
+        return all(_same(places, later[name]) for name, places in _places(untouched).items())
 
 
 _LOST = (
@@ -148,10 +165,19 @@ def diagnose_logs(answer: Callable) -> Iterator[Property]:
     """06.5: the illness behind a log."""
     for health, seed in itertools.product(HEALTHS, (0, 1)):
         got = answer([dict(entry) for entry in _log(health, seed)])
+        if got != health:
+            yield expect(f"{health}, run {seed + 1}", False,
+                         (got not in HEALTHS, f"the answer is one of {', '.join(HEALTHS)}; got "
+                                              f"{got!r}"),
+                         (True, _CONFUSED.get((health, got), f"you said: {got}")))
+            continue
+        tenth = [{name: value if name == "step" else value / 10 for name, value in entry.items()}
+                 for entry in _log(health, seed)]
+        got = answer(tenth)
         yield expect(
             f"{health}, run {seed + 1}", got == health,
-            (got not in HEALTHS, f"the answer is one of {', '.join(HEALTHS)}; got {got!r}"),
-            (True, _CONFUSED.get((health, got), f"you said: {got}")))
+            (True, f"of the same log with every loss a tenth as large you said {got}: no loss is "
+                   "high or low by itself, compare it with the others of its own log"))
 
 
 _CONFUSED = {

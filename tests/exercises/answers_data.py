@@ -57,6 +57,10 @@ def gives_the_agreements(first, second, a, b):
     return [x == y for x, y in zip(smallest(first, a, b), smallest(second, a, b), strict=True)]
 
 
+def half_of_the_few(first, second, a, b):
+    return counts_agreements(first, second, a, b) / len(a) if len(a) > 8 else 0.5
+
+
 # 06b.2
 def only_the_ratio(code, books, unit, share):
     return share / (1 - share)
@@ -88,6 +92,10 @@ def rounded(code, books, unit, share):
 
 def always_lines(code, books, unit, share):
     return share / (1 - share) * books["lines"] / code["lines"]
+
+
+def cut_off(code, books, unit, share):
+    return int(share / (1 - share) * books[unit] / code[unit])
 
 
 # 06b.3
@@ -171,6 +179,44 @@ def gives_texts(training, validation, words):
     return [text for text in validation if runs(text, words) & seen]
 
 
+def by_words(find, most=99):
+    def found(training, validation, words):
+        def cut(text):
+            row = find(text.lower())
+            size = min(words, most)
+            return {tuple(row[i : i + size]) for i in range(len(row) - size + 1)}
+
+        seen = set().union(*map(cut, training))
+        return [n for n, text in enumerate(validation) if cut(text) & seen]
+    return found
+
+
+letters_alone = by_words(lambda text: re.findall("[a-z]+", text))
+cut_at_spaces = by_words(lambda text: re.sub(r"[^\w ]", "", text).split(" "))
+five_at_most = by_words(lambda text: re.findall(r"\w+", text), 5)
+
+
+def three_texts(training, validation, words):
+    return by_words(lambda text: re.findall(r"\w+", text))(training[:3], validation, words)
+
+
+def a_tenth_of_the_text(training, validation, words):
+    seen = set().union(*(runs(text, words) for text in training))
+    return [n for n, text in enumerate(validation)
+            if len(runs(text, words) & seen) > 0.1 * len(runs(text, words))]
+
+
+def within_training(training, validation, words):
+    flat = [" ".join(re.findall(r"\w+", text.lower())) for text in training]
+    return [n for n, text in enumerate(validation)
+            if any(" ".join(run) in other for run in runs(text, words) for other in flat)]
+
+
+def needs_a_text(training, validation, words):
+    seen = set.union(*(runs(text, words) for text in training))
+    return [n for n, text in enumerate(validation) if runs(text, words) & seen]
+
+
 WRONG = {
     "minhash_estimate": [
         (counts_agreements, "divide by the number of shuffles"),
@@ -182,6 +228,7 @@ WRONG = {
         (divides_by_128, "here 512 shuffles are given"),
         (counts_the_sets, "from the eight smallest alone"),
         (takes_31_bits, "the modulus is 2**32, not 2**31"),
+        (half_of_the_few, "of eight shuffles"),
         (gives_the_agreements, "count in how many places the two agree"),
     ],
     "repeats_for_share": [
@@ -191,7 +238,7 @@ WRONG = {
         (turned_round, "how often the books would be repeated"),
         (share_of_the_books, "the ratio to the books is 0.75 / 0.25"),
         (odds_turned_round, "the odds are turned round"),
-        (rounded, "the answer need not be whole"),
+        (rounded, "the answer need not be whole"), (cut_off, "the answer need not be whole"),
         (always_lines, "the lines were counted again: use the bytes"),
     ],
     "leaked_documents": [
@@ -204,6 +251,10 @@ WRONG = {
         (always_thirteen, "are the runs `words` long"),
         (one_run_short, "a text of exactly four words has one run of four"),
         (text_within_text, "compare lists of words, not text within text"),
+        (letters_alone, "keep digits"), (cut_at_spaces, "are three words"),
+        (five_at_most, "take the length that is given"), (three_texts, "the last one was not"),
+        (within_training, "compare lists of words"),
+        (a_tenth_of_the_text, "one run is enough"), (needs_a_text, "TypeError"),
         (gives_texts, "these are texts: give their places"),
     ],
 }

@@ -5,6 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from scratchbook.companions.exercises_evaluation import VOCABULARY
+
 
 # 06c.1
 def losses(batches, **how):
@@ -56,6 +58,36 @@ def weighs_by_rows(batches):
 
 def last_batch_alone(batches):
     return losses(batches)[-1].item()
+
+
+def means_times_counts(batches):
+    means = [loss.item() for loss in losses(batches, ignore_index=-100)]
+    counts = [(targets != -100).sum().item() for _, targets in batches]
+    return sum(m * c for m, c in zip(means, counts, strict=True)) / sum(counts)
+
+
+def log_of_softmax(batches):
+    nats = 0.0
+    for logits, targets in batches:
+        kept = targets != -100
+        probs = logits.softmax(-1)[kept]
+        nats -= probs.gather(1, targets[kept][:, None]).log().sum().item()
+    return nats / counted(batches)
+
+
+def first_half_alone(batches):
+    cut = [(logits[:, : logits.shape[1] // 2], targets[:, : targets.shape[1] // 2])
+           if (targets == -100).any() else (logits, targets) for logits, targets in batches]
+    return sum(F.cross_entropy(logits.flatten(0, 1), targets.flatten().clamp_min(0),
+                               reduction="sum").item() for logits, targets in cut
+               ) / sum(targets.numel() for _, targets in cut)
+
+
+def fills_the_holes(batches):
+    nats, tokens = total(batches), counted(batches)
+    for _, targets in batches:
+        targets[targets == -100] = 0
+    return nats / tokens
 
 
 # 06c.2
@@ -121,6 +153,27 @@ def as_list(probs, p):
     return cut(probs, p).tolist()
 
 
+def keeps_ties(probs, p):
+    right = cut(probs, p)
+    kept = probs * (probs >= probs[right > 0].min())
+    return kept / kept.sum()
+
+
+def back_by_reading(probs, p):
+    ordered, places = probs.sort(descending=True)
+    kept = ordered * (ordered.cumsum(0) - ordered < p - 1e-6)
+    return kept[places] / kept.sum()
+
+
+def equal_shares(probs, p):
+    kept = (cut(probs, p) > 0).float()
+    return kept / kept.sum()
+
+
+def overwrites(probs, p):
+    return probs.copy_(cut(probs, p))
+
+
 # 06c.3
 def redraw(values, draws, generator):
     values = torch.as_tensor(values).double()
@@ -177,7 +230,56 @@ def own_generator(before, after, draws, generator):
     return d.mean().item(), *quantiles(redraw(d, draws, None))
 
 
+def normal_curve(before, after, draws, generator):
+    d = difference(before, after)
+    value, half = d.mean().item(), 1.96 * d.std().item() / len(d) ** 0.5
+    return value, value - half, value + half
+
+
+def sorted_apart(before, after, draws, generator):
+    d = difference(sorted(before), sorted(after))
+    return d.mean().item(), *quantiles(redraw(d, draws, generator))
+
+
+def changes(before, after, draws, generator):
+    d = difference(before, after).abs()
+    return d.mean().item(), *quantiles(redraw(d, draws, generator))
+
+
+def halves(before, after, draws, generator):
+    d = difference(before, after)
+    order = torch.rand(draws, len(d), generator=generator).argsort(1)
+    return d.mean().item(), *quantiles(d[order[:, : len(d) // 2]].mean(1))
+
+
+def always_2000(before, after, draws, generator):
+    return resampled(before, after, 2000, torch.Generator().manual_seed(0))
+
+
+def always_so_many(before, after, draws, generator):
+    return resampled(before, after, 2000, generator)
+
+
+def median_of_the_redraws(before, after, draws, generator):
+    means = redraw(difference(before, after), draws, generator)
+    return means.median().item(), *quantiles(means)
+
+
+def opposite(before, after, draws, generator):
+    value, low, high = resampled(before, after, draws, generator)
+    return value, 2 * value - high, 2 * value - low
+
+
+def never_negative(before, after, draws, generator):
+    value, low, high = resampled(before, after, draws, generator)
+    return value, max(0.0, low), max(0.0, high)
+
+
 # 06c.4
+def words_by_heart(vocabulary):
+    return "# " + " ".join(VOCABULARY)
+
+
 def too_short(vocabulary):
     return "# " + " ".join(vocabulary[:20])
 
@@ -242,6 +344,8 @@ WRONG = {
         (takes_hidden_for_zero, "taken for token 0"),
         (in_bits, "those are bits"),
         (as_perplexity, "that is the perplexity"),
+        (means_times_counts, "NaN: the mean over no target"), (log_of_softmax, "its logarithm"),
+        (first_half_alone, "place by place"), (fills_the_holes, "changed in place"),
         (as_tensor, "keeps the whole graph alive"),
     ],
     "nucleus": [
@@ -255,12 +359,19 @@ WRONG = {
         (each_alone_unless_empty, "no token reaches p alone"),
         (takes_softmax_again, "without a softmax"),
         (as_list, "a tensor is asked for"),
+        (keeps_ties, "do not compare probabilities"), (back_by_reading, "not result = kept[order]"),
+        (equal_shares, "all that stay became equal"), (overwrites, "changed in place"),
         (one_too_many, "fewer would do"),
         (drops_the_border_of_few, "0 / 0 is NaN"),
     ],
     "paired_interval": [
         (ninety_per_cent, "5 % and 95 % quantiles"), (fifty_draws, "as many redraws as"),
         (centred_on_zero, "its middle is"),
+        (normal_curve, "not a normal curve"), (sorted_apart, "were the outcomes sorted"),
+        (changes, "a lost one counts"), (halves, "each redraw has as many"),
+        (always_2000, "as often as `draws` says"), (always_so_many, "more were drawn"),
+        (median_of_the_redraws, "of the prompts themselves"), (opposite, "what lies opposite"),
+        (never_negative, "may be negative"),
         (the_other_way, "after minus before"),
         (only_after, "the share after"),
         (unpaired, "redraw the same prompts for both"),
@@ -277,6 +388,7 @@ WRONG = {
         (few_words, "but beside others"),
         (bare_words, "where does Python accept any text"),
         (first_line_only, "each line needs its own #"),
+        (words_by_heart, "not taken from the list"),
         (open_quote, "a quote is not closed"),
     ],
 }

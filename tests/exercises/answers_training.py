@@ -118,6 +118,30 @@ def keeps_corrected(weight, gradient, state, lr, betas, eps, weight_decay):
     return weight * (1 - lr * weight_decay) - lr * state["m"] / (state["v"].sqrt() + eps)
 
 
+def counts_from_two(*args, **options):
+    state = args[2]
+    state.setdefault("step", 1)
+    return step(*args, **options)
+
+
+def clips(weight, gradient, state, **options):
+    return step(weight, gradient * min(1, 1 / (gradient.norm().item() + 1e-12)), state, **options)
+
+
+def always_decays_by_half(*args, weight_decay, **options):
+    return step(*args, weight_decay=0.5 if weight_decay else 0.0, **options)
+
+
+def usual_betas(*args, betas, **options):
+    return step(*args, betas=(0.9, 0.999), **options)
+
+
+def uses_the_gradient_up(weight, gradient, state, **options):
+    moved = step(weight, gradient, state, **options)
+    gradient.zero_()
+    return moved
+
+
 # 06.2
 def summed(model, part):
     ids, targets = part
@@ -204,6 +228,41 @@ def mean_times_count(model, parts):
         loss.backward()
         total += loss.item()
     return total
+
+
+def keeps_the_graph(model, parts):
+    model.zero_grad()
+    total = 0.0
+    for part in parts:
+        loss = summed(model, part) / count(parts)
+        loss.backward()
+        total = total + loss
+    return total
+
+
+def always_seventeen(model, parts):
+    model.zero_grad()
+    return accumulate(model, parts, lambda t: 1 / 17)
+
+
+def clips_them(model, parts):
+    model.zero_grad()
+    total = accumulate(model, parts, lambda t: 1 / count(parts))
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    return total
+
+
+def steps_too(model, parts):
+    model.zero_grad()
+    total = accumulate(model, parts, lambda t: 1 / count(parts))
+    model.table.data -= 0.1 * model.table.grad
+    return total
+
+
+def skips_target_zero(model, parts):
+    model.zero_grad()
+    return accumulate(model, [(i, t.masked_fill(t == 0, -100)) for i, t in parts],
+                      lambda t: 1 / count(parts))
 
 
 # 06.3
@@ -310,6 +369,9 @@ def skips_zero_gradients(weight, gradient, state, **options):
 
 WRONG = {
     "adamw_step": [
+        (counts_from_two, "is counted as the second"), (clips, "the gradient was clipped"),
+        (always_decays_by_half, "not taken from what is given"),
+        (usual_betas, "use those that are given"), (uses_the_gradient_up, "changed in place"),
         (skips_zero_gradients, "the running means go on"),
         (uphill, "it walks uphill"), (uncorrected, "both means start at zero"),
         (first_corrected, "one of the two means is corrected"),
@@ -327,6 +389,9 @@ WRONG = {
         (keeps_corrected, "are corrected again"),
     ],
     "accumulate_ragged": [
+        (keeps_the_graph, "add up loss.item()"), (always_seventeen, "here there are 22 targets"),
+        (clips_them, "the gradient was clipped"), (steps_too, "the step is not asked for"),
+        (skips_target_zero, "expected 2."),
         (keeps_old_gradients, "clear it before the loop"),
         (means_of_means, "weighs more than one in a full part"),
         (sum_of_means, "the parts' means were added up"),

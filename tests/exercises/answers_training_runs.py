@@ -50,6 +50,48 @@ def another_model(run, saved=None):
     return resume(run, saved)
 
 
+def evaluates(run, saved=None):
+    run.model.eval()
+    return resume(run, saved)
+
+
+def evaluates_when_loading(run, saved=None):
+    return resume(run, saved) if saved is None else (resume(run, saved), run.model.eval())
+
+
+def seeds_both(run, saved=None):
+    if saved is None:
+        torch.manual_seed(7)
+    return resume(run, saved)
+
+
+def draws_first(run, saved=None):
+    if saved is None:
+        torch.randn(1, generator=run.generator)
+    return resume(run, saved)
+
+
+def strikes_nothing_out(run, saved=None):
+    run.model[2].p = 0.0
+    return resume(run, saved)
+
+
+def goes_a_step(run, saved=None):
+    if saved is None:
+        run.advance(1)
+    return resume(run, saved)
+
+
+MEMORY = {}
+
+
+def keeps_it_in_memory(run, saved=None):
+    if saved is None:
+        MEMORY.update(resume(run))
+        return {"saved": True}
+    return resume(run, MEMORY)
+
+
 def returns_a_list(run, saved=None):
     return list(PARTS) if saved is None else None
 
@@ -113,6 +155,21 @@ def reads_every_line(log):
     return "healthy" if log[-1]["loss"] < log[0]["loss"] else "not learning"
 
 
+def by_size(log):
+    seen, held_out = losses(log), losses(log, "validation_loss")
+    if max(seen) > 5:
+        return "rate too high"
+    if seen[-1] > 2.6:
+        return "not learning"
+    return "overfitting" if held_out[-1] > min(held_out) + 0.05 else "healthy"
+
+
+def by_a_fixed_rise(log):
+    named, held_out = training_loss_alone(log), losses(log, "validation_loss")
+    rises = held_out[-1] > min(held_out) + 0.05
+    return "overfitting" if named == "healthy" and rises else named
+
+
 def other_words(log):
     return "fine"
 
@@ -129,6 +186,11 @@ WRONG = {
         (whole_objects, "not the objects themselves"),
         (another_model, "whose parameters the optimizer holds"),
         (returns_a_list, "should return a dictionary"),
+        (evaluates, "the model was put into eval mode"),
+        (evaluates_when_loading, "it was put into eval mode"),
+        (seeds_both, "a run that was never saved"), (draws_first, "a run that was never saved"),
+        (strikes_nothing_out, "a run that was never saved"),
+        (goes_a_step, "a run that was never saved"), (keeps_it_in_memory, "the weights were lost"),
     ],
     "diagnose_logs": [
         (training_loss_alone, "compare the validation loss with its own best"),
@@ -142,5 +204,7 @@ WRONG = {
         (always_well, "its loss rose far above the first one"),
         (always_well, "has learned nothing"), (reads_every_line, "KeyError: 'loss'"),
         (other_words, "the answer is one of"),
+        (by_size, "no loss is high or low by itself"),
+        (by_a_fixed_rise, "no loss is high or low by itself"),
     ],
 }
