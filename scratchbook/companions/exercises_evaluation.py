@@ -230,7 +230,7 @@ def paired_interval(answer: Callable) -> Iterator[Property]:
          "as wide as for unrelated prompts: redraw the same prompts for both models"),
         (width > 0.9, "those are quantiles of single prompts: take the mean of each redraw first"),
         (width == 0, "every redraw gave the same: draw prompts with replacement"),
-        (0.5 * half < width / 2 < 0.65 * half, "were the outcomes sorted? The two of one prompt "
+        (0.55 * half < width / 2 < 0.74 * half, "were the outcomes sorted? The two of one prompt "
                                                "belong together"),
         (0.78 * half < width / 2 < 0.9 * half, "those are the 5 % and 95 % quantiles: half of what "
                                                "is left out lies on either side"),
