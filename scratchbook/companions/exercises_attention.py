@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from scratchbook.attention import attend, causal_mask
-from scratchbook.norms import layer_norm, rms_norm
-from scratchbook.teaching.answers import as_list, as_tensor, counterexample, same
+from scratchbook.teaching.answers import as_tensor, changes_its_input, counterexample
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
 
@@ -38,11 +37,21 @@ def shape_of(got: object) -> str:
     return str(tuple(got.shape)) if isinstance(got, Tensor) else f"a {type(got).__name__}"
 
 
+def untouched(answer: Callable, *arguments: Tensor) -> Property:
+    """Whether the tensors that are given stay as they are."""
+    return expect("what is given is left as it was", not changes_its_input(answer, *arguments),
+                  (True, "a tensor of the caller was changed in place (`x -= ...`, `x[...] = ...` "
+                         "or a method\nwhose name ends in _): compute a new one"))
+
+
 @exercise
 def attend_one(answer: Callable) -> Iterator[Property]:
     """02.1: attention for a single query."""
     answer, reference = in_tensors(answer), lambda q, k, v: attend(q[None], k, v)[0]
     q, k, v = draw(9, name="q"), draw(6, 9, name="k"), draw(6, 3, name="v")
+    yield (kept := untouched(answer, q, k, v))
+    if not kept.passed:
+        return
     got = answer(q, k, v)
     yield expect(
         "one query gives one vector of the values' size", shape_of(got) == "(3,)",
@@ -75,7 +84,11 @@ def attend_one(answer: Callable) -> Iterator[Property]:
          "(9), so that more keys change nothing about the scale"),
         (close(got, (scores / scores.sum()) @ v) or close(got, (scores / 3 / scores.sum()) @ v),
          "divided by the sum: scores can be negative, softmax takes exp first"),
+        (close(got, (scores / 3**0.5).softmax(0) @ v),
+         "divided by the root of the values' size (3): the scores are sums over the 9 numbers of a "
+         "key"),
         (close(got, v.mean(0)), "every key got the same weight: does the query take part?"),
+        (True, counterexample(answer, reference, [(q, k, v)], 1e-5)),
     )
     fewer = draw(4, name="q of 4"), draw(7, 4, name="k of 4"), draw(7, 2, name="v of 2")
     differs = counterexample(answer, reference, [fewer], 1e-5)
@@ -88,7 +101,19 @@ def attend_one(answer: Callable) -> Iterator[Property]:
         "large scores do not overflow", close(large, v[scores.argmax()]),
         (bool(large.isnan().any()), "exp of a large score is infinite, and inf / inf is NaN: "
                                     "subtract the largest score first, or use torch.softmax"),
+        (True, "one score towers above the others, so the result is its value: nothing may be cut "
+               "off (clamp) or\nreplaced (nan_to_num)"),
     )
+    negative = answer(-1000 * q.abs(), k.abs(), v)
+    yield expect(
+        "nor do scores that are all in the minus thousands vanish",
+        close(negative, v[(k.abs() @ q.abs()).argmin()]),
+        (True, "exp of -1000 is 0, and 0 / 0 is NaN: the largest score has to be taken out even "
+               "when it is negative (a search for it starts at -inf, not at 0)"),
+    )
+    alone = q, k[:1], v[:1, :1]
+    differs = counterexample(answer, reference, [alone], 1e-5)
+    yield expect("one key and values of size one", not differs, (True, differs))
 
 
 def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -101,6 +126,9 @@ def masked_softmax(answer: Callable) -> Iterator[Property]:
     answer = in_tensors(answer)
     scores, mask = draw(4, 4), causal_mask(4)
     want = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    yield (kept := untouched(answer, scores, mask))
+    if not kept.passed:
+        return
     got = answer(scores, mask)
     yield expect("one weight per score", shape_of(got) == "(4, 4)",
                  (True, f"expected shape (4, 4), got {shape_of(got)}"))
@@ -136,6 +164,7 @@ def masked_softmax(answer: Callable) -> Iterator[Property]:
         (close(empty[:2], torch.full((2, 4), 0.25)),
          "all four keys got 1/4: a large negative number hides nothing when the whole row has "
          "it. Set what is hidden to zero after the softmax"),
+        (not close(empty[2:], want[2:]), "the other rows changed, too: each row is on its own"),
     )
     tables = draw(2, 3, 5, name="tables")
     visible = draw(2, 3, 5, name="visible") > -0.3
@@ -143,11 +172,26 @@ def masked_softmax(answer: Callable) -> Iterator[Property]:
     visible[1, 2] = False
     differs = counterexample(answer, _masked_softmax, [(tables, visible)], 1e-5)
     yield expect("several tables at once, three queries and five keys each", not differs,
-                 (True, f"{differs}: softmax runs over the last axis, the keys (dim=-1)"))
-    far = torch.tensor([[-1e6, -1e6, 3.0]])
+                 (close(answer(tables, visible), tables.masked_fill(~visible, -torch.inf)
+                        .softmax(1).nan_to_num(0.0)),
+                  f"{differs}: softmax runs over the last axis, the keys (dim=-1)"),
+                 (True, differs))
+    # one visible key wins by a million, so that no rounding counts
+    far, near = torch.tensor([[-2e6, -1e6, 3.0], [5.0, 5.0, 5.0]]), torch.ones(2, 3).bool()
+    near[:, 2] = False
+    got = answer(far, near)
     yield expect(
         "it also hides keys whose neighbours score -1,000,000",
-        close(answer(far, torch.tensor([[True, True, False]])), torch.tensor([[0.5, 0.5, 0.0]])),
+        close(got, torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])),
+        (not close(answer(torch.tensor([[-200.0, -200.0, 3.0]]), near[:1]),
+                   torch.tensor([[0.5, 0.5, 0.0]]))
+         and not close(answer(torch.tensor([[-200.0, -200.0, -300.0]]), near[:1]),
+                       torch.tensor([[0.5, 0.5, 0.0]])),
+         "exp(-1,000,000) is 0, and exp(-200) is, too: take out the largest score first"),
+        (close(answer(torch.tensor([[-2e6, -1e6, -1.5e6]]), near[:1]),
+               torch.tensor([[0.0, 1.0, 0.0]])),
+         "the largest score, which is taken out first, must be of each row its own, and of the "
+         "visible\nkeys only (a softmax over all keys leaves the visible nothing to share)"),
         (True, "the number you hide with is not low enough: use -torch.inf or "
                "torch.finfo(scores.dtype).min"),
     )
@@ -170,8 +214,11 @@ def split_heads(answer: Callable) -> Iterator[Property]:
     )
     if shape_of(got) != "(2, 3, 5, 4)":
         return
+    want = x.unflatten(-1, (3, -1)).transpose(1, 2)
     yield expect(
         "each head sees every position in order", close(got[0, 0, :, 0], x[0, :, 0]),
+        (close(got.flip(1), want), "the heads stand in reverse order: head 0 holds the first "
+                                   "numbers"),
         (close(got, x.reshape(2, 3, 5, 4)),
          "view(batch, heads, time, head_dim) alone cuts across the positions: head 0 got all of "
          "position 0 and part of position 1. Split the last axis first, then transpose"),
@@ -189,7 +236,9 @@ def split_heads(answer: Callable) -> Iterator[Property]:
     def reference(x: Tensor, num_heads: int) -> Tensor:
         return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
-    differs = counterexample(answer, reference, [(draw(3, 2, 10, name="heads"), 5), (x, 6)])
+    differs = counterexample(answer, reference, [
+        (draw(3, 2, 10, name="heads"), 5), (x, 6), (draw(1, 1, 6, name="one position"), 2),
+        (draw(2, 10, 3, name="not contiguous").transpose(1, 2), 5)])
     yield expect("other sizes, too", not differs, (True, differs))
 
 
@@ -205,6 +254,9 @@ def softmax_backward(answer: Callable) -> Iterator[Property]:
     weights = scores.softmax(-1)
     (want,) = torch.autograd.grad(weights, scores, upstream)
     w = weights.detach()
+    yield (kept := untouched(answer, w, upstream))
+    if not kept.passed:
+        return
     got = answer(w, upstream)
     yield expect("one gradient per score", shape_of(got) == "(5, 7)",
                  (True, f"expected shape (5, 7), got {shape_of(got)}"))
@@ -225,6 +277,7 @@ def softmax_backward(answer: Callable) -> Iterator[Property]:
         (close(got, w * (upstream - upstream.mean(-1, keepdim=True)))
          or close(got, w * (upstream - upstream.sum(-1, keepdim=True))),
          "subtract the average weighted by w, not the plain one"),
+        (True, f"the first row sums to {float(got[0].sum()):.3g}"),
     )
     yield expect(
         "equal to torch's autograd", close(got, want),
@@ -232,6 +285,9 @@ def softmax_backward(answer: Callable) -> Iterator[Property]:
         (close(got, upstream - (w * upstream).sum(-1, keepdim=True)) or
          close(got, upstream - upstream.mean(-1, keepdim=True)),
          "the difference to the average is there; each still has to be multiplied by its weight"),
+        (close(got, _softmax_backward(w.softmax(-1), upstream)),
+         "the weights have been through the softmax already: do not apply it again"),
+        (True, counterexample(answer, _softmax_backward, [(w, upstream)], 1e-5)),
     )
     heads = draw(2, 3, 4, name="heads").softmax(-1), draw(2, 3, 4, name="upstream of heads")
     differs = counterexample(answer, _softmax_backward, [heads], 1e-5)
@@ -242,93 +298,3 @@ def softmax_backward(answer: Callable) -> Iterator[Property]:
                  (True, differs))
     constant = answer(w, torch.ones(5, 7))
     yield expect("an equal pull on all weights moves nothing", close(constant, torch.zeros(5, 7)))
-
-
-Planted = tuple[str, Callable[[Tensor], Tensor], tuple[int, int] | None, str]
-
-
-def _peek(output: int, source: int, seen: Callable[[Tensor], Tensor]) -> Callable:
-    """A running sum whose row `output` also adds what `seen` makes of the later row `source`."""
-    def layer(x: Tensor) -> Tensor:
-        later = torch.zeros_like(x)
-        if len(x) > source:
-            later[output] = seen(x[source])
-        return x.cumsum(0) + later
-    return layer
-
-
-def _planted_layers(x: Tensor) -> list[Planted]:
-    """Layers over (time, d_model) = (6, 4), the first leak of each, and why one may miss it."""
-    def looks_two_ahead_from_three(x: Tensor) -> Tensor:
-        return attend(x, x, x, causal_mask(6)) + _peek(3, 5, lambda row: row)(x) - x.cumsum(0)
-
-    def centred(x: Tensor) -> Tensor:
-        return attend(x - x.mean(0), x, x, causal_mask(6))
-
-    def two_peeks(x: Tensor) -> Tensor:
-        return _peek(1, 5, lambda row: row)(x) + _peek(2, 3, lambda row: row)(x) - x.cumsum(0)
-
-    first, behind = torch.tensor([1.0, 0, 0, 0]), x[4].clone()
-    norm = ("behind a norm a row moves nothing when the same number is added to all coordinates,\n"
-            "or when it is multiplied by one: put random numbers into it")
-    return [
-        ("causal attention has no leak", lambda x: attend(x, x, x, causal_mask(6)), None, ""),
-        ("a running sum has no leak", lambda x: x.cumsum(0), None, ""),
-        ("noise of 3e-7, as rounding makes it, is no leak",
-         lambda x: 1e-3 * x.cumsum(0) + 3e-7 * (1e4 * x.sum()).sin(), None, ""),
-        ("a faint peek, a thousandth", _peek(0, 1, lambda row: 0.001 * row), (0, 1),
-         "the tolerance is too wide: it is there for rounding, 1e-6 is enough"),
-        ("attention without a mask leaks at once", lambda x: attend(x, x, x), (0, 1), ""),
-        ("a single peek, from 3 to 5", looks_two_ahead_from_three, (3, 5), ""),
-        ("two peeks: from 1 to 5 and from 2 to 3", two_peeks, (1, 5), ""),
-        ("a mean over all time, inside of the query", centred, (1, 2), ""),
-        ("a peek that only ever lowers the output",
-         _peek(0, 4, lambda row: -(row - behind).square().sum().sqrt() - 0 * row), (0, 4),
-         "a leak may move an output down: take the absolute value of the difference"),
-        ("a peek at one coordinate, into one coordinate", _peek(2, 4, lambda row: first * row[3]),
-         (2, 4), "one coordinate is enough for a leak: take the largest over the coordinates, and "
-                 "change all of them"),
-        ("a peek through a LayerNorm", _peek(2, 5, layer_norm), (2, 5), norm),
-        ("a peek through an RMSNorm", _peek(1, 3, lambda row: rms_norm(row, eps=0.0)), (1, 3),
-         norm),
-    ]
-
-
-def _leak_mistake(got: object, want: tuple[int, int] | None, hint: str) -> str:
-    """What most likely went wrong when `got` was found instead of `want`."""
-    if got is not None and (len(got) != 2 or as_tensor(got) is None):
-        return f"give a pair (output, input) or None, not {shape_of(got)}"
-    if got is None and hint:
-        return f"missed {want}: {hint}"
-    if got is None:
-        return f"missed {want}: try every later input against every earlier output"
-    if got[0] >= got[1] and want != tuple(got)[::-1]:
-        return f"{got} is no leak: looking at itself and at the past is what a layer is for"
-    if want is None:
-        return (f"{got} is named, but no output moves when a later input does: start from the "
-                "same x each time, and compare with a small tolerance")
-    if tuple(got) == want[::-1]:
-        return "the pair is turned round: first the position of the output, then of the input"
-    if tuple(got) > want:
-        return f"{got} does leak, but {want} comes first: go through the outputs in order"
-    return f"expected {want}, got {got}"
-
-
-@exercise
-def find_leak(answer: Callable) -> Iterator[Property]:
-    """02.5: the first position that sees the future, and what it sees."""
-    x = draw(6, 4, name="leak")
-    for what, layer, want, hint in _planted_layers(x):
-        got = answer(layer, x.clone())
-        got = got if got is None else tuple(as_list(got) or [got])
-        right = same(got, want)
-        yield expect(what, right, (True, _leak_mistake(got, want, hint)))
-        if not right:
-            return
-    short = answer(lambda rows: rows.flip(0), x[:3].clone())
-    yield expect("three rows, turned round in time", same(short, (0, 2)),
-                 (True, f"expected (0, 2), got {short}: the number of rows is len(x)"))
-    kept = x.clone()
-    answer(lambda rows: rows.cumsum(0), kept)
-    yield expect("the input is left as it was", torch.equal(kept, x),
-                 (True, "x was changed in place: work on x.clone()"))

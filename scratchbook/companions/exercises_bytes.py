@@ -30,6 +30,10 @@ def result_or_error(function: Callable, *arguments: object) -> object:
 @exercise
 def utf8_decode(answer: Callable) -> Iterator[Property]:
     """`utf8_decode(data: bytes) -> str`, without any decoder of Python's own."""
+    if isinstance(result_or_error(answer, _Undecodable(b"plain")), _OwnDecoder):
+        yield expect("written without Python's decoders", False,
+                     (True, "data.decode() is what the exercise asks you to write"))
+        return
     samples = {1: "plain", 2: "Größe", 3: "日本語", 4: "🙂𝄞"}
     for size, text in samples.items():
         got = result_or_error(answer, text.encode())
@@ -42,11 +46,23 @@ def utf8_decode(answer: Callable) -> Iterator[Property]:
             (size == 4 and isinstance(got, ValueError),
              "a first byte of the form 11110xxx starts four bytes"),
             (unmasked or isinstance(got, ValueError | OverflowError),
-             "the marks are still in the number: keep 5, 4 or 3 bits of the first byte (& 0x1F, "
-             "0x0F, 0x07)\nand 6 bits of each that follows (& 0x3F), shifting by 6 for each"),
+             "the number is put together wrongly, perhaps with the marks still in it: keep 5, 4\n"
+             "or 3 bits of the first byte (& 0x1F, 0x0F, 0x07) and 6 bits of each that follows\n"
+             "(& 0x3F), shifting by 6 for each"),
             (True, f"got {got!r}"))
     yield expect("the empty text stays empty", answer(b"") == "")
     yield from _malformed_utf8(answer)
+
+
+class _OwnDecoder(Exception):
+    pass
+
+
+class _Undecodable(bytes):
+    """Bytes without the method that the exercise is about."""
+
+    def decode(self, *arguments: object, **options: object) -> str:
+        raise _OwnDecoder
 
 
 def _malformed_utf8(answer: Callable) -> Iterator[Property]:
@@ -85,7 +101,9 @@ def _text_or_refusal(decode: Callable) -> Callable:
 
 def _utf8_borders() -> list[bytes]:
     """Texts of up to five bytes: characters on each border, and every first byte with endings."""
-    points = [point + step for point in (1, 0x80, 0x800, 0xD800, 0xE000, 0x10000, 0x10FFFF)
+    # FDD0 and FEFF are no borders, but some decoders refuse the one and drop the other
+    points = [point + step for point in (1, 0x80, 0x800, 0xD800, 0xE000, 0xFDD0, 0xFEFF, 0x10000,
+                                         0x10FFFF)
               for step in (-1, 0, 1) if point + step <= 0x10FFFF]
     texts = [chr(point).encode("utf-8", "surrogatepass") for point in points]
     seconds = [b"", b"a", *(bytes([value]) for value in (0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0))]
@@ -93,4 +111,4 @@ def _utf8_borders() -> list[bytes]:
         for second in seconds:
             texts += [bytes([first]) + second + b"\x80" * more for more in range(4)]
             texts += [bytes([first]) + second + b"\xbf" * more + b"a" for more in range(4)]
-    return sorted(set(texts), key=lambda data: (len(data), data))
+    return sorted({*texts, b"\r\n"}, key=lambda data: (len(data), data))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import exp, inf, isclose, log, prod
+from math import exp, inf, isclose, log, log2, prod
 
+from scratchbook.teaching.answers import is_rounded
 from scratchbook.teaching.checking import Property, exercise, expect
 
 
@@ -16,6 +17,9 @@ def _number(answer: Callable, *arguments: object) -> float:
         return float(answer(*arguments))
     except (ZeroDivisionError, ValueError, KeyError, OverflowError):
         return inf
+
+
+ROUNDED = "the right number, but rounded: return all its digits"
 
 
 def _same(got: float, want: float) -> bool:
@@ -68,7 +72,7 @@ def bigram_perplexity(answer: Callable) -> Iterator[Property]:
         (_same(got, (14**2 / 3) ** 0.5),
          "this is how often the pair comes among all pairs; the letter before is known, so divide "
          "by the pairs that begin with it"),
-        (True, f"got {got:.6g}"))
+        (is_rounded(got, want), ROUNDED), (True, f"got {got:.6g}"))
     uniform = _number(answer, "a", "ab" * 3, "abcd")
     yield expect("with nothing seen, every letter is as likely: the alphabet's size",
                  _same(uniform, 4.0),
@@ -79,6 +83,34 @@ def bigram_perplexity(answer: Callable) -> Iterator[Property]:
     want = prod(_guesses(*longer[:2], 10)) ** (-1 / 6)
     got = _number(answer, *longer)
     yield expect("a longer text", _same(got, want),
+                 (is_rounded(got, want), ROUNDED),
+                 (True, f"got {got:.6g}, expected {want:.6g}"))
+    yield from _repetitions(answer)
+
+
+def _geometric(guesses: list[float]) -> float:
+    return 2 ** (-sum(map(log2, guesses)) / len(guesses))
+
+
+def _repetitions(answer: Callable) -> Iterator[Property]:
+    train, test, alphabet = "baaaa Ab", "aaaab Aab", " Aab"
+    want, got = _geometric(_guesses(train, test, 4)), _number(answer, train, test, alphabet)
+    stepping = [(train.count(a + b) + 1) / (train[:-1].count(a) + 4) for a, b in pairwise(test)]
+    once = [_guesses(train, a + b, 4)[0] for a, b in set(pairwise(test))]
+    yield expect(
+        "doubled letters, pairs that come again, and a capital", _same(got, want),
+        (_same(got, _geometric(stepping)),
+         "str.count steps over what overlaps: aaaa holds the pair of two a three times"),
+        (_same(got, _geometric(once)),
+         "a pair that comes three times in the test is three guesses, not one"),
+        (_same(got, _geometric(_guesses(train.lower(), test.lower(), 4))),
+         "A and a are two letters: leave the text as it is"),
+        (True, f"got {got:.6g}, expected {want:.6g}"))
+    long = "a cab " * 100
+    want, got = _geometric(_guesses(train, long, 5)), _number(answer, train, long, " abcA")
+    yield expect(f"a test of {len(long):,} letters", _same(got, want),
+                 (got in (0.0, inf), "a product of thousands of probabilities is 0.0 in floating "
+                                     "point: add their logarithms"),
                  (True, f"got {got:.6g}, expected {want:.6g}"))
 
 
@@ -103,6 +135,9 @@ def predict_seconds(answer: Callable) -> Iterator[Property]:
                                "twice. Both are in the 2 forward, and in the 4 back"),
         (_same(got, want * 2 / 3), "4 operations: the way back costs twice the way forward, not "
                                    "as much again"),
+        (_same(got, want / 2), "3 operations: a multiplication and an addition are two "
+                               "forward, and four back"),
+        (is_rounded(got, want), ROUNDED),
         (_same(got, want / batch_size), "each step reads batch_size windows, not one"),
         (_same(got, want / time), "a window holds `time` letters, and every weight works on each"),
         (_same(got, want * time), "every weight works once on each letter: `time` is in there "
@@ -147,9 +182,20 @@ def to_bits_per_byte(answer: Callable) -> Iterator[Property]:
         (_same(got, loss * guesses / len(text)),
          "two slips: nats are not bits yet (divide by ln 2), and characters are not bytes"),
         (_same(got, want * size), "this is the whole text's bits: divide by its bytes"),
+        (_same(got, want * len(text) / guesses),
+         "the loss is for each guess, and here a guess is no letter: times num_guesses"),
+        (is_rounded(got, want), ROUNDED),
         (True, f"got {got:.6g}"))
     yield expect("a model that knows nothing of bytes pays 8 bits for each",
                  _same(_number(answer, log(256), 5, "abcde"), 8.0))
+    text = " 日本 🙂\n"
+    got, bits = _number(answer, loss, 9, text), loss * 9 / log(2)
+    yield expect("spaces, a line end, and letters of three and four bytes", _same(got, bits / 13),
+                 (_same(got, bits / 9), "not every letter beyond ASCII has two bytes: "
+                                        "len(text.encode())"),
+                 (_same(got, bits / 11) or _same(got, bits / 10),
+                  "spaces and line ends at the edges are bytes of the text, too: do not strip"),
+                 (True, f"got {got:.6g}, expected {bits / 13:.6g}"))
     pieces, single = (_number(answer, 2.1, 25, "a" * 100), _number(answer, 1.2, 100, "a" * 100))
     yield expect("2.1 nats per piece of four bytes beat 1.2 nats per letter", pieces < single,
                  (True, f"got {pieces:.3g} and {single:.3g}"))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
-from math import log
 
-from scratchbook.companions.exercises_bytes import refuses, result_or_error
+from scratchbook.companions.exercises_bytes import result_or_error
 from scratchbook.teaching.answers import as_list, counterexample
 from scratchbook.teaching.checking import Property, exercise, expect
 
@@ -66,6 +65,7 @@ def merge_once(answer: Callable) -> Iterator[Property]:
              "the middle 1 was used twice: after a merge, go on behind it"),
             (merged == _merge(ids[::-1], (1, 1), 9)[::-1], "merge from the left"),
             (True, f"got {merged}"))
+    yield from _other_ids(answer)
     yield from _change_properties(answer)
     inputs = [(list(ids), pair, 9) for size in range(6)
               for ids in product((1, 2, 3), repeat=size) for pair in ((1, 2), (1, 1))]
@@ -91,6 +91,21 @@ def _two_parts(answer: Callable) -> Callable:
     return call
 
 
+def _other_ids(answer: Callable) -> Iterator[Property]:
+    digits = "11", "2", "1", "2", "1000", "2000", "3"
+    ids = list(map(int, digits))             # the 1000 here and the one below are two objects
+    for pair, new_id in ((1, 2), 256), ((int("1000"), int("2000")), 3000):
+        right, got = _merge(ids, pair, new_id), answer(list(ids), pair, new_id)[0]
+        text = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
+        yield expect(
+            f"{ids} with the pair {pair} becomes {right}", got == right,
+            (9 in got, "9 was the new id of another call: put in the one that is given"),
+            (got == ids, "nothing was merged: `is` asks for one object, == for equal numbers"),
+            (got == list(map(int, text.split())),
+             "11 2 holds the digits of 1 2, but not the ids: compare numbers, not text"),
+            (True, f"got {got}"))
+
+
 def _change_properties(answer: Callable) -> Iterator[Property]:
     for ids in ([4, 1, 2, 5], [1, 2, 1, 2], [1, 1, 1], [7, 8]):
         pair = (1, 1) if ids == [1, 1, 1] else (1, 2)
@@ -102,7 +117,9 @@ def _change_properties(answer: Callable) -> Iterator[Property]:
             (set(changes) <= {pair} and ids[0] in (4, 1),
              "the neighbours changed as well: 4 1 2 5 loses (4, 1) and (2, 5), gains (4, 9) and "
              "(9, 5)"),
-            (changes == dict(after), "these are the new counts; wanted: new count minus old count"),
+            (changes == dict(after), "nothing went down here; wanted: new count minus old count, "
+             "so\nthat what disappears counts negative (`-` between Counters drops that, subtract "
+             "keeps it)"),
             (changes == {key: -change for key, change in right.items()},
              "the signs are turned round: what disappears counts negative"),
             (ids == [1, 2, 1, 2], "two merges side by side: (2, 1) between them becomes (9, 9)"),
@@ -115,6 +132,11 @@ def _change_properties(answer: Callable) -> Iterator[Property]:
 _RANKS = {bytes([value]): value for value in range(256)} | {
     b"lo": 256, b"ow": 257, b"er": 258, b"we": 259, b"wer": 260, b"low": 261, b"aa": 262,
     b"io": 263, b"ion": 264, b"tion": 265, b"ti": 266}
+
+
+# other ids for the bytes, "ow" before "lo", and a token of five bytes
+_OTHER_RANKS = {bytes([value]): 255 - value for value in range(256)} | {
+    b"ow": 256, b"er": 257, b"lo": 258, b"ower": 259, b"erow": 260, b"owerow": 261, b"lowerow": 262}
 
 
 def _encode_with_ranks(chunk: bytes, ranks: dict[bytes, int]) -> list[int]:
@@ -174,7 +196,10 @@ def encode_with_ranks(answer: Callable) -> Iterator[Property]:
          "you took the leftmost known pair; BPE takes the pair of the lowest rank"),
         (True, f"got {got}, expected [256, 260]: lo, then er, then wer"))
     yield expect("tion: io, then ion, then tion", other == [265],
-                 (other == _leftmost_first(b"tion", _RANKS),
+                 (other == [266, 111, 110] and got == [256, 260],
+                  "you took the pair of the highest rank; the lowest was learned first"),
+                 (other == _leftmost_first(b"tion", _RANKS)
+                  and got == _leftmost_first(b"lower", _RANKS),
                   "you took the leftmost known pair; BPE takes the pair of the lowest rank"),
                  (True, f"got {other}"))
     words = [b"lowlower", b"powers", b"wererwolf", "größer".encode(), b"aaaaaaa", b"action"]
@@ -182,6 +207,19 @@ def encode_with_ranks(answer: Callable) -> Iterator[Property]:
              if list(answer(word, _RANKS)) != _encode_with_ranks(word, _RANKS)]
     yield expect(f"equal to the reference on {len(words)} more words", not wrong,
                  (True, f"first difference: {wrong[:1]}"))
+    got, right = list(answer(b"lower", _OTHER_RANKS)), _encode_with_ranks(b"lower", _OTHER_RANKS)
+    yield expect(
+        f"another table gives lower the ids {right}", got == right,
+        (got == _encode_with_ranks(b"lower", _RANKS),
+         "these are the ids of the table before: look them up in the one that is given"),
+        (got == [*b"l", *right[1:]], "a single byte has an id in the table, too, which need not be "
+                                     "its value: ranks[b'l']"),
+        (True, f"got {got}"))
+    long = b"lowerow" * 20
+    got, right = list(answer(long, _OTHER_RANKS)), _encode_with_ranks(long, _OTHER_RANKS)
+    yield expect(f"a chunk of {len(long)} bytes", got == right,
+                 (True, f"{len(got)} ids instead of {len(right)}: go on until no pair is known, "
+                        "whatever its length"))
 
 
 # 01.4 ---------------------------------------------------------------------------------------
@@ -216,7 +254,10 @@ def join_pieces(answer: Callable) -> Iterator[Property]:
     text = "Größe: 5 €\n\tnaïve"
     pieces = [_spell(text[i:i + 3].encode()) for i in range(0, len(text), 3)]
     got = answer(pieces, byte_of)
-    yield expect("letters beyond ASCII, tabs and line ends", got == text,
+    spelled = got == text
+    yield expect("letters beyond ASCII, tabs and line ends", spelled,
+                 (got == text.encode().decode("latin-1"), "every byte became a letter of its own: "
+                  "decode the bytes as UTF-8, in which ö has two"),
                  (isinstance(got, str) and "Ã" in got,
                   "replacing Ġ is not enough: every piece is spelled in stand-ins. Look each\n"
                   "letter up in byte_of, join all bytes, decode once"),
@@ -224,119 +265,26 @@ def join_pieces(answer: Callable) -> Iterator[Property]:
     data = "a 🙂!".encode()
     got = answer([_spell(data[:3]), _spell(data[3:5]), _spell(data[5:])], byte_of)
     yield expect("a character whose bytes lie in two pieces", got == "a 🙂!",
-                 (isinstance(got, str) and "\ufffd" in got,
+                 (spelled and isinstance(got, str) and "\ufffd" in got,
                   "each piece was decoded on its own: join the bytes of all pieces, then decode"),
                  (True, f"got {got!r}"))
     yield expect("a text that begins with a space keeps it", answer(["Ġa"], byte_of) == " a",
                  (answer(["Ġa"], byte_of) == "a", "do not strip: the space belongs to the text"))
+    got = answer(["Ċa", "Ġ", "Ċ"], byte_of)
+    yield expect("line ends before and after are kept", got == "\na \n",
+                 (isinstance(got, str) and got.strip() == "a",
+                  "do not strip: the line ends belong to the text"), (True, f"got {got!r}"))
+    got = result_or_error(answer, [], byte_of)
+    yield expect("no pieces are the empty text", got == "", (True, f"got {got!r}"))
     got = result_or_error(answer, [_spell(data[:3])], byte_of)
     yield expect("half a character becomes U+FFFD, not an error", got == "a \ufffd",
                  (isinstance(got, UnicodeDecodeError),
                   "a model may stop anywhere: decode with errors='replace'"),
+                 (got == "a ", "what is broken was dropped without a trace: U+FFFD stands in its "
+                               "place (errors='replace')"),
                  (True, f"got {got!r}"))
     got = result_or_error(answer, [_spell(b"\xc3"), "Ġb", "!"], byte_of)
     yield expect("what follows half a character is read on", got == "\ufffd b!",
                  (got in ("\ufffd", "", " b!"), "only the broken byte becomes U+FFFD: the text "
                   "behind it is whole"),
                  (True, f"got {got!r}, expected {chr(0xFFFD) + ' b!'!r}"))
-
-
-# 01.5 ---------------------------------------------------------------------------------------
-
-_PIECES = {"u": log(0.08), "n": log(0.08), "h": log(0.06), "a": log(0.06), "p": log(0.06),
-           "y": log(0.05), "un": log(0.10), "unh": log(0.0005), "ha": log(0.07), "app": log(0.02),
-           "happy": log(0.03), "ppy": log(0.01), "py": log(0.05), "hap": log(0.04)}
-
-
-def _best(text: str, logprobs: dict[str, float], longest: int = 20) -> list[str]:
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(text) + 1):
-        best.append(max((best[start][0] + logprobs[text[start:end]], start)
-                        for start in range(max(0, end - longest), end)
-                        if text[start:end] in logprobs))
-    pieces, end = [], len(text)
-    while end:
-        pieces.append(text[best[end][1]:end])
-        end = best[end][1]
-    return pieces[::-1]
-
-
-def _longest_pieces(text: str, logprobs: dict[str, float]) -> list[str]:
-    pieces = []
-    while text:
-        size = next(n for n in range(len(text), 0, -1) if text[:n] in logprobs)
-        pieces.append(text[:size])
-        text = text[size:]
-    return pieces
-
-
-@exercise
-def best_pieces(answer: Callable) -> Iterator[Property]:
-    """`best_pieces(text: str, logprobs: dict[str, float]) -> list[str]`."""
-    got = list(answer("unhappy", _PIECES))
-    yield expect("the pieces spell the text", "".join(got) == "unhappy",
-                 ("".join(got[::-1]) == "unhappy", "walking back finds the last piece first: "
-                  "reverse the list"),
-                 (True, f"got {got}"))
-    yield expect(
-        "unhappy is cut where the probability is highest", got == ["un", "happy"],
-        (got == _longest_pieces("unhappy", _PIECES),
-         "you took the longest piece each time: unh fits, but what is left of it costs more"),
-        (got == ["un", "ha", "p", "p", "y"],
-         "you took the likeliest piece each time: ha is likelier than happy, but p, p and y are\n"
-         "still to be paid"),
-        (all(len(piece) == 1 for piece in got),
-         "the least likely cut, or a minimum over log-probabilities: they are negative, and larger "
-         "is\nbetter"),
-        (True, f"got {got}"))
-    fewer = {"a": log(0.4), "b": log(0.4), "ab": log(0.01)}
-    got = list(answer("ab", fewer))
-    yield expect("fewer pieces are not always better", got == ["a", "b"],
-                 (got == ["ab"], "0.4 * 0.4 is more than 0.01: compare sums of logarithms, not "
-                  "numbers of pieces\nor sums of probabilities"),
-                 (True, f"got {got}"))
-    yield expect("an empty text has no pieces", list(answer("", _PIECES)) == [])
-    yield expect("ValueError when no cut exists", refuses(answer, "unhappyx", _PIECES),
-                 (True, "x is in no piece: a position that nothing reaches must stay unreachable"))
-    rare = {"a": -400.0, "b": -400.0, "ab": -900.0}
-    got = result_or_error(lambda: list(answer("ab", rare)))
-    yield expect("pieces of probability exp(-400)", got == ["a", "b"],
-                 (True, f"got {got!r}: such probabilities multiply to 0.0 in floating point (a "
-                        "long text's do too); add logarithms"))
-    text = "happy" * 60
-    try:
-        got = list(answer(text, _Counted(_PIECES)))
-    except _TooManyLookups:
-        got = None
-    yield expect("a long text takes no longer than it must", got == _best(text, _PIECES),
-                 (got is None, "the best cut of a prefix is needed once: keep it in a list (or "
-                               "remember it with functools.cache)"),
-                 (True, f"another cut than the best: it begins with {got and got[:4]}"))
-
-
-class _TooManyLookups(BaseException):
-    pass
-
-
-class _Counted(dict):
-    """A table that stops whoever looks into it far more often than there are cuts to compare."""
-
-    looked = 0
-
-    def _look(self) -> None:
-        self.looked += 1
-        if self.looked > 500_000:
-            raise _TooManyLookups
-
-    def __getitem__(self, piece: str) -> float:
-        self._look()
-        return super().__getitem__(piece)
-
-    def get(self, piece: str, default: float | None = None) -> float | None:
-        """The entry, counted."""
-        self._look()
-        return super().get(piece, default)
-
-    def __contains__(self, piece: object) -> bool:
-        self._look()
-        return super().__contains__(piece)

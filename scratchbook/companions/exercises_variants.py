@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scratchbook.attention import attend, window_mask
-from scratchbook.teaching.answers import as_list, as_tensor, counterexample
+from scratchbook.teaching.answers import as_list, as_tensor, changes_its_input, counterexample
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
 
@@ -60,13 +60,24 @@ def repeat_kv(answer: Callable) -> Iterator[Property]:
         "neighbours share: heads 0 and 1 read the first", same(got, want),
         (same(got, x.repeat(1, 2, 1, 1)), "heads 0 and 3 share in your answer: `repeat` lays whole "
          "copies side by side, the convention repeats each head in place"),
-        (True, "the heads stand in another order"))
+        (same(got.flatten().sort().values, want.flatten().sort().values),
+         "the heads stand in another order"),
+        (True, counterexample(answer, _repeat, [(x, 2)])))
     yield expect("a group of one changes nothing", same(answer(x, 1), x),
                  (True, "with group=1 every head has its own key already"))
-    differs = counterexample(answer, lambda x, group: x.repeat_interleave(group, dim=1),
-                             [(draw(1, 2, 3, 5, name="kv of 2"), 3), (x, 4)])
+    differs = counterexample(answer, _repeat, [(draw(1, 2, 3, 5, name="kv of 2"), 3), (x, 4)])
     yield expect("groups of three and four", not differs,
-                 (True, f"{differs}: the group's size is what is given"))
+                 (same(got, want), f"{differs}: the group's size is what is given"),
+                 (True, differs))
+
+
+def _repeat(x: Tensor, group: int) -> Tensor:
+    return x.repeat_interleave(group, dim=1)
+
+
+def _untouched(answer: Callable, *arguments: object) -> Property:
+    return expect("what is given is left as it was", not changes_its_input(answer, *arguments),
+                  (True, "a tensor of the caller was changed in place: compute a new one"))
 
 
 @exercise
@@ -74,8 +85,13 @@ def roll(answer: Callable) -> Iterator[Property]:
     """02b.2: what a window's cache shows and what it keeps."""
     answer = in_tensors(answer, parts=2)
     window, tokens = 4, torch.arange(12.0)[:, None]
+    yield (clean := _untouched(answer, tokens[:2].clone(), tokens[2:3].clone(), window))
+    if not clean.passed:
+        return
     seen, kept = answer(tokens[:2], tokens[2:3], window)
     yield expect("new tokens are shown behind what was kept", same(seen, tokens[:3]),
+                 (same(seen, tokens[2:3]), "only the new rows are shown: those that were kept come "
+                  "before them"),
                  (same(seen[:1], tokens[2:3]), "newest first: keep the order of the text"),
                  (True, f"expected 0, 1, 2, got {seen.flatten().tolist()}"))
     seen, kept = answer(tokens[:3], tokens[3:4], window)
@@ -164,12 +180,21 @@ def online_step(answer: Callable) -> Iterator[Property]:
         (True, f"expected {1 + shrink:.4f}, got {float(state[1]):.4f}"))
     yield expect(
         "and the mixed values with it", same(state[2], torch.full((1,), shrink), 1e-5),
+        (same(state[2], torch.ones(1)) and not same(state[1], torch.tensor(1 + shrink), 1e-5),
+         "neither was shrunk as it should: both were made with the old maximum"),
         (same(state[2], torch.ones(1)), "only the sum was shrunk: the values were mixed with the "
                                         "same old weights"),
         (True, f"expected {shrink:.4f}, got {state[2].tolist()}"))
+    yield expect("and the new maximum is handed on", same(state[0], torch.tensor(5.0)),
+                 (True, f"the largest so far is 5, but {float(state[0]):g} came back"))
+    lower = answer(torch.tensor(2.0), torch.tensor(1.0), torch.ones(1), torch.tensor([-1.0]),
+                   torch.zeros(1, 1))
     falling = _in_blocks(answer, scores.flip(0), values.flip(0), 4)
     yield expect("the order of blocks does not matter", same(falling, want, 1e-5),
                  (not same(one, want, 1e-5), "mend the single block first"),
+                 (same(lower[0], torch.tensor(2.0)) and same(state[0], torch.tensor(5.0)),
+                  "the maximum is kept, but the new weights were made with the block's own: "
+                  "exp(scores - new)"),
                  (True, "a later block with smaller scores must not lower the maximum: take the "
                         "larger of the old and the block's"))
     apart = _in_blocks(answer, torch.tensor([1000.0, 0.0]), values[:2], 1)
@@ -179,12 +204,23 @@ def online_step(answer: Callable) -> Iterator[Property]:
                  (True, f"expected {values[0].tolist()}, got {apart.tolist()}"))
     sizes = [_in_blocks(answer, scores, values, size) for size in (1, 5, 7)]
     yield expect("blocks of any size agree",
-                 same(blocks, want, 1e-5) and all(same(x, want, 1e-5) for x in sizes))
-    large = _in_blocks(answer, 1000 * scores, values, 4)
-    yield expect("scores in the thousands do not overflow",
-                 same(large, (1000 * scores).softmax(0) @ values, 1e-5),
+                 same(blocks, want, 1e-5) and all(same(x, want, 1e-5) for x in sizes),
+                 (same(one, want, 1e-5), "one block alone is right: what does the result owe to "
+                  "the number of scores in a block?"), (True, "mend the single block first"))
+    large, turned = (_in_blocks(answer, 1000 * s, v, 4)
+                     for s, v in ((scores, values), (scores.flip(0), values.flip(0))))
+    right = (1000 * scores).softmax(0) @ values
+    yield expect("scores in the thousands do not overflow, rising or falling",
+                 same(large, right, 1e-5) and same(turned, right, 1e-5),
+                 (large.isfinite().all() and not turned.isfinite().all(), "rising scores are "
+                  "right, falling ones are not: the maximum of the whole block is needed"),
                  (large.isfinite().all(), "no overflow, but another result: mend the cases above"),
                  (True, "exp of a large number is inf: subtract the largest before exp"))
+    negative = _in_blocks(answer, scores - 5000, values, 4)
+    yield expect("nor do scores of minus five thousand vanish",
+                 same(negative, (scores - 5000).softmax(0) @ values, 1e-4),
+                 (True, "exp of -5000 is 0, and 0 / 0 is NaN: the maximum starts at -inf, not at "
+                        "0, and keeps its sign"))
 
 
 @exercise
@@ -195,6 +231,9 @@ def absorb(answer: Callable) -> Iterator[Property]:
     q, up_k = draw(heads, time, size, name="q"), draw(heads * size, latent_dim, name="up")
     latent = draw(9, latent_dim, name="latent")
     keys = (latent @ up_k.T).unflatten(-1, (heads, size)).transpose(0, 1)
+    yield (clean := _untouched(answer, q, up_k))
+    if not clean.passed:
+        return
     got = answer(q, up_k)
     shape = tuple(got.shape)
     yield expect("queries of the latent's width, five for each head",
@@ -223,6 +262,7 @@ def absorb(answer: Callable) -> Iterator[Property]:
          "it sees, latent_dim; the scores want the root of head_dim"),
         (math.isclose(float(unlike), 1 / factor, rel_tol=1e-3), "the factor stands on its head"),
         (math.isclose(float(unlike), factor**2, rel_tol=1e-3), "the factor wants a root"),
+        (math.isclose(float(unlike), -factor, rel_tol=1e-3), "the sign is turned round"),
         (True, f"the scores are {float(unlike):.3f} times too large, wanted {factor:.3f}"))
     inputs = [(draw(2, 1, 3, name="q of 2"), draw(6, 8, name="up of 2")),
               (draw(4, 2, 5, name="q of 4"), draw(20, 3, name="up of 4"))]

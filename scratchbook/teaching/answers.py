@@ -60,6 +60,19 @@ def as_list(got: object) -> list | None:
         return None
 
 
+def changes_its_input(answer: Callable, *arguments: object) -> bool:
+    """Whether a call leaves tensors or lists that it was given other than they were."""
+    given = copy.deepcopy(arguments)
+    answer(*given)
+    return not all(torch.equal(now, before) if isinstance(now, Tensor) else now == before
+                   for now, before in zip(given, arguments, strict=True))
+
+
+def is_rounded(got: float, wanted: float) -> bool:
+    """The wanted number with digits missing: rounded to some decimal place, but not to all."""
+    return any(got == round(wanted, places) for places in range(7)) and got != wanted
+
+
 def counterexample(answer: Callable, reference: Callable, inputs: Iterable[tuple],
                    tolerance: float = 1e-6) -> str:
     """What to show when no mistake is recognised: the first input on which the two differ.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from math import exp, log, log2
+from math import exp, log, log2, prod
 
 
 # 00.1
@@ -90,7 +90,38 @@ def alphabet_of_both_texts(train, test, alphabet):
     return 2 ** (sum(bits) / len(bits))
 
 
+def counted_as_text(train, test, alphabet):
+    bits = [log2((train[:-1].count(a) + len(alphabet)) / (train.count(a + b) + 1))
+            for a, b in pairwise(test)]
+    return 2 ** (sum(bits) / len(bits))
+
+
+def each_pair_once(train, test, alphabet):
+    pairs = [first + second for first, second in set(pairwise(test))]
+    bits = [_bits(train, pair, alphabet)[0] for pair in pairs]
+    return 2 ** (sum(bits) / len(bits))
+
+
+def small_letters(train, test, alphabet):
+    bits = _bits(train.lower(), test.lower(), alphabet)
+    return 2 ** (sum(bits) / len(bits))
+
+
+def multiplied(train, test, alphabet):
+    bits = _bits(train, test, alphabet)
+    return prod(2**-b for b in bits) ** (-1 / len(bits))
+
+
+def rounded_perplexity(train, test, alphabet):
+    bits = _bits(train, test, alphabet)
+    return round(2 ** (sum(bits) / len(bits)), 4)
+
+
 # 00.2
+def whole_seconds(num_params, steps, batch_size, time, flops_per_second):
+    return 6 * num_params * steps * batch_size * time // flops_per_second
+
+
 def _operations(number):
     def predict(num_params, steps, batch_size, time, flops_per_second):
         return number * num_params * steps * batch_size * time / flops_per_second
@@ -162,6 +193,22 @@ def total_bits(loss, num_guesses, text):
     return loss * num_guesses / log(2)
 
 
+def stripped_text(loss, num_guesses, text):
+    return loss * num_guesses / log(2) / len(text.strip().encode())
+
+
+def two_bytes_beyond_ascii(loss, num_guesses, text):
+    return loss * num_guesses / log(2) / sum(1 + (letter > "\x7f") for letter in text)
+
+
+def a_guess_for_each_letter(loss, num_guesses, text):
+    return loss * len(text) / log(2) / len(text.encode())
+
+
+def rounded_bits(loss, num_guesses, text):
+    return round(loss * num_guesses / log(2) / len(text.encode()), 4)
+
+
 WRONG = {
     "bigram_perplexity": [
         (no_smoothing, "start each count at one"),
@@ -179,6 +226,9 @@ WRONG = {
         (share_of_all_pairs, "divide by the pairs that begin with it"),
         (alphabet_of_the_training_text, "not of the letters seen"),
         (alphabet_of_both_texts, "not of the letters seen"),
+        (counted_as_text, "steps over what overlaps"), (each_pair_once, "three guesses, not one"),
+        (small_letters, "A and a are two letters"), (multiplied, "add their logarithms"),
+        (rounded_perplexity, "but rounded"),
     ],
     "predict_seconds": [
         (forward_only, "the way back costs twice as much"),
@@ -191,6 +241,7 @@ WRONG = {
         (upside_down, "upside down"),
         (in_hours, "the answer is in seconds"),
         (_operations(8), "pays the way forward twice"), (_operations(12), "were counted twice"),
+        (_operations(3), "are two forward, and four back"), (whole_seconds, "but rounded"),
         (_operations(4), "the way back costs twice"), (_operations(7), "got 14.3"),
     ],
     "to_bits_per_byte": [
@@ -201,5 +252,7 @@ WRONG = {
         (per_guess, "this is per guess"),
         (one_guess, "times the number of guesses"),
         (total_bits, "divide by its bytes"),
+        (stripped_text, "do not strip"), (two_bytes_beyond_ascii, "not every letter beyond ASCII"),
+        (a_guess_for_each_letter, "a guess is no letter"), (rounded_bits, "but rounded"),
     ],
 }

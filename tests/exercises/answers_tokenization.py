@@ -74,7 +74,19 @@ def cut_short_accepted(data):
 
 
 def code_points_only(data):
-    return [ord(character) for character in data.decode()]
+    return list(map(ord, _decode(data)))
+
+
+def pythons_decoder(data):
+    return data.decode()
+
+
+def drops_the_byte_order_mark(data):
+    return _decode(data).removeprefix("\ufeff")
+
+
+def line_ends_unified(data):
+    return _decode(data).replace("\r\n", "\n")
 
 
 # 01.2
@@ -141,6 +153,34 @@ def ids_alone(ids, pair, new_id):
     return _merged(ids, pair, new_id)
 
 
+def always_nine(ids, pair, new_id):
+    merged = _merged(ids, pair, 9)
+    return merged, _difference(ids, merged)
+
+
+def as_text(ids, pair, new_id):
+    text = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
+    merged = list(map(int, text.split()))
+    return merged, _difference(ids, merged)
+
+
+def the_same_objects(ids, pair, new_id):
+    merged, i = [], 0
+    while i < len(ids):
+        if i + 1 < len(ids) and ids[i] is pair[0] and ids[i + 1] is pair[1]:
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged, _difference(ids, merged)
+
+
+def counters_subtracted(ids, pair, new_id):
+    merged = _merged(ids, pair, new_id)
+    return merged, Counter(pairwise(merged)) - Counter(pairwise(ids))
+
+
 # 01.3
 def _pieces(chunk):
     return [chunk[i:i + 1] for i in range(len(chunk))]
@@ -196,6 +236,28 @@ def last_of_the_lowest(chunk, ranks):
     return [ranks[piece] for piece in _by_rank(chunk, ranks, pick)]
 
 
+def byte_values(chunk, ranks):
+    return [piece[0] if len(piece) == 1 else ranks[piece] for piece in _by_rank(chunk, ranks)]
+
+
+def ten_merges(chunk, ranks):
+    return [ranks[piece] for piece in _by_rank(chunk, ranks, rounds=10)]
+
+
+def highest_rank(chunk, ranks):
+    return [ranks[piece] for piece in _by_rank(chunk, ranks, pick=max)]
+
+
+def remembers_chunks():
+    seen = {}
+
+    def encode(chunk, ranks):
+        if chunk not in seen:
+            seen[chunk] = [ranks[piece] for piece in _by_rank(chunk, ranks)]
+        return seen[chunk]
+    return encode
+
+
 # 01.4
 def spaces_between(pieces, byte_of):
     return " ".join(piece.replace("Ġ", "") for piece in pieces)
@@ -230,7 +292,75 @@ def stops_at_the_first_bad_byte(pieces, byte_of):
         return data[:error.start].decode() + "\ufffd"
 
 
+def line_ends_stripped(pieces, byte_of):
+    return bytes(byte_of[letter] for letter in "".join(pieces)).decode(errors="replace").rstrip()
+
+
+def broken_ones_dropped(pieces, byte_of):
+    return bytes(byte_of[letter] for letter in "".join(pieces)).decode(errors="ignore")
+
+
+def a_letter_for_each_byte(pieces, byte_of):
+    return "".join(chr(byte_of[letter]) for letter in "".join(pieces))
+
+
+def at_least_one_piece(pieces, byte_of):
+    text = pieces[0] + "".join(pieces[1:])
+    return bytes(byte_of[letter] for letter in text).decode(errors="replace")
+
+
 # 01.5
+def _whole_viterbi(text, logprobs, impossible=float("-inf"), known=lambda value: value is not None,
+                   longest=10**9):
+    best, begins = [0.0], [0]
+    for end in range(1, len(text) + 1):
+        found = []
+        for begin in range(max(0, end - longest), end):
+            value = logprobs.get(text[begin:end])
+            found.append((best[begin] + (value if known(value) else impossible), begin))
+        value, begin = max(found)
+        best, begins = [*best, value], [*begins, begin]
+    if best[-1] <= impossible:
+        raise ValueError(text)
+    pieces, end = [], len(text)
+    while end:
+        pieces.append(text[begins[end]:end])
+        end = begins[end]
+    return pieces[::-1]
+
+
+def a_million_is_impossible(text, logprobs):
+    return _whole_viterbi(text, logprobs, impossible=-1e6)
+
+
+def certain_is_missing(text, logprobs):
+    return _whole_viterbi(text, logprobs, known=bool)
+
+
+def five_letters_at_most(text, logprobs):
+    return _whole_viterbi(text, logprobs, longest=5)
+
+
+def unknown_letters_only(text, logprobs):
+    if set(text) - set("".join(logprobs)):
+        raise ValueError(text)
+    return _whole_viterbi(text, {**dict.fromkeys(text, -1e8), **logprobs})
+
+
+def sum_of_probabilities(text, logprobs):
+    return _viterbi(text, logprobs, score=exp)[::-1]
+
+
+def remembers_texts():
+    seen = {}
+
+    def best(text, logprobs):
+        if text not in seen:
+            seen[text] = _whole_viterbi(text, logprobs)
+        return seen[text]
+    return best
+
+
 def _viterbi(text, logprobs, score=lambda value: value, start=0.0, pick=max):
     best = [(start, 0)]
     for end in range(1, len(text) + 1):
@@ -322,7 +452,7 @@ def recursion_without_memory(text, logprobs):
 WRONG = {
     "utf8_decode": [
         (bytes_are_characters, "every byte became a character"),
-        (one_mask_for_all, "the marks are still in the number"),
+        (one_mask_for_all, "the marks still in it"),
         (no_four_bytes, "11110xxx starts four bytes"),
         (overlong_accepted, "the same number in more bytes than it needs"),
         (surrogates_accepted, "halves of UTF-16 pairs"),
@@ -330,7 +460,9 @@ WRONG = {
         (overlong_of_three_bytes_accepted, r"for (b'\xe0\x8f\x80') expected"),
         (marks_unchecked, "byte & 0xC0 == 0x80"),
         (cut_short_accepted, "enough bytes are left"),
-        (code_points_only, "return a string"),
+        (code_points_only, "return a string"), (pythons_decoder, "asks you to write"),
+        (drops_the_byte_order_mark, r"for (b'\xef\xbb\xbf')"),
+        (line_ends_unified, r"for (b'\r\n')"),
     ],
     "merge_once": [
         (overlapping, "used twice"),
@@ -340,7 +472,9 @@ WRONG = {
         (neighbours_forgotten, "the neighbours changed as well"),
         (new_counts, "new count minus old count"),
         (signs_turned, "the signs are turned round"),
-        (ids_alone, "return ids, changes"),
+        (ids_alone, "return ids, changes"), (always_nine, "9 was the new id of another call"),
+        (as_text, "compare numbers, not text"), (the_same_objects, "`is` asks for one object"),
+        (counters_subtracted, "`-` between Counters drops that"),
     ],
     "encode_with_ranks": [
         (longest_match, "That is WordPiece"),
@@ -348,7 +482,9 @@ WRONG = {
         (no_merge, "nothing was merged"),
         (one_merge_only, "you stopped after one merge"),
         (pieces_not_ids, "return ids, not bytes"),
-        (last_of_the_lowest, "not the first"),
+        (last_of_the_lowest, "not the first"), (byte_values, "need not be its value"),
+        (ten_merges, "go on until no pair is known"), (highest_rank, "pair of the highest rank"),
+        (remembers_chunks(), "the ids of the table before"),
     ],
     "join_pieces": [
         (spaces_between, "you put spaces between pieces"),
@@ -357,6 +493,9 @@ WRONG = {
         (piece_by_piece, "each piece was decoded on its own"),
         (stripped, "do not strip"),
         (strict, "errors='replace'"),
+        (line_ends_stripped, "the line ends belong to the text"),
+        (broken_ones_dropped, "dropped without a trace"),
+        (a_letter_for_each_byte, "every byte became a letter"), (at_least_one_piece, "IndexError"),
         (stops_at_the_first_bad_byte, "only the broken byte becomes U+FFFD"),
     ],
     "best_pieces": [
@@ -367,7 +506,11 @@ WRONG = {
         (fewest, "compare sums of logarithms"),
         (probabilities_added, "compare sums of logarithms"),
         (no_way_out, "must stay unreachable"),
-        (products, "add logarithms"),
+        (products, "add logarithms"), (a_million_is_impossible, "use -math.inf"),
+        (certain_is_missing, "0.0 counts as false"),
+        (five_letters_at_most, "as long as the text"), (remembers_texts(), "from an earlier call"),
+        (unknown_letters_only, "not whether the letters are known"),
+        (sum_of_probabilities, "grows with every piece"),
         (recursion_without_memory, "keep it in a list"),
     ],
 }

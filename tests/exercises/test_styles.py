@@ -18,14 +18,15 @@ def perplexity_by_fractions(train, test, alphabet):
     pairs, firsts, product = Counter(pairwise(train)), Counter(train[:-1]), Fraction(1)
     for a, b in pairwise(test):
         product *= Fraction(pairs[a, b] + 1, firsts[a] + len(alphabet))
-    return float(1 / product) ** (1 / (len(test) - 1))
+    nats = math.log(product.denominator) - math.log(product.numerator)
+    return math.exp(nats / (len(test) - 1))
 
 
 def memoised_pieces(text, logprobs):
     @cache
     def best(end):
         found = [(0.0, 0)] if end == 0 else []
-        for begin in range(max(0, end - 10), end):
+        for begin in range(end):
             if text[begin:end] in logprobs and best(begin):
                 found.append((best(begin)[0] + logprobs[text[begin:end]], begin))
         return max(found, default=None)
