@@ -232,7 +232,7 @@ def findings(numbers: Mapping) -> list[str]:
     return [
         f"Bits per byte at equal parameters: {', '.join(told)}.",
         f"{family['SwiGLU', 'GELU']}; {family['ReLU²', 'GELU']}.",
-        f"Of {len(numbers['layouts']['pre'])} learning rates every seed survived: "
+        f"Of {len(numbers['layouts']['pre'])} learning rates every seed came below byte counts: "
         f"{survived(numbers['layouts'], numbers['blind'])}.",
         f"Experts {compare_experts(numbers['experts'])[0]}; the busiest of eight gets "
         f"{busiest['no balance loss']:.0%} without the loss and "
@@ -242,7 +242,7 @@ def findings(numbers: Mapping) -> list[str]:
 def summary_lines(numbers: Mapping) -> list[str]:
     """Those lines of the Summary that hold a result of this run."""
     experts = compare_experts(numbers["experts"])[0]
-    return [f"Rates survived, of {len(numbers['layouts']['pre'])}, by where the norm stands: "
-            f"{survived(numbers['layouts'], numbers['blind'])}.",
-            "Experts buy parameters without operations, and need a second loss and a watch on "
-            f"their load. Here, {experts.name} against {experts.other}: {experts.word}."]
+    return [f"Rates of {len(numbers['layouts']['pre'])} at which every seed came below byte counts "
+            f"in these few steps: {survived(numbers['layouts'], numbers['blind'])}.",
+            "Experts buy parameters without operations; watch their load, which a second loss "
+            f"evens. Here, {experts.name} against {experts.other}: {experts.word}."]
