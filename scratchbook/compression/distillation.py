@@ -5,7 +5,6 @@ Chapter:  chapters/07_compression.ipynb
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratchbook.compression.sparse_files import digest
 from scratchbook.data.batches import IGNORED, Batches
 from scratchbook.generation import eval_mode
 from scratchbook.model import DecoderLM
@@ -135,11 +135,7 @@ class Teacher:
 
     def digest(self) -> str:
         """A hash of all its weights: which teacher this is."""
-        found = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()[:32]
+        return digest(self.model.state_dict())[:32]
 
 
 def read(model: nn.Module, ids: Tensor, features: bool, attention: bool, **options: Tensor

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from scratchbook.compression.sparse_files import check_plain
 from scratchbook.config import ModelConfig
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer
@@ -99,9 +100,12 @@ def export_gguf(model: DecoderLM, path: str | Path, kind: str = "F16",
         import gguf
     except ImportError:
         raise ImportError("a GGUF file is written by: pip install gguf") from None
+    check_plain(model)
     config = model.config
     _check(config, kind, tokenizer)
-    writer = gguf.GGUFWriter(path := Path(path), "llama")
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    writer = gguf.GGUFWriter(partial, "llama")
     writer.add_name(name)
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_seq_len)
@@ -127,7 +131,7 @@ def export_gguf(model: DecoderLM, path: str | Path, kind: str = "F16",
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return partial.replace(path)
 
 
 def _tensors(model: DecoderLM) -> list[tuple[str, np.ndarray]]:
@@ -200,13 +204,12 @@ def _check(config: ModelConfig, kind: str, tokenizer: BPETokenizer | None) -> No
     if config.rope.scaling != "none":
         raise ValueError(f"rope.scaling={config.rope.scaling!r} is not written; export the model "
                          "with the length that it was trained for")
-    for field in ("d_model", "d_ff") if kind.startswith("Q") else ():
-        if getattr(config, field) % BLOCK:
-            raise ValueError(f"{kind} cuts rows into blocks of {BLOCK}, and {field}="
-                             f"{getattr(config, field)} is no multiple of it; take F16")
-    if kind.startswith("Q") and config.num_heads * config.head_dim % BLOCK:
-        raise ValueError(f"{kind} cuts rows into blocks of {BLOCK}, and num_heads * head_dim="
-                         f"{config.num_heads * config.head_dim} is no multiple of it; take F16")
+    widths = {"d_model": config.d_model, "d_ff": config.d_ff,
+              "num_heads * head_dim": config.num_heads * config.head_dim}
+    for field, width in widths.items() if kind.startswith("Q") else ():
+        if width % BLOCK:
+            raise ValueError(f"{kind} cuts rows into blocks of {BLOCK}, and {field}={width} is no "
+                             "multiple of it; take F16")
     if tokenizer is None:
         return
     if not isinstance(tokenizer, BPETokenizer) or not tokenizer.merges:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scratchbook.compression.sparse_files import check_plain
 from scratchbook.generation import eval_mode
 from scratchbook.model import DecoderLM
 from scratchbook.positions import LearnedPositions
@@ -59,6 +60,7 @@ def export_onnx(model: DecoderLM, path: str | Path) -> Path:
               the command that installs what is missing
     Chapter:  chapters/09d_deployment.ipynb
     """
+    check_plain(model)
     config = model.config
     if config.latent_dim is not None:
         raise ValueError(f"latent_dim={config.latent_dim}: the cache of latent attention is not "
@@ -73,14 +75,14 @@ def export_onnx(model: DecoderLM, path: str | Path) -> Path:
     past = torch.zeros(config.num_layers, 2, config.num_kv_heads, 5, config.head_dim, device=device)
     batch, time, length = (torch.export.Dim(name) for name in ("batch", "time", "past"))
     shapes = ({0: batch, 1: time}, {1: batch, 3: length}, {1: batch, 3: length})
-    path = Path(path)
+    partial = Path(path).with_name(f"{Path(path).name}.partial")
     with eval_mode(model), unchecked_positions(model), torch.no_grad():
         program = torch.onnx.export(
             _WithPast(model).eval(), (ids, past, past.clone()), dynamo=True, dynamic_shapes=shapes,
             input_names=["ids", "past_k", "past_v"], output_names=["logits", "k", "v"],
             verbose=False)
-    program.save(str(path), external_data=False)
-    return path
+    program.save(str(partial), external_data=False)
+    return partial.replace(path)
 
 
 @contextmanager

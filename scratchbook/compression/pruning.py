@@ -167,12 +167,8 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
     Raises:   ValueError for a mask without a layer, or of another shape or type
     Chapter:  chapters/07_compression.ipynb
     """
-    for name, mask in masks.items():
-        weight = getattr(dict(model.named_modules()).get(name), "weight", None)
-        if weight is None or weight.shape != mask.shape or mask.dtype != torch.bool:
-            raise ValueError(f"the mask of {name!r}, {mask.dtype} {tuple(mask.shape)}, fits no "
-                             "weight of this model: make it from scores of the same model")
-        weight.masked_fill_(~mask, 0)
+    for weight, dropped in _dropped(model, masks):
+        weight.masked_fill_(dropped, 0)
 
 
 @contextmanager
@@ -185,12 +181,31 @@ def masks_kept(model: nn.Module, masks: Masks) -> Iterator[nn.Module]:
     Raises:   ValueError as `apply_masks` does
     Chapter:  chapters/07_compression.ipynb
     """
-    apply_masks(model, masks)
-    hook = register_optimizer_step_post_hook(lambda *_: apply_masks(model, masks))
+    pairs = _dropped(model, masks)
+
+    @torch.no_grad()
+    def clear(*_: object) -> None:
+        for weight, dropped in pairs:
+            weight.masked_fill_(dropped, 0)
+
+    clear()
+    hook = register_optimizer_step_post_hook(clear)
     try:
         yield model
     finally:
         hook.remove()
+
+
+def _dropped(model: nn.Module, masks: Masks) -> list[tuple[Tensor, Tensor]]:
+    """Each weight and where it becomes zero."""
+    modules, pairs = dict(model.named_modules()), []
+    for name, mask in masks.items():
+        weight = getattr(modules.get(name), "weight", None)
+        if weight is None or weight.shape != mask.shape or mask.dtype != torch.bool:
+            raise ValueError(f"the mask of {name!r}, {mask.dtype} {tuple(mask.shape)}, fits no "
+                             "weight of this model: make it from scores of the same model")
+        pairs.append((weight, ~mask))
+    return pairs
 
 
 def sparsity_of(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> float:

@@ -65,8 +65,10 @@ def unpack_sparse(bitmap: Tensor, values: Tensor, shape: tuple[int, ...]) -> Ten
 def save_sparse(model: DecoderLM, path: str | Path) -> Path:
     """Write a model into one safetensors file, each tensor sparse or dense, whichever is smaller.
 
+    Raises:   ValueError when the model is not what its config says
     Chapter:  chapters/07_compression.ipynb
     """
+    check_plain(model)
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and model.config.tie_embeddings:
@@ -76,7 +78,7 @@ def save_sparse(model: DecoderLM, path: str | Path) -> Path:
         else:
             tensors[name] = tensor.detach().cpu().contiguous()
     metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)),
-                "sha256": _digest(tensors)}
+                "sha256": digest(tensors)}
     return write_atomically(path, save(tensors, metadata))
 
 
@@ -96,7 +98,7 @@ def load_sparse(path: str | Path) -> DecoderLM:
         raise ValueError(f"{path} was not written by save_sparse: its format is "
                          f"{metadata.get('format')!r}, not {FORMAT!r}; load_pretrained reads "
                          "folders of models")
-    if metadata.get("sha256") != _digest(tensors):
+    if metadata.get("sha256") != digest(tensors):
         raise ValueError(f"{path} has changed since it was written: write or fetch it again")
     try:
         entries = json.loads(metadata["config"])
@@ -122,9 +124,26 @@ def _dense(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Ten
     return unpack_sparse(tensors[name + BITMAP], tensors[name + VALUES], shape)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def digest(tensors: dict[str, Tensor]) -> str:
+    """A hash of names, types, shapes and numbers."""
+    found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def check_plain(model: DecoderLM) -> None:
+    """Refuse a model that its config does not describe: wrapped, quantized, or none of ours.
+
+    Raises:   ValueError naming the first tensor that is missing, foreign or of another shape
+    """
+    if not isinstance(model, DecoderLM):
+        raise ValueError(f"{type(model).__name__} is no DecoderLM: load_pretrained makes one of "
+                         "the weights of most families")
+    with torch.device("meta"):
+        expected = {n: tuple(t.shape) for n, t in DecoderLM(model.config).state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if wrong := sorted(n for n in expected | found if expected.get(n) != found.get(n)):
+        raise ValueError(f"{wrong[0]} and {len(wrong) - 1} more tensors are not what the model's "
+                         "config says: merge adapters and dequantize layers first")
