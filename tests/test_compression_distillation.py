@@ -387,8 +387,9 @@ def test_a_student_has_at_most_the_budget(name: str, budget: int) -> None:
 
 
 def test_a_student_of_a_million_parameters() -> None:
-    config = student_config(1_000_000, PRESETS["base-10m"])
+    config = student_config(1_000_000, PRESETS["base-10m"].with_(vocab_size=2048))
     assert 800_000 < total_parameters(config) <= 1_000_000
+    assert config.d_model % 32 == config.d_ff % 32 == 0  # blocks of 32 hold it
     assert student_config(10**12, PRESETS["base-10m"]) == PRESETS["base-10m"]
     with pytest.raises(ValueError, match="take a smaller vocabulary"):
         student_config(50_000, PRESETS["base-10m"])

@@ -29,39 +29,49 @@ from scratchbook.training.settings import TrainConfig
 def student_config(budget: int, base: ModelConfig) -> ModelConfig:
     """The config most like `base` in its proportions that learns at most `budget` numbers.
 
-    Embeddings count. Heads keep their width; their number and d_ff follow d_model. Of every
+    Embeddings count. Heads keep their width; their number and d_ff follow d_model, which grows
+    by 32 where that of `base` does, so that formats with blocks of 32 can hold it. Of every
     number of layers the widest model that fits is a candidate; taken is the one whose ratio of
-    width to layers is nearest to that of `base`.
+    width to layers is nearest to that of `base`. What is left of the budget goes to d_ff, which
+    it doubles at most.
 
-    Raises:   ValueError when not even one layer with one head fits, or `base` has latent attention
+    Raises:   ValueError when not even one narrow layer fits, or `base` has latent attention
     Chapter:  chapters/07_compression.ipynb
     """
     if base.latent_dim is not None:
         raise ValueError(f"latent_dim={base.latent_dim}: a budget is met by taking heads, which "
                          "latent attention shares; write the smaller config by hand")
-    candidates = {}
+    step, candidates = math.gcd(base.d_model, 32), {}
     for layers in range(1, base.num_layers + 1):
-        for d_model in range(8, base.d_model + 1, 8):  # rising: the widest that fits stays
-            scaled = _scaled(base, layers, d_model)
+        for d_model in range(step, base.d_model + 1, step):  # rising: the widest that fits stays
+            scaled = _scaled(base, layers, d_model, step)
             if total_parameters(scaled) <= budget:
                 candidates[layers] = scaled
     if not candidates:
-        smallest = total_parameters(_scaled(base, 1, 8))
-        raise ValueError(f"budget={budget:,}: one layer of width 8 already has {smallest:,} "
+        smallest = total_parameters(_scaled(base, 1, step, step))
+        raise ValueError(f"budget={budget:,}: one layer of width {step} already has {smallest:,} "
                          f"parameters with vocab_size={base.vocab_size:,}; take a smaller "
                          "vocabulary or a base with narrower heads")
     shape = math.log(base.d_model / base.num_layers)
-    return min(candidates.values(), key=lambda c: abs(math.log(c.d_model / c.num_layers) - shape))
+    chosen = min(candidates.values(),
+                 key=lambda c: abs(math.log(c.d_model / c.num_layers) - shape))
+    most = min(base.d_ff, 2 * chosen.d_ff)
+    while (wider := chosen.with_(d_ff=chosen.d_ff + step)).d_ff <= most and (
+            total_parameters(wider) <= budget):
+        chosen = wider
+    return chosen
 
 
-def _scaled(base: ModelConfig, num_layers: int, d_model: int) -> ModelConfig:
+def _scaled(base: ModelConfig, num_layers: int, d_model: int, step: int) -> ModelConfig:
+    if d_model == base.d_model:
+        return base.with_(num_layers=num_layers)
     share = d_model / base.d_model
     heads = max(1, round(base.num_heads * share))
     group = base.num_heads // base.num_kv_heads
     kv_heads = max(k for k in range(1, heads + 1) if heads % k == 0 and (k == 1 or k * group
                                                                          <= heads))
     return base.with_(num_layers=num_layers, d_model=d_model, num_heads=heads,
-                      num_kv_heads=kv_heads, d_ff=max(8, round(base.d_ff * share / 8) * 8))
+                      num_kv_heads=kv_heads, d_ff=max(step, round(base.d_ff * share / step) * step))
 
 
 def spread_layers(num_layers: int, keep: int) -> list[int]:
