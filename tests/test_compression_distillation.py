@@ -395,3 +395,17 @@ def test_a_student_of_a_million_parameters() -> None:
         student_config(50_000, PRESETS["base-10m"])
     with pytest.raises(ValueError, match="latent"):
         student_config(1_000_000, ModelConfig(100, latent_dim=8))
+
+
+@pytest.mark.parametrize("layout", ["pre", "post", "parallel", "sandwich"])
+def test_maps_are_those_that_the_block_used_in_every_layout(layout: str) -> None:
+    model = build(LARGE.with_(layout=layout, num_layers=1))
+    ids = windows().batch(0, 2).ids
+    _, _, maps = read(model, ids, False, True)
+    attention = model.blocks[0].attention
+    seen = []
+    hook = attention.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model(ids)
+    hook.remove()
+    _, expected = attention(seen[0], return_weights=True)
+    assert torch.equal(maps[0], expected)

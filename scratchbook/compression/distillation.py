@@ -96,9 +96,10 @@ class Teacher:
 
     `model` is one of ours, or one of transformers' (`attn_implementation="eager"` where its
     attention maps are wanted). Up to `cache_bytes` of logits are kept, for rows of ids that come
-    again; what came first stays, because rows that return in turn would all be let go just
-    before they are needed. Rows are then read one at a time: an answer is the same bit for bit
-    whether it was kept or not, so that a run can resume.
+    again without a mask, where logits are all that is asked; what came first stays, because rows
+    that return in turn would all be let go just before they are needed. Rows are then read one
+    at a time: an answer is the same bit for bit whether it was kept or not, so that a run can
+    resume.
 
     Shapes:   ids (batch, time) -> logits (batch, time, vocab)
     Chapter:  chapters/07_compression.ipynb
