@@ -56,7 +56,8 @@ def test_findings_of_a_run_that_raced_nothing():
     page = {"filmed": [5.5, 1.4], "bit for bit": [14, 14], "sides": {"ours": OLDER, "older": OLDER},
             "named": {"healthy": [], "a": ["x"], "b": []}}
     lines = races.findings(json.loads(json.dumps(page)))
-    assert "Of 2 planted illnesses 1 were noticed; the healthy run was accused of 0." in lines
+    assert ("Of 2 planted illnesses 1 were noticed, with one seed, planted to be noticed; "
+            "the healthy run was accused of 0.") in lines
     assert any("1.0, 1.0, 1.0 times" in line for line in lines)
     assert races.findings({}) == []
 

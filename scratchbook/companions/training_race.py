@@ -263,7 +263,8 @@ def findings(numbers: Mapping) -> list[str]:
         ill = {name: named for name, named in numbers["named"].items() if name != "healthy"}
         lines += [f"The filmed run went from {first:.2f} to {last:.2f} nats per byte; of a run "
                   f"killed and resumed, {equal} of {tensors} tensors agreed in every bit.",
-                  f"Of {len(ill)} planted illnesses {sum(map(bool, ill.values()))} were noticed; "
+                  f"Of {len(ill)} planted illnesses {sum(map(bool, ill.values()))} were noticed, "
+                  "with one seed, planted to be noticed; "
                   f"the healthy run was accused of {len(numbers['named']['healthy'])}."]
     if "sides" in numbers:
         times = reached(numbers["sides"])
