@@ -221,8 +221,8 @@ def quantize(model: nn.Module, kind: str = "int8", group_size: int | str | None 
     Chapter:  chapters/07_compression.ipynb
     """
     scheme = Scheme(kind, group_size, symmetric, double)
-    return replace(model, targets(model, scheme, skip),
-                   lambda name, weight: (PackedWeight.of(weight, scheme), None))
+    return replace_layers(model, targets(model, scheme, skip),
+                          lambda name, weight: (PackedWeight.of(weight, scheme), None))
 
 
 def targets(model: nn.Module, scheme: Scheme, skip: Collection[str] = ()) -> dict[str, nn.Module]:
@@ -252,8 +252,8 @@ def targets(model: nn.Module, scheme: Scheme, skip: Collection[str] = ()) -> dic
     return layers
 
 
-def replace(model: nn.Module, layers: dict[str, nn.Module],
-            make: Callable[[str, Tensor], tuple[PackedWeight, Tensor | None]]) -> nn.Module:
+def replace_layers(model: nn.Module, layers: dict[str, nn.Module],
+                   make: Callable[[str, Tensor], tuple[PackedWeight, Tensor | None]]) -> nn.Module:
     """Put packed layers in place of the named ones; `make` packs, once for each weight."""
     made: dict[int, tuple[nn.Module, tuple[PackedWeight, Tensor | None]]] = {}
     for name, layer in layers.items():
