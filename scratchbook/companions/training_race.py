@@ -7,6 +7,7 @@ stood, and one that is finished is only read.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from scratchbook.data import python_manual, standard_library
 from scratchbook.data.batches import Windows
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import repository_root
-from scratchbook.teaching import bound_verdict, comparisons, mean_and_spread
+from scratchbook.teaching import bound_verdict, comparisons, mean_and_spread, verdict
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training import TrainConfig, read_log, train
@@ -235,10 +236,20 @@ def as_documented(raced: Mapping) -> list[dict]:
     return rows
 
 
-def paces(speeds: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Ours beside the older recipe, both as written and both compiled."""
-    return [(how, speeds[f"ours{end}"], speeds[f"older{end}"])
-            for how, end in (("as written", ""), ("compiled", ", compiled"))]
+def paces(sizes: Mapping[str, Mapping]) -> list[dict[str, str]]:
+    """Rows: ours beside the older recipe, both as written and both compiled, round by round."""
+    rows = []
+    for size, row in sizes.items():
+        for how, end in (("as written", ""), ("compiled", ", compiled")):
+            ours, older = row["rounds"][f"ours{end}"], row["rounds"][f"older{end}"]
+            times = [a / b for a, b in zip(ours, older, strict=True)]
+            rows.append({"size": size, "both": how,
+                         "ours, characters per CPU s": f"{statistics.median(ours):,.0f}",
+                         "the older's": f"{statistics.median(older):,.0f}",
+                         "times": f"{statistics.median(times):.2f}",
+                         "rounds": f"{min(times):.2f} to {max(times):.2f}",
+                         "verdict": verdict(ours, older, "slower", "faster")})
+    return rows
 
 
 def summary_lines(sides: Mapping, raced: Mapping) -> list[str]:
