@@ -49,6 +49,40 @@ def freezes(weight, bias):
     return layer_of(weight.T, bias).requires_grad_(False)
 
 
+def shares_the_bias(weight, bias):
+    layer = nn.Linear(*weight.shape)
+    layer.weight, layer.bias = nn.Parameter(weight.T.clone()), nn.Parameter(bias)
+    return layer
+
+
+def freezes_the_bias(weight, bias):
+    layer = layer_of(weight.T.clone(), bias.clone())
+    layer.bias.requires_grad_(False)
+    return layer
+
+
+def of_one_size(weight, bias):
+    layer = nn.Linear(6, 10)
+    layer.weight, layer.bias = nn.Parameter(weight.T.clone()), nn.Parameter(bias.clone())
+    return layer
+
+
+def replaces_forward(weight, bias):
+    layer, weight, bias = nn.Linear(*weight.shape), weight.clone(), bias.clone()
+    layer.forward = lambda x: x @ weight + bias
+    return layer
+
+
+def makes_it_double(weight, bias):
+    return layer_of(weight.T.double(), bias.double())
+
+
+def turns_the_file_itself(weight, bias):
+    layer = layer_of(weight.T.clone(), bias.clone())
+    bias.add_(1)
+    return layer
+
+
 # 05b.2
 def pairs_of(weights, biases):
     return list(zip(weights, biases, strict=True))
@@ -90,6 +124,50 @@ def one_bias_for_all(weight, bias):
 
 def weights_alone(weight, bias):
     return weight.T
+
+
+def of_width_six(weight, bias):
+    return [(weight[:, i : i + 6].T, bias[i : i + 6]) for i in (0, 6, 12)]
+
+
+def bias_of_width_six(weight, bias):
+    return pairs_of(weight.T.chunk(3), [bias[i : i + 6] for i in (0, 6, 12)])
+
+
+def bias_in_another_order(weight, bias):
+    q, k, v = bias.chunk(3)
+    return pairs_of(weight.T.chunk(3), [k, v, q])
+
+
+def every_third_of_the_bias(weight, bias):
+    return pairs_of(weight.T.chunk(3), [bias[part::3] for part in range(3)])
+
+
+def no_bias(weight, bias):
+    return pairs_of(weight.T.chunk(3), [None] * 3)
+
+
+def zero_bias(weight, bias):
+    return pairs_of(weight.T.chunk(3), torch.zeros_like(bias).chunk(3))
+
+
+def scales_queries(weight, bias):
+    q, k, v = weight.T.chunk(3)
+    return pairs_of([q / len(weight) ** 0.5, k, v], bias.chunk(3))
+
+
+def scales_the_queries_bias(weight, bias):
+    q, k, v = bias.chunk(3)
+    return pairs_of(weight.T.chunk(3), [q / len(weight) ** 0.5, k, v])
+
+
+def negates_the_values(weight, bias):
+    q, k, v = weight.T.chunk(3)
+    return pairs_of([q, k, -v], bias.chunk(3))
+
+
+def shifts_the_bias(weight, bias):
+    return pairs_of(weight.T.chunk(3), bias.roll(1).chunk(3))
 
 
 # 05b.3
@@ -140,6 +218,53 @@ def leaves_its_hooks(model, ids, reference):
     return next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
 
 
+def removes_all_hooks(model, ids, reference):
+    found = next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
+    for module in model.modules():
+        module._forward_hooks.clear()
+    return found
+
+
+def leaves_train_on(model, ids, reference):
+    found = next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
+    model.train()
+    return found
+
+
+def zeroes_the_model(model, ids, reference):
+    found = next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
+    for weight in model.parameters():
+        weight.data.zero_()
+    return found
+
+
+def skips_the_last(model, ids, reference):
+    names = list(reference)[:-1] if len(reference) > 2 else list(reference)
+    return first_wrong(model, ids, {name: reference[name] for name in names})
+
+
+def first_wrong(model, ids, reference):
+    return next(iter(wrong_ones(gaps_of(model, ids, reference))), None)
+
+
+def reads(part):
+    def found(model, ids, reference):
+        outputs = activations(model, lambda: model(ids), list(reference))
+        for name, want in reference.items():
+            gap = outputs[name] - want
+            if not (part(gap) if gap.dim() > 1 else gap).abs().max() <= 1e-4 * want.abs().max():
+                return name
+        return None
+
+    return found
+
+
+def against_the_output(model, ids, reference):
+    outputs = activations(model, lambda: model(ids), list(reference))
+    return next((name for name, want in reference.items() if not
+                 (outputs[name] - want).abs().max() <= 1e-4 * outputs[name].abs().max()), None)
+
+
 def by_gap(judge):
     def found(model, ids, reference):
         outputs = activations(model, lambda: model(ids), list(reference))
@@ -154,6 +279,7 @@ def by_gap(judge):
 signed = by_gap(lambda gap, want: gap.max() <= 1e-4 * want.abs().max())
 averaged = by_gap(lambda gap, want: gap.abs().mean() <= 1e-4 * want.abs().max())
 one_place = by_gap(lambda gap, want: gap.flatten()[0].abs() <= 1e-4 * want.abs().max())
+clamped = by_gap(lambda gap, want: gap.abs().max() <= 1e-4 * want.abs().max().clamp(min=1))
 lenient = by_gap(lambda gap, want: gap.abs().max() <= 0.1 * want.abs().max())
 
 
@@ -167,6 +293,12 @@ WRONG = {
         (returns_the_matrix, "expected an nn.Linear, got Tensor"),
         (shares_the_file, "share their memory"),
         (freezes, "wrap the numbers in nn.Parameter"),
+        (shares_the_bias, "the layer's bias and the file's share their memory"),
+        (freezes_the_bias, "the bias is frozen"),
+        (of_one_size, "take both sizes from weight.shape"),
+        (replaces_forward, "leave the layer's forward alone"),
+        (makes_it_double, "the weight is torch.float64"),
+        (turns_the_file_itself, "changed in place"),
     ],
     "split_qkv": [
         (does_not_turn, "each part stands as in the file"),
@@ -178,6 +310,16 @@ WRONG = {
         (whole_bias, "the bias is still in one piece"),
         (one_bias_for_all, "all three got the bias of the queries"),
         (weights_alone, "got Tensor"),
+        (of_width_six, "the width is weight.shape[0]"),
+        (bias_of_width_six, "the width is weight.shape[0]"),
+        (bias_in_another_order, "the biases stand in another order"),
+        (every_third_of_the_bias, "the bias lies in blocks as well"),
+        (no_bias, "a bias is None"),
+        (zero_bias, "the biases are all zero"),
+        (scales_queries, "the queries are scaled"),
+        (scales_the_queries_bias, "the queries' bias is scaled"),
+        (negates_the_values, "the values are not their third"),
+        (shifts_the_bias, "expected bias[:6], bias[6:12] and bias[12:]"),
     ],
     "find_wrong_tensor": [
         (signed, "take the largest absolute gap"), (averaged, "take the largest absolute gap"),
@@ -189,5 +331,14 @@ WRONG = {
         (order_of_definition, "the order of definition"),
         (blind_to_nan, "NaN > tolerance is False"),
         (leaves_its_hooks, "each later run pays for them"),
+        (removes_all_hooks, "remove only your own"),
+        (leaves_train_on, "you left train() on"),
+        (zeroes_the_model, "only look at what it gives"),
+        (skips_the_last, "do not stop before the last"),
+        (reads(lambda gap: gap[:, -1]), "compare all positions of all texts"),
+        (reads(lambda gap: gap[:, 0]), "compare all positions of all texts"),
+        (reads(lambda gap: gap[0]), "compare all positions of all texts"),
+        (against_the_output, "hold it against a ten-thousandth of the reference's"),
+        (clamped, "hold it against a ten-thousandth of the reference's"),
     ],
 }

@@ -2,6 +2,7 @@
 
 import cmath
 import math
+import re
 from collections import Counter
 from fractions import Fraction
 from functools import cache
@@ -76,6 +77,104 @@ def rotate_by_complex(x, y, position, speed):
     return np.array([turned.real, turned.imag])
 
 
+def swiglu_in_numpy(x, gate, up, down):
+    x, gate, up, down = (numbers.detach().numpy().astype(float) for numbers in (x, gate, up, down))
+    gated = x @ gate.T
+    return gated / (1 + np.exp(-gated.clip(-700))) * (x @ up.T) @ down.T
+
+
+def mean_loss_of_parts(model, parts, number):
+    model.zero_grad()
+    counted = sum(int((targets != -100).sum()) for _, targets in parts)
+    total = 0.0
+    for ids, targets in parts:
+        nats = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten(),
+                                                 reduction="sum")
+        (nats / counted).backward()
+        total += nats.item() / counted
+    return number(total)
+
+
+def warmup_in_fractions(step, max_steps, warmup_steps, min_lr_ratio=0.0):
+    if step < warmup_steps:
+        return Fraction(step + 1, warmup_steps + 1)
+    done = Fraction(step - warmup_steps, max_steps - warmup_steps)
+    low = Fraction(min_lr_ratio)
+    return low + (1 - low) * Fraction((1 + math.cos(math.pi * done)) / 2)
+
+
+def minhash_in_fractions(first, second, a, b):
+    def smallest(numbers, m, c):
+        return min((m * x + c) % 2**32 for x in numbers)
+
+    equal = [smallest(first, m, c) == smallest(second, m, c) for m, c in zip(a, b, strict=True)]
+    return Fraction(sum(equal), len(equal))
+
+
+def leaks(training, validation, words):
+    def runs(text):
+        found = re.findall(r"\w+", text.lower())
+        return {tuple(found[i : i + words]) for i in range(len(found) - words + 1)}
+
+    for place, text in enumerate(validation):
+        if any(runs(text) & runs(other) for other in training):
+            yield place
+
+
+def loss_in_numpy(batches):
+    nats, tokens = 0.0, 0
+    for logits, targets in batches:
+        scores, right = logits.numpy().astype(float), targets.numpy()
+        scores = scores - scores.max(-1, keepdims=True)
+        logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+        counts = right != -100
+        nats -= np.take_along_axis(logs, np.where(counts, right, 0)[..., None], -1)[counts].sum()
+        tokens += counts.sum()
+    return np.float32(nats / tokens)
+
+
+def nucleus_in_numpy(probs, p):
+    probs = probs.numpy().astype(float)
+    order = np.argsort(-probs, kind="stable")
+    before = np.cumsum(probs[order]) - probs[order]
+    kept = np.zeros_like(probs)
+    kept[order] = np.where(before < p - 1e-6, probs[order], 0)
+    return kept / kept.sum()
+
+
+def split_in_numpy(weight, bias):
+    return zip(np.split(weight.numpy().T, 3), np.split(bias.numpy(), 3), strict=True)
+
+
+def split_in_doubles(weight, bias):
+    d = len(weight)
+    for part in (slice(0, d), slice(d, 2 * d), slice(2 * d, 3 * d)):
+        yield [weight[:, part].double().T.tolist(), bias[part].double()]
+
+
+def linear_from_state(weight, bias):
+    layer = torch.nn.Linear(*weight.shape, device="meta").to_empty(device="cpu")
+    layer.load_state_dict({"weight": weight.T, "bias": bias})
+    return layer
+
+
+def first_wrong_in_numpy(model, ids, reference):
+    gaps = {}
+
+    def look(name):
+        def hook(module, inputs, output):
+            want = reference[name].numpy().astype(float)
+            gap = np.abs(output.detach().numpy().astype(float) - want).max()
+            gaps[name] = gap <= 1e-4 * np.abs(want).max()
+        return model.get_submodule(name).register_forward_hook(hook)
+
+    handles = [look(name) for name in reference]
+    model(ids)
+    for handle in handles:
+        handle.remove()
+    return next((name for name in reference if not gaps[name]), None)
+
+
 STYLES = {
     "bigram_perplexity": [perplexity_by_fractions],
     "to_bits_per_byte": [lambda loss, guesses, text: torch.tensor(
@@ -100,6 +199,20 @@ STYLES = {
     "bounded_scores": [lambda q, k: (torch.nn.functional.normalize(q.double(), dim=-1)
                                      @ torch.nn.functional.normalize(k.double(), dim=-1).T
                                      * math.sqrt(q.shape[1])).numpy()],
+    "swiglu": [swiglu_in_numpy],
+    "as_linear": [linear_from_state],
+    "split_qkv": [split_in_numpy, split_in_doubles],
+    "find_wrong_tensor": [first_wrong_in_numpy],
+    "accumulate_ragged": [lambda model, parts: mean_loss_of_parts(model, parts, np.float32),
+                          lambda model, parts: mean_loss_of_parts(model, parts, Fraction)],
+    "warmup_cosine": [warmup_in_fractions,
+                      lambda *sizes: np.float32(float(warmup_in_fractions(*sizes)))],
+    "minhash_estimate": [minhash_in_fractions],
+    "repeats_for_share": [lambda code, books, unit, share: Fraction(share) / (1 - Fraction(share))
+                          * books[unit] / code[unit]],
+    "leaked_documents": [leaks, lambda *given: np.array(list(leaks(*given)), dtype=int)],
+    "token_loss": [loss_in_numpy],
+    "nucleus": [nucleus_in_numpy],
 }
 CASES = [pytest.param(name, answer, id=f"{name}-{number}")
          for name, answers in STYLES.items() for number, answer in enumerate(answers)]
