@@ -44,6 +44,35 @@ def untouched(answer: Callable, *arguments: Tensor) -> Property:
                          "or a method\nwhose name ends in _): compute a new one"))
 
 
+def _extremes(answer: Callable, reference: Callable, q: Tensor, k: Tensor, v: Tensor
+              ) -> Iterator[Property]:
+    """Other sizes, and scores that are very large, very low, or a single one."""
+    fewer = draw(4, name="q of 4"), draw(7, 4, name="k of 4"), draw(7, 2, name="v of 2")
+    differs = counterexample(answer, reference, [fewer], 1e-5)
+    yield expect("queries of other sizes, too", not differs,
+                 (close(answer(*fewer), (fewer[1] @ fewer[0] / 3).softmax(0) @ fewer[2]),
+                  "the 3 is written into your answer: divide by the root of the query's own size"),
+                 (True, differs))
+    large = answer(1000 * q, k, v)
+    yield expect(
+        "large scores do not overflow", close(large, v[(k @ q).argmax()]),
+        (bool(large.isnan().any()), "exp of a large score is infinite, and inf / inf is NaN: "
+                                    "subtract the largest score first, or use torch.softmax"),
+        (True, "one score towers above the others, so the result is its value: nothing may be cut "
+               "off (clamp) or\nreplaced (nan_to_num)"),
+    )
+    negative = answer(-1000 * q.abs(), k.abs(), v)
+    yield expect(
+        "nor do scores that are all in the minus thousands vanish",
+        close(negative, v[(k.abs() @ q.abs()).argmin()]),
+        (True, "exp of -1000 is 0, and 0 / 0 is NaN: the largest score has to be taken out even "
+               "when it is negative (a search for it starts at -inf, not at 0)"),
+    )
+    alone = q, k[:1], v[:1, :1]
+    differs = counterexample(answer, reference, [alone], 1e-5)
+    yield expect("one key and values of size one", not differs, (True, differs))
+
+
 @exercise
 def attend_one(answer: Callable) -> Iterator[Property]:
     """02.1: attention for a single query."""
@@ -90,34 +119,44 @@ def attend_one(answer: Callable) -> Iterator[Property]:
         (close(got, v.mean(0)), "every key got the same weight: does the query take part?"),
         (True, counterexample(answer, reference, [(q, k, v)], 1e-5)),
     )
-    fewer = draw(4, name="q of 4"), draw(7, 4, name="k of 4"), draw(7, 2, name="v of 2")
-    differs = counterexample(answer, reference, [fewer], 1e-5)
-    yield expect("queries of other sizes, too", not differs,
-                 (close(answer(*fewer), (fewer[1] @ fewer[0] / 3).softmax(0) @ fewer[2]),
-                  "the 3 is written into your answer: divide by the root of the query's own size"),
-                 (True, differs))
-    large = answer(1000 * q, k, v)
-    yield expect(
-        "large scores do not overflow", close(large, v[scores.argmax()]),
-        (bool(large.isnan().any()), "exp of a large score is infinite, and inf / inf is NaN: "
-                                    "subtract the largest score first, or use torch.softmax"),
-        (True, "one score towers above the others, so the result is its value: nothing may be cut "
-               "off (clamp) or\nreplaced (nan_to_num)"),
-    )
-    negative = answer(-1000 * q.abs(), k.abs(), v)
-    yield expect(
-        "nor do scores that are all in the minus thousands vanish",
-        close(negative, v[(k.abs() @ q.abs()).argmin()]),
-        (True, "exp of -1000 is 0, and 0 / 0 is NaN: the largest score has to be taken out even "
-               "when it is negative (a search for it starts at -inf, not at 0)"),
-    )
-    alone = q, k[:1], v[:1, :1]
-    differs = counterexample(answer, reference, [alone], 1e-5)
-    yield expect("one key and values of size one", not differs, (True, differs))
+    yield from _extremes(answer, reference, q, k, v)
 
 
 def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
+
+
+def _tables_and_depths(answer: Callable) -> Iterator[Property]:
+    """Several tables at once, and scores so low that exp of them is zero."""
+    tables = draw(2, 3, 5, name="tables")
+    visible = draw(2, 3, 5, name="visible") > -0.3
+    visible[0, 1], visible[..., 4] = False, True
+    visible[1, 2] = False
+    differs = counterexample(answer, _masked_softmax, [(tables, visible)], 1e-5)
+    yield expect("several tables at once, three queries and five keys each", not differs,
+                 (close(answer(tables, visible), tables.masked_fill(~visible, -torch.inf)
+                        .softmax(1).nan_to_num(0.0)),
+                  f"{differs}: softmax runs over the last axis, the keys (dim=-1)"),
+                 (True, differs))
+    # one visible key wins by a million, so that no rounding counts
+    far, near = torch.tensor([[-2e6, -1e6, 3.0], [5.0, 5.0, 5.0]]), torch.ones(2, 3).bool()
+    near[:, 2] = False
+    got = answer(far, near)
+    yield expect(
+        "it also hides keys whose neighbours score -1,000,000",
+        close(got, torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])),
+        (not close(answer(torch.tensor([[-200.0, -200.0, 3.0]]), near[:1]),
+                   torch.tensor([[0.5, 0.5, 0.0]]))
+         and not close(answer(torch.tensor([[-200.0, -200.0, -300.0]]), near[:1]),
+                       torch.tensor([[0.5, 0.5, 0.0]])),
+         "exp(-1,000,000) is 0, and exp(-200) is, too: take out the largest score first"),
+        (close(answer(torch.tensor([[-2e6, -1e6, -1.5e6]]), near[:1]),
+               torch.tensor([[0.0, 1.0, 0.0]])),
+         "the largest score, which is taken out first, must be of each row its own, and of the "
+         "visible\nkeys only (a softmax over all keys leaves the visible nothing to share)"),
+        (True, "the number you hide with is not low enough: use -torch.inf or "
+               "torch.finfo(scores.dtype).min"),
+    )
 
 
 @exercise
@@ -166,35 +205,7 @@ def masked_softmax(answer: Callable) -> Iterator[Property]:
          "it. Set what is hidden to zero after the softmax"),
         (not close(empty[2:], want[2:]), "the other rows changed, too: each row is on its own"),
     )
-    tables = draw(2, 3, 5, name="tables")
-    visible = draw(2, 3, 5, name="visible") > -0.3
-    visible[0, 1], visible[..., 4] = False, True
-    visible[1, 2] = False
-    differs = counterexample(answer, _masked_softmax, [(tables, visible)], 1e-5)
-    yield expect("several tables at once, three queries and five keys each", not differs,
-                 (close(answer(tables, visible), tables.masked_fill(~visible, -torch.inf)
-                        .softmax(1).nan_to_num(0.0)),
-                  f"{differs}: softmax runs over the last axis, the keys (dim=-1)"),
-                 (True, differs))
-    # one visible key wins by a million, so that no rounding counts
-    far, near = torch.tensor([[-2e6, -1e6, 3.0], [5.0, 5.0, 5.0]]), torch.ones(2, 3).bool()
-    near[:, 2] = False
-    got = answer(far, near)
-    yield expect(
-        "it also hides keys whose neighbours score -1,000,000",
-        close(got, torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])),
-        (not close(answer(torch.tensor([[-200.0, -200.0, 3.0]]), near[:1]),
-                   torch.tensor([[0.5, 0.5, 0.0]]))
-         and not close(answer(torch.tensor([[-200.0, -200.0, -300.0]]), near[:1]),
-                       torch.tensor([[0.5, 0.5, 0.0]])),
-         "exp(-1,000,000) is 0, and exp(-200) is, too: take out the largest score first"),
-        (close(answer(torch.tensor([[-2e6, -1e6, -1.5e6]]), near[:1]),
-               torch.tensor([[0.0, 1.0, 0.0]])),
-         "the largest score, which is taken out first, must be of each row its own, and of the "
-         "visible\nkeys only (a softmax over all keys leaves the visible nothing to share)"),
-        (True, "the number you hide with is not low enough: use -torch.inf or "
-               "torch.finfo(scores.dtype).min"),
-    )
+    yield from _tables_and_depths(answer)
 
 
 @exercise

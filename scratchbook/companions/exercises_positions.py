@@ -116,6 +116,40 @@ def _louder(share: float, where: Callable[[torch.Tensor], torch.Tensor]) -> Call
     return lambda x, positions: x * (1 + share * where(positions).double())[:, None]
 
 
+def _at_some_places(says: Callable[[Callable], bool], unit: float) -> Iterator[Property]:
+    """Encodings that break the law a little, at single places, or only far out."""
+    yield expect("one that makes vectors longer from place to place does not",
+                 not says(_louder(unit / 100, lambda place: place)),
+                 (True, "the score is the plain product, lengths included: do not normalise"))
+    yield expect("nor one whose scores drift by 0.00004 from place to place",
+                 not says(_louder(2e-5 * unit, lambda place: place)),
+                 (True, "compare each score with the first, not with the one before"))
+    yield expect("nor one that turns all vectors round from place 100 on",
+                 not says(lambda x, positions: torch.where(positions < 100, x, -x)),
+                 (True, "q before the border and k behind it score the opposite: keep the sign, "
+                        "and let q and k stand apart"))
+    for after in (64, 128):
+        yield expect(f"one that wraps around after {after} does not", not says(_wrapping(after)),
+                     (True, "shift further: some encodings go wrong only far out"))
+    yield expect("one that is wrong at place 190 alone does not",
+                 not says(_louder(unit, lambda place: place == 190)),
+                 (True, "try every step up to 200, not some of them"))
+    both = [says(_louder(sign * unit / 4, lambda place: place == 137)) for sign in (1, -1)]
+    yield expect("a higher score counts as a lower one does", both[0] == both[1],
+                 (True, "a score may rise or fall: take the absolute value of the difference"))
+    yield expect("nor is a change of 0.0003 at place 137 alone forgiven",
+                 not says(_louder(1.5e-4 * unit, lambda place: place == 137)),
+                 (True, "one score alone may differ: compare each with the first, not their mean "
+                        "or spread; 1e-4 is allowed"))
+    yield expect("one whose scores change by 0.0003 far out does not",
+                 not says(_louder(1.5e-4 * unit, lambda place: place > 100)),
+                 (True, "the tolerance is too wide, or the scores are made smaller before they are "
+                        "compared: a score is a sum, and 1e-4 is allowed"))
+    yield expect("one whose scores change by 0.00004 passes",
+                 says(_louder(2e-5 * unit, lambda place: place > 100)),
+                 (True, "the tolerance is too tight: 1e-4 is allowed, which is rounding"))
+
+
 @exercise
 def depends_only_on_distance(answer: Callable) -> Iterator[Property]:
     """03.2: test an encoding for the law of relative positions."""
@@ -149,36 +183,7 @@ def depends_only_on_distance(answer: Callable) -> Iterator[Property]:
                         "positions by the same step?"))
     yield expect("an encoding by the square of the position does not", not says(_squared),
                  (True, "compare more than one shift, or a pair with some distance"))
-    yield expect("one that makes vectors longer from place to place does not",
-                 not says(_louder(unit / 100, lambda place: place)),
-                 (True, "the score is the plain product, lengths included: do not normalise"))
-    yield expect("nor one whose scores drift by 0.00004 from place to place",
-                 not says(_louder(2e-5 * unit, lambda place: place)),
-                 (True, "compare each score with the first, not with the one before"))
-    yield expect("nor one that turns all vectors round from place 100 on",
-                 not says(lambda x, positions: torch.where(positions < 100, x, -x)),
-                 (True, "q before the border and k behind it score the opposite: keep the sign, "
-                        "and let q and k stand apart"))
-    for after in (64, 128):
-        yield expect(f"one that wraps around after {after} does not", not says(_wrapping(after)),
-                     (True, "shift further: some encodings go wrong only far out"))
-    yield expect("one that is wrong at place 190 alone does not",
-                 not says(_louder(unit, lambda place: place == 190)),
-                 (True, "try every step up to 200, not some of them"))
-    both = [says(_louder(sign * unit / 4, lambda place: place == 137)) for sign in (1, -1)]
-    yield expect("a higher score counts as a lower one does", both[0] == both[1],
-                 (True, "a score may rise or fall: take the absolute value of the difference"))
-    yield expect("nor is a change of 0.0003 at place 137 alone forgiven",
-                 not says(_louder(1.5e-4 * unit, lambda place: place == 137)),
-                 (True, "one score alone may differ: compare each with the first, not their mean "
-                        "or spread; 1e-4 is allowed"))
-    yield expect("one whose scores change by 0.0003 far out does not",
-                 not says(_louder(1.5e-4 * unit, lambda place: place > 100)),
-                 (True, "the tolerance is too wide, or the scores are made smaller before they are "
-                        "compared: a score is a sum, and 1e-4 is allowed"))
-    yield expect("one whose scores change by 0.00004 passes",
-                 says(_louder(2e-5 * unit, lambda place: place > 100)),
-                 (True, "the tolerance is too tight: 1e-4 is allowed, which is rounding"))
+    yield from _at_some_places(says, unit)
 
 
 @exercise

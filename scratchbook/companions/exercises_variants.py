@@ -150,6 +150,32 @@ def _in_blocks(answer: Callable, scores: Tensor, values: Tensor, size: int) -> T
     return state[2] / state[1]
 
 
+def _in_any_blocks(answer: Callable, scores: torch.Tensor, values: torch.Tensor
+                   ) -> Iterator[Property]:
+    """Blocks of other sizes, and scores that are very large or very low."""
+    want, one = scores.softmax(0) @ values, _in_blocks(answer, scores, values, 12)
+    blocks = _in_blocks(answer, scores, values, 4)
+    sizes = [_in_blocks(answer, scores, values, size) for size in (1, 5, 7)]
+    yield expect("blocks of any size agree",
+                 same(blocks, want, 1e-5) and all(same(x, want, 1e-5) for x in sizes),
+                 (same(one, want, 1e-5), "one block alone is right: what does the result owe to "
+                  "the number of scores in a block?"), (True, "mend the single block first"))
+    large, turned = (_in_blocks(answer, 1000 * s, v, 4)
+                     for s, v in ((scores, values), (scores.flip(0), values.flip(0))))
+    right = (1000 * scores).softmax(0) @ values
+    yield expect("scores in the thousands do not overflow, rising or falling",
+                 same(large, right, 1e-5) and same(turned, right, 1e-5),
+                 (large.isfinite().all() and not turned.isfinite().all(), "rising scores are "
+                  "right, falling ones are not: the maximum of the whole block is needed"),
+                 (large.isfinite().all(), "no overflow, but another result: mend the cases above"),
+                 (True, "exp of a large number is inf: subtract the largest before exp"))
+    negative = _in_blocks(answer, scores - 5000, values, 4)
+    yield expect("nor do scores of minus five thousand vanish",
+                 same(negative, (scores - 5000).softmax(0) @ values, 1e-4),
+                 (True, "exp of -5000 is 0, and 0 / 0 is NaN: the maximum starts at -inf, not at "
+                        "0, and keeps its sign"))
+
+
 @exercise
 def online_step(answer: Callable) -> Iterator[Property]:
     """02b.3: softmax over blocks that never meet."""
@@ -165,7 +191,6 @@ def online_step(answer: Callable) -> Iterator[Property]:
                   "divided inside the step: blocks still to come add to the sum, so the division "
                   "waits until after the last"),
                  (True, f"expected {want.tolist()}, got {one.tolist()}"))
-    blocks = _in_blocks(answer, scores, values, 4)
     state = answer(torch.tensor(2.0), torch.tensor(1.0), torch.ones(1), torch.tensor([5.0]),
                    torch.zeros(1, 1))
     shrink = math.exp(-3)
@@ -202,25 +227,7 @@ def online_step(answer: Callable) -> Iterator[Property]:
                  (not apart.isfinite().all(), "the new maximum is the larger of the old one and "
                   "the block's. With the block's own, 0, the old sum is multiplied by exp(1000)"),
                  (True, f"expected {values[0].tolist()}, got {apart.tolist()}"))
-    sizes = [_in_blocks(answer, scores, values, size) for size in (1, 5, 7)]
-    yield expect("blocks of any size agree",
-                 same(blocks, want, 1e-5) and all(same(x, want, 1e-5) for x in sizes),
-                 (same(one, want, 1e-5), "one block alone is right: what does the result owe to "
-                  "the number of scores in a block?"), (True, "mend the single block first"))
-    large, turned = (_in_blocks(answer, 1000 * s, v, 4)
-                     for s, v in ((scores, values), (scores.flip(0), values.flip(0))))
-    right = (1000 * scores).softmax(0) @ values
-    yield expect("scores in the thousands do not overflow, rising or falling",
-                 same(large, right, 1e-5) and same(turned, right, 1e-5),
-                 (large.isfinite().all() and not turned.isfinite().all(), "rising scores are "
-                  "right, falling ones are not: the maximum of the whole block is needed"),
-                 (large.isfinite().all(), "no overflow, but another result: mend the cases above"),
-                 (True, "exp of a large number is inf: subtract the largest before exp"))
-    negative = _in_blocks(answer, scores - 5000, values, 4)
-    yield expect("nor do scores of minus five thousand vanish",
-                 same(negative, (scores - 5000).softmax(0) @ values, 1e-4),
-                 (True, "exp of -5000 is 0, and 0 / 0 is NaN: the maximum starts at -inf, not at "
-                        "0, and keeps its sign"))
+    yield from _in_any_blocks(answer, scores, values)
 
 
 @exercise
