@@ -80,7 +80,7 @@ def test_masks_drop_the_share_that_was_asked_and_nothing_higher_than_what_stays(
               "global": [(torch.cat([t.flatten() for t in scores.values()]),
                           torch.cat([t.flatten() for t in masks.values()]))]}[scope]
     for values, mask in groups:
-        assert int((~mask).sum()) == round(share * len(mask))
+        assert int((~mask).sum()) == min(round(share * len(mask)), len(mask) - 1)
         if 0 < mask.sum() < len(mask):
             assert values[~mask].max() <= values[mask].min()
 
@@ -308,3 +308,28 @@ def test_transformers_models_are_pruned_too() -> None:
     assert sparsity_of(model) == 0.5
     with pytest.raises(ValueError, match="Conv1D"):
         magnitude_scores(tiny_models.build("gpt2"))
+
+
+def test_no_row_is_emptied_by_a_share_near_one() -> None:
+    masks = masks_of_lowest({"layer": torch.rand(4, 8)}, 0.99, "row")
+    assert masks["layer"].sum(-1).tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("cut", [lambda model, scores, size: prune_heads(model, scores, size),
+                                 lambda model, scores, size: prune_channels(model, scores, size)])
+def test_scores_made_before_a_cut_are_refused_after_it(cut) -> None:
+    model = build()
+    scores = magnitude_scores(model)
+    cut(model, scores, 2)
+    with pytest.raises(ValueError, match="before this model was cut"):
+        cut(model, scores, 1)
+    cut(model, magnitude_scores(model), 1)
+
+
+def test_scores_with_a_sign_have_no_norm_to_rank_heads_by() -> None:
+    model = build()
+    scores = {name: -table for name, table in magnitude_scores(model).items()}
+    with pytest.raises(ValueError, match="below zero"):
+        prune_heads(model, scores, 1)
+    with pytest.raises(ValueError, match="below zero"):
+        prune_channels(model, scores, 4)

@@ -100,7 +100,7 @@ def wanda_scores(model: nn.Module, batches: Iterable[Tensor],
             hook.remove()
     if unseen := found.keys() - squares.keys():
         raise ValueError(f"{min(unseen)} saw no input: give batches of ids that reach every layer")
-    return {name: linear.weight.detach().abs() * squares[name].sqrt().to(linear.weight.dtype)
+    return {name: linear.weight.detach().abs().float() * squares[name].sqrt().float()
             for name, linear in found.items()}
 
 
@@ -139,7 +139,9 @@ def masks_of_lowest(scores: Scores, sparsity: float, scope: str = "layer") -> Ma
         return {name: part.view_as(scores[name])
                 for name, part in zip(scores, parts, strict=True)}
     rows = {name: table if scope == "row" else table.flatten() for name, table in scores.items()}
-    return {name: lowest_dropped(table, round(sparsity * table.shape[-1])).view_as(scores[name])
+    drop = {name: min(round(sparsity * table.shape[-1]), table.shape[-1] - 1)  # one stays
+            for name, table in rows.items()}
+    return {name: lowest_dropped(table, drop[name]).view_as(scores[name])
             for name, table in rows.items()}
 
 
@@ -233,7 +235,7 @@ def prune_heads(model: DecoderLM, scores: Scores, num_kv_heads: int) -> list[Ten
         if type(attention) is not MultiHeadAttention or attention.alibi is not None:
             raise ValueError(f"layer {layer}: the heads of {type(attention).__name__} (or those "
                              "that ALiBi's slopes belong to) cannot be taken out")
-        columns = _of_layer(scores, layer, "attention.o_proj").square().sum(dim=0)
+        columns = _of_layer(model, scores, layer, "attention.o_proj").square().sum(dim=0)
         per_head = columns.unflatten(0, (attention.num_kv_heads, -1)).sum(dim=1)
         kept.append(_highest(per_head, num_kv_heads, "num_kv_heads"))
     for block, heads in zip(model.blocks, kept, strict=True):
@@ -266,7 +268,7 @@ def prune_channels(model: DecoderLM, scores: Scores, d_ff: int) -> list[Tensor]:
         if type(block.feedforward) not in (FeedForward, GatedFeedForward):
             raise ValueError(f"layer {layer}: the channels of "
                              f"{type(block.feedforward).__name__} cannot be taken out")
-        columns = _of_layer(scores, layer, "feedforward.down_proj").square().sum(dim=0)
+        columns = _of_layer(model, scores, layer, "feedforward.down_proj").square().sum(dim=0)
         kept.append(_highest(columns, d_ff, "d_ff"))
     for block, channels in zip(model.blocks, kept, strict=True):
         for name, linear in block.feedforward.named_children():
@@ -277,10 +279,16 @@ def prune_channels(model: DecoderLM, scores: Scores, d_ff: int) -> list[Tensor]:
     return kept
 
 
-def _of_layer(scores: Scores, layer: int, name: str) -> Tensor:
+def _of_layer(model: DecoderLM, scores: Scores, layer: int, name: str) -> Tensor:
     full = f"blocks.{layer}.{name}"
     if full not in scores:
         raise ValueError(f"there is no score for {full}: make the scores from this model")
+    if scores[full].shape != model.get_submodule(full).weight.shape:
+        raise ValueError(f"the scores of {full} were made before this model was cut: make them "
+                         "again, each stands for another weight now")
+    if (scores[full] < 0).any():
+        raise ValueError(f"scores of {full} are below zero, as movement's are: a norm would rank "
+                         "the worst first; take magnitude_scores or wanda_scores")
     return scores[full].float()
 
 
