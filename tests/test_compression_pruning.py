@@ -1,12 +1,14 @@
 """Pruning: scores by hand, masks that stay, structure that really goes, honest bytes."""
 
 import copy
+import json
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
@@ -333,3 +335,14 @@ def test_scores_with_a_sign_have_no_norm_to_rank_heads_by() -> None:
         prune_heads(model, scores, 1)
     with pytest.raises(ValueError, match="below zero"):
         prune_channels(model, scores, 4)
+
+
+def test_a_sparse_file_whose_config_was_edited_is_refused(tmp_path) -> None:
+    path = save_sparse(build(), tmp_path / "model.safetensors")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    config = json.loads(metadata["config"]) | {"norm_eps": 0.5}
+    save_file(tensors, path, metadata | {"config": json.dumps(config)})
+    with pytest.raises(ValueError, match="has changed since it was written"):
+        load_sparse(path)

@@ -77,8 +77,8 @@ def save_sparse(model: DecoderLM, path: str | Path) -> Path:
             tensors[name + BITMAP], tensors[name + VALUES] = pack_sparse(tensor)
         else:
             tensors[name] = tensor.detach().cpu().contiguous()
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)),
-                "sha256": digest(tensors)}
+    config = json.dumps(asdict(model.config))
+    metadata = {"format": FORMAT, "config": config, "sha256": digest(tensors, config)}
     return write_atomically(path, save(tensors, metadata))
 
 
@@ -98,7 +98,7 @@ def load_sparse(path: str | Path) -> DecoderLM:
         raise ValueError(f"{path} was not written by save_sparse: its format is "
                          f"{metadata.get('format')!r}, not {FORMAT!r}; load_pretrained reads "
                          "folders of models")
-    if metadata.get("sha256") != digest(tensors):
+    if metadata.get("sha256") != digest(tensors, metadata.get("config", "")):
         raise ValueError(f"{path} has changed since it was written: write or fetch it again")
     try:
         entries = json.loads(metadata["config"])
@@ -120,13 +120,15 @@ def load_sparse(path: str | Path) -> DecoderLM:
 
 def _dense(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     if name in tensors:
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
         return tensors[name]
     return unpack_sparse(tensors[name + BITMAP], tensors[name + VALUES], shape)
 
 
-def digest(tensors: dict[str, Tensor]) -> str:
-    """A hash of names, types, shapes and numbers."""
-    found = hashlib.sha256()
+def digest(tensors: dict[str, Tensor], text: str = "") -> str:
+    """A hash of names, types, shapes and numbers, and of a text beside them."""
+    found = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
