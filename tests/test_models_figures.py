@@ -48,7 +48,8 @@ def test_steps_are_told_beside_the_time_that_reading_takes() -> None:
 
 def test_a_missed_target_is_called_missed() -> None:
     row = {"type": "float32", "batch": 1, "ratio": 1.2, "target": 1.5, "at_the_limit": 1.4}
-    plain, fast = row | {"who": "plain", "met": True}, row | {"who": "fast", "met": False}
+    plain, fast = row | {"who": "plain", "verdict": "met"}, row | {
+        "who": "fast", "verdict": "missed"}
     assert [told["verdict"] for told in figures.targets([plain, fast])] == ["missed"]
 
 

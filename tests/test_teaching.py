@@ -333,3 +333,11 @@ def test_cells_are_told_apart_where_no_history_is_kept(monkeypatch):
     draws._refuse_shared_numbers((2, 2), 0, "")
     with pytest.raises(ValueError, match="hold the same numbers"):
         draws._refuse_shared_numbers((3,), 0, "")
+
+
+def test_of_many_properties_that_hold_the_first_are_shown_and_of_a_failure_all():
+    held = [checking.Property(f"case {number}", True) for number in range(20)]
+    assert checking.Report("x", held).lines[-2:] == ["ok    case 11", "ok    and 8 more"]
+    failed = checking.Report("x", [*held, checking.Property("last", False, "why")])
+    assert len(failed.lines) == 22 and failed.lines[-1] == "      why"
+    assert checking.Report("x", held[:12]).lines[-1] == "ok    case 11"

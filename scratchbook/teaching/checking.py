@@ -28,6 +28,9 @@ class Property:
     advice: str = ""
 
 
+SHOWN = 12  # properties of a right answer
+
+
 @dataclass
 class Report:
     """The outcome of one check: its properties in order, or the reason there are none."""
@@ -43,14 +46,19 @@ class Report:
 
     @property
     def lines(self) -> list[str]:
-        """What the reader sees, a line per property and the advice indented below it."""
+        """What the reader sees, a line per property and the advice indented below it.
+
+        When all hold, the first of many stand for the others.
+        """
         if self.note:
             return [self.note]
+        shown = self.properties[:SHOWN] if self.passed else self.properties
         lines = []
-        for p in self.properties:
+        for p in shown:
             lines.append(f"{'ok   ' if p.passed else 'no   '} {p.what}")
             lines += [f"      {line}" for line in p.advice.splitlines() if not p.passed]
-        return lines
+        more = len(self.properties) - len(shown)
+        return lines + [f"ok    and {more} more"] * (more > 0)
 
 
 def expect(what: str, passed: bool, *mistakes: Mistake) -> Property:
