@@ -39,6 +39,7 @@ from scratchbook.data.batches import IGNORED, Batch, Windows
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
 from scratchbook.training import TrainConfig, accumulate, open_run, train
+from tests.random_models import random_model
 
 LARGE = ModelConfig(vocab_size=23, max_seq_len=16, num_layers=4, d_model=24, num_heads=4, d_ff=32)
 SMALL = ModelConfig(vocab_size=23, max_seq_len=16, num_layers=2, d_model=16, num_heads=2, d_ff=24,
@@ -48,12 +49,7 @@ TRAIN = TrainConfig(max_steps=6, batch_size=4, lr=0.01, eval_every=3, checkpoint
 
 
 def build(config: ModelConfig, seed: int = 0) -> DecoderLM:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = DecoderLM(config).eval()
-        for weight in model.parameters():
-            nn.init.normal_(weight, std=0.2)
-    return model
+    return random_model(config, seed, std=0.2)
 
 
 def normal(*shape: int, name: str = "") -> torch.Tensor:
@@ -244,11 +240,12 @@ def test_the_teacher_answers_once_and_keeps_no_more_than_it_may() -> None:
     row = 10 * 23 * 4
     calls = []
     model = build(LARGE, 1)
-    model.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
+    model.blocks[0].register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
     kept, small = Teacher(model, cache_bytes=3 * row), Teacher(model, cache_bytes=2 * row + 1)
     ids = Repeated().rows.ids
     assert torch.equal(kept(ids), torch.cat([kept(r) for r in ids.split(1)]))
-    assert kept.hits == 3 and kept.kept_bytes == 3 * row
+    assert kept.hits == 3 and kept.kept_bytes == 3 * row and calls == [1, 1, 1]
+    assert torch.equal(kept(ids.int()), kept(ids)) and len(calls) == 3  # ids of any type
     small(ids)
     small(ids)
     assert small.hits == 2 and small.kept_bytes == 2 * row  # what came first stays
@@ -275,9 +272,14 @@ def test_a_model_of_transformers_teaches(name: str) -> None:
     trained = distill(student, theirs, windows(), TRAIN, ALL)
     assert len(trained.losses) == 6
     ids = windows().batch(0, 2).ids
+    hooks = sum(len(module._forward_hooks) for module in theirs.modules())
     logits, vectors, maps = Teacher(theirs).read(ids, True, True)
+    assert sum(len(module._forward_hooks) for module in theirs.modules()) == hooks
     assert_close(logits, theirs(ids).logits)
-    assert len(vectors) == len(maps)
+    assert len(vectors) == len(maps) == theirs.config.num_hidden_layers
+    inner = theirs.transformer if name == "gpt2" else theirs.model
+    norm = inner.ln_f if name == "gpt2" else inner.norm
+    assert_close(theirs.lm_head(norm(vectors[-1])), logits)  # behind the block, before the norm
     assert maps[0].sum(-1).allclose(torch.ones(1))
 
 
@@ -410,3 +412,21 @@ def test_maps_are_those_that_the_block_used_in_every_layout(layout: str) -> None
     hook.remove()
     _, expected = attention(seen[0], return_weights=True)
     assert torch.equal(maps[0], expected)
+
+
+def test_what_a_teacher_forbids_costs_nothing_and_half_precision_hides_without_nan() -> None:
+    student = torch.zeros(3, requires_grad=True)
+    loss = soft_label_loss(student, torch.tensor([0.0, 0.0, -torch.inf]))
+    assert loss.item() == pytest.approx(math.log(3 / 2))
+    loss.backward()
+    assert student.grad.isfinite().all()
+    hidden = causal_mask(4).half()[None, None] / torch.arange(1, 5).half()[:, None]
+    assert attention_loss(hidden, hidden).abs().max() < 1e-3
+
+
+def test_a_stage_that_was_stopped_ends_the_shrinking(tmp_path) -> None:
+    student, stages = shrink(build(LARGE), (2, 1), windows(), TRAIN, None, tmp_path, stop_after=2)
+    assert len(stages) == 1 and student.config.num_layers == 2
+    assert not (tmp_path / "layers_1").exists()
+    with pytest.raises(ValueError, match="to 1 or more"):
+        shrink(build(LARGE), (2, 0), windows(), TRAIN)

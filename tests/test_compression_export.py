@@ -17,6 +17,7 @@ from scratchbook.model import DecoderLM
 from scratchbook.positions import RotaryEmbedding
 from scratchbook.runtime import named_generator
 from scratchbook.tokenizers import BPETokenizer, CharTokenizer
+from tests.random_models import random_model
 
 LLAMA = ModelConfig(vocab_size=300, max_seq_len=48, num_layers=2, d_model=32, num_heads=4,
                     num_kv_heads=2, d_ff=64)
@@ -24,12 +25,7 @@ TEXT = " ".join(str(number**3) for number in range(300))
 
 
 def build(config: ModelConfig = LLAMA) -> DecoderLM:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = DecoderLM(config).eval()
-        for weight in model.parameters():
-            nn.init.normal_(weight, std=0.25)
-    return model
+    return random_model(config)
 
 
 def test_blocks_by_hand() -> None:
@@ -134,3 +130,29 @@ def test_bad_input_is_refused_with_the_way_out(tmp_path) -> None:
         with pytest.raises(ValueError, match="Linear is no DecoderLM"):
             write(nn.Linear(2, 2), tmp_path / "file")
     assert not list(tmp_path.iterdir())  # nothing half-written is left
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_0"])
+def test_what_float16_cannot_hold_is_refused(kind: str, tmp_path) -> None:
+    model = build()
+    with torch.no_grad():
+        model.blocks[0].feedforward.up_proj.weight[0, 0] = 1e8
+    with pytest.raises(ValueError, match="does not fit into float16"):
+        export_gguf(model, tmp_path / "model.gguf", kind)
+    assert not (tmp_path / "model.gguf").exists()
+    assert export_gguf(model, tmp_path / "model.gguf", "F32").is_file()
+
+
+@pytest.mark.parametrize(("special", "end"), [(["<|user|>", "<|endoftext|>"], "<|endoftext|>"),
+                                              (["<|user|>"], None)], ids=["named", "none"])
+def test_a_text_ends_at_its_own_token_alone(special: list, end: str | None, tmp_path) -> None:
+    gguf = pytest.importorskip("gguf")
+    tokenizer = BPETokenizer(pattern="gpt2").train(TEXT, 290, special)
+    path = export_gguf(build(), tmp_path / "model.gguf", "F32", tokenizer)
+    field = gguf.GGUFReader(path).get_field("tokenizer.ggml.eos_token_id")
+    assert (field and field.contents()) == tokenizer.special_tokens.get(end)
+
+
+def test_a_graph_computes_in_float32_alone(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"take model\.float\(\)"):
+        export_onnx(build().bfloat16(), tmp_path / "model.onnx")

@@ -1,11 +1,10 @@
 """Measuring: what is counted is what is there, and a fresh process is a fresh process."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
 
+from scratchbook.compression import measuring
 from scratchbook.compression.measuring import (
     disk_bytes,
     first_token_seconds,
@@ -37,21 +36,26 @@ def test_memory_is_that_of_the_code_and_not_of_who_asked() -> None:
 def test_code_that_fails_is_no_measurement() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         peak_memory("1 / 0")
+    with pytest.raises(RuntimeError, match="failed in a fresh process"):
+        peak_memory("import sys; sys.exit(0)")
 
 
-def test_speed_and_latency_of_a_writer_that_sleeps() -> None:
+def test_speed_and_latency_by_a_clock_that_only_writing_moves(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+
     def write(prompt_ids: list[int], max_new_tokens: int) -> list[int]:
         assert torch.get_num_threads() == 1
-        time.sleep(0.01 * len(prompt_ids) * max_new_tokens)
+        now[0] += 0.01 * len(prompt_ids) * max_new_tokens
         return [0] * max_new_tokens
 
-    assert 30 < writing_speed(write, [1], 4) <= 100
+    assert writing_speed(write, [1], 4) == pytest.approx(100)
     waits = first_token_seconds(write, [[1]] * 9 + [[1] * 20])
-    assert 0.01 <= waits["p50"] < 0.05 and 0.05 < waits["p95"] <= 0.5
+    assert waits["p50"] == pytest.approx(0.01) and waits["p95"] == pytest.approx(0.1145)
     with pytest.raises(ValueError, match="no quantiles"):
         first_token_seconds(write, [[1]])
     with pytest.raises(ValueError, match="nothing was written"):
-        writing_speed(lambda *_: [], [1])
+        writing_speed(lambda *_: write([1], 1)[1:], [1])
 
 
 def test_threads_come_back() -> None:

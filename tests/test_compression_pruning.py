@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
+from scratchbook.compression.files import digest
 from scratchbook.compression.pruning import (
     apply_masks,
     lowest_dropped,
@@ -40,6 +41,7 @@ from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
 from scratchbook.training import TrainConfig, train
 from scratchbook.weights import load_pretrained, save_pretrained
+from tests.random_models import random_model
 
 CONFIG = ModelConfig(vocab_size=29, max_seq_len=32, num_layers=3, d_model=24, num_heads=6,
                      num_kv_heads=3, d_ff=40)
@@ -50,12 +52,7 @@ GPT2_LIKE = ModelConfig(vocab_size=29, max_seq_len=32, num_layers=2, d_model=24,
 
 
 def build(config: ModelConfig = CONFIG) -> DecoderLM:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = DecoderLM(config).eval()
-        for weight in model.parameters():
-            nn.init.normal_(weight, std=0.3)
-    return model
+    return random_model(config, std=0.3)
 
 
 def ids(rows: int = 4, length: int = 12, name: str = "ids") -> torch.Tensor:
@@ -254,7 +251,7 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"model\.safetensors has changed"):
         load_sparse(path)
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match=r"model\.safetensors is cut short"):
+    with pytest.raises(ValueError, match=r"model\.safetensors \(.* bytes\) is cut short"):
         load_sparse(path)
     save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors was not written by save_sparse"):
@@ -346,3 +343,64 @@ def test_a_sparse_file_whose_config_was_edited_is_refused(tmp_path) -> None:
     save_file(tensors, path, metadata | {"config": json.dumps(config)})
     with pytest.raises(ValueError, match="has changed since it was written"):
         load_sparse(path)
+
+
+def test_layers_are_skipped_by_a_name_too() -> None:
+    assert magnitude_scores(build(), "lm_head").keys() == magnitude_scores(build()).keys()
+    assert "blocks.0.attention.o_proj" in magnitude_scores(build(), "d")  # no name ends in d
+
+
+def test_movement_is_summed_in_float32_and_asks_for_layers_that_learn() -> None:
+    model = build().bfloat16()
+    with movement_scores(model) as scores:
+        for part in ids().split(1):
+            model(part).float().logsumexp(-1).sum().backward()
+    assert {score.dtype for score in scores.values()} == {torch.float32}
+    layer = model.blocks[0].attention.o_proj
+    layer.weight.requires_grad_(False)
+    with (pytest.raises(ValueError, match=r"blocks\.0\.attention\.o_proj and 0 more layers are "
+                        "frozen"), movement_scores(model)):
+        pass
+    assert not any(linear.weight._backward_hooks for linear in model.modules()
+                   if isinstance(linear, nn.Linear) and linear is not layer)
+
+
+def test_wanda_does_not_round_its_scores_to_the_type_of_the_weights() -> None:
+    model = build().bfloat16()
+    scores = wanda_scores(model, [ids()])["blocks.1.feedforward.down_proj"]
+    assert scores.dtype == torch.float32 and len(scores.unique()) > 0.9 * scores.numel()
+
+
+def test_a_dense_checkpoint_that_is_loaded_within_is_masked_at_the_end() -> None:
+    model, dense = build(), copy.deepcopy(build().state_dict())
+    masks = masks_of_lowest(magnitude_scores(model), 0.5)
+    with masks_kept(model, masks):
+        model.load_state_dict(dense)
+    assert sparsity_of(model) == pytest.approx(0.5, abs=0.01)
+
+
+def rewritten(path, edit, tensors: dict | None = None) -> None:
+    """The same file with an edited config or other tensors, and the hash that belongs to them."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    found |= tensors or {}
+    config = json.dumps(json.loads(metadata["config"]) | edit)
+    save_file(found, path, metadata | {"config": config, "sha256": digest(found, config)})
+
+
+@pytest.mark.parametrize(("edit", "tensors", "message"), [
+    ({"d_ff": 48}, {}, "has shape"), ({"num_layers": 10**9}, {}, "1000000000 layers in"),
+    ({}, {"stray": torch.ones(2)}, "stray is no tensor of it")], ids=["width", "layers", "extra"])
+def test_a_sparse_file_that_is_not_what_it_says_is_refused(tmp_path, edit, tensors, message):
+    path = save_sparse(build(), tmp_path / "model.safetensors")
+    rewritten(path, edit, tensors)
+    with pytest.raises(ValueError, match=rf"model\.safetensors does not hold .*{message}"):
+        load_sparse(path)
+
+
+def test_a_bitmap_is_a_row_of_bytes() -> None:
+    bitmap, values = pack_sparse(torch.eye(8))
+    for wrong in (bitmap[None], bitmap.int()):
+        with pytest.raises(ValueError, match="a bitmap is a row of uint8"):
+            unpack_sparse(wrong, values, (8, 8))

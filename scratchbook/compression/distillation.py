@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratchbook.compression.sparse_files import digest
+from scratchbook.compression.files import digest
 from scratchbook.data.batches import IGNORED, Batches
 from scratchbook.generation import eval_mode
 from scratchbook.model import DecoderLM
@@ -64,7 +64,9 @@ def soft_label_loss(student_logits: Tensor, teacher_logits: Tensor, temperature:
     """
     student = (student_logits.float() / temperature).log_softmax(dim=-1)
     teacher = (teacher_logits.float() / temperature).log_softmax(dim=-1)
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=-1)
+    counts = teacher > -torch.inf  # what a teacher forbids costs nothing
+    parts = teacher.exp() * (teacher - student)
+    return temperature**2 * torch.where(counts, parts, 0.0).sum(dim=-1)
 
 
 def feature_loss(student: Tensor, teacher: Tensor, projector: nn.Module) -> Tensor:
@@ -86,9 +88,10 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student.shape[1] != teacher.shape[1]:
         student, teacher = student.mean(dim=1, keepdim=True), teacher.mean(dim=1, keepdim=True)
+    student, teacher = student.float(), teacher.float()  # 1e-9 is zero in fp16
     # xlogy is 0 where a weight is 0: what the causal mask hides
     ratio = torch.xlogy(teacher, teacher) - teacher * student.clamp_min(1e-9).log()
-    return ratio.float().sum(dim=-1).mean(dim=1)
+    return ratio.sum(dim=-1).mean(dim=1)
 
 
 class Teacher:
@@ -124,7 +127,7 @@ class Teacher:
             return read(self.model, ids, features, attention, **options)
 
     def _row(self, row: Tensor) -> Tensor:
-        key = row.cpu().numpy().tobytes()
+        key = row.long().cpu().numpy().tobytes()
         if key in self.kept:
             self.hits += 1
             return self.kept[key]
@@ -175,12 +178,31 @@ def _read_theirs(model: nn.Module, ids: Tensor, features: bool, attention: bool,
     if options:
         raise ValueError(f"a teacher of type {type(model).__name__} cannot be given "
                          f"{', '.join(options)}: load it by load_pretrained, or use Windows")
-    out = model(ids, output_hidden_states=features, output_attentions=attention)
+    vectors: list[Tensor] = []
+
+    def look(block: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        vectors.append(output if isinstance(output, Tensor) else output[0])
+
+    # hooks, because the last of `hidden_states` has been through the final norm already
+    hooks = [block.register_forward_hook(look) for block in _their_blocks(model) if features]
+    try:
+        out = model(ids, output_attentions=attention, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
     maps = list(out.attentions or []) if attention else []
     if attention and (not maps or maps[0] is None):
         raise ValueError(f"{type(model).__name__} shows no attention maps: load it with "
                          "attn_implementation='eager'")
-    return out.logits, list(out.hidden_states[1:]) if features else [], maps
+    return out.logits, vectors, maps
+
+
+def _their_blocks(model: nn.Module) -> nn.ModuleList:
+    size = model.config.num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == size:
+            return module
+    raise ValueError(f"{type(model).__name__} has no list of its {size} layers to look behind")
 
 
 def matching_layers(student_layers: int, teacher_layers: int) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from scratchbook.compression.sparse_files import check_plain
+from scratchbook.compression.files import check_plain
 from scratchbook.config import ModelConfig
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer
@@ -75,12 +75,21 @@ def _inverse(scale: np.ndarray) -> np.ndarray:
 
 def _joined(scale: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Each block's scale, then its codes, byte after byte."""
-    halves = scale.astype(np.float16).view(np.uint8)
+    halves = _halves(scale).view(np.uint8)
     return np.concatenate([halves, codes], axis=-1).reshape(*scale.shape[:-2], -1)
 
 
+def _halves(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        halves = numbers.astype(np.float16)
+    if np.isinf(halves).any():
+        raise ValueError(f"{np.abs(numbers).max():.3g} does not fit into float16, which ends at "
+                         "65,504: take F32")
+    return halves
+
+
 FORMATS = {"F32": lambda weight: weight.astype(np.float32),
-           "F16": lambda weight: weight.astype(np.float16),
+           "F16": _halves,
            "Q8_0": q8_0_blocks, "Q4_0": q4_0_blocks}
 
 
@@ -90,6 +99,9 @@ def export_gguf(model: DecoderLM, path: str | Path, kind: str = "F16",
 
     llama.cpp turns neighbouring coordinates of queries and keys where this package turns halves:
     the rows of q_proj and k_proj are written in that order. Norms without gains get ones.
+
+    A token `<|endoftext|>` ends a text; without one, nothing does. Without a tokenizer the file
+    holds weights alone, for readers that need no text.
 
     Raises:   ValueError naming what the format cannot say of this model, or rows that blocks do
               not divide; ImportError with the command that installs gguf
@@ -185,8 +197,8 @@ def _add_tokenizer(writer: object, gguf: object, tokenizer: BPETokenizer, vocab_
     writer.add_token_types(types)
     writer.add_token_merges([f"{to_visible(a)} {to_visible(b)}" for a, b in tokenizer.merges])
     writer.add_add_bos_token(False)
-    end = next(iter(special), None)
-    if end is not None:
+    end = tokenizer.special_tokens.get("<|endoftext|>")
+    if end is not None:  # no other special token is known to end a text
         writer.add_bos_token_id(end)
         writer.add_eos_token_id(end)
 

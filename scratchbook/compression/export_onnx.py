@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scratchbook.compression.sparse_files import check_plain
+from scratchbook.compression.files import check_plain
 from scratchbook.generation import eval_mode
 from scratchbook.model import DecoderLM
 from scratchbook.positions import LearnedPositions
@@ -65,6 +65,8 @@ def export_onnx(model: DecoderLM, path: str | Path) -> Path:
     if config.latent_dim is not None:
         raise ValueError(f"latent_dim={config.latent_dim}: the cache of latent attention is not "
                          "exported, only keys and values of heads are")
+    if (dtype := model.token_embedding.weight.dtype) != torch.float32:
+        raise ValueError(f"the model computes in {dtype}, the graph in float32: take model.float()")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -89,12 +91,14 @@ def export_onnx(model: DecoderLM, path: str | Path) -> Path:
 def unchecked_positions(model: DecoderLM) -> Iterator[None]:
     """Within the block nobody asks whether a table of positions is long enough: a graph cannot."""
     table = model.positions
-    if isinstance(table, LearnedPositions):
-        table.forward = lambda x, positions: x + table.table(positions)
+    if not isinstance(table, LearnedPositions):
+        yield
+        return
+    table.forward = lambda x, positions: x + table.table(positions)
     try:
         yield
     finally:
-        vars(table or model).pop("forward", None)
+        del table.forward  # the class's own shows again
 
 
 class OnnxWriter:

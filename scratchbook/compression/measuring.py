@@ -24,7 +24,7 @@ import resource, sys
 try:  # getrusage would count what the parent held when it started this process
     lines = open("/proc/self/status", encoding="utf-8").read().splitlines()
     peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-except OSError:
+except (OSError, StopIteration):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024
 print("\\npeak", peak)
@@ -55,7 +55,7 @@ def peak_memory(code: str, timeout: float = 600) -> int:
     """
     done = subprocess.run([sys.executable, "-c", code + "\n" + REPORT], capture_output=True,
                           text=True, timeout=timeout, check=False)
-    if done.returncode:
+    if done.returncode or "\npeak" not in done.stdout:  # it may have left by sys.exit(0)
         raise RuntimeError(f"the code failed in a fresh process: {done.stderr[-500:]}")
     return int(done.stdout.rsplit("peak", 1)[1])
 

@@ -25,11 +25,12 @@ Masks = dict[str, Tensor]
 SCOPES = ("row", "layer", "global")
 
 
-def linears(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> dict[str, nn.Linear]:
+def linears(model: nn.Module, skip: str | Sequence[str] = ("lm_head",)) -> dict[str, nn.Linear]:
     """The linear layers of any model by name, but those whose name ends in one of `skip`.
 
     Raises:   ValueError when there is none
     """
+    skip = (skip,) if isinstance(skip, str) else skip  # a string would be taken letter by letter
     found = {name: module for name, module in model.named_modules()
              if isinstance(module, nn.Linear) and not name.endswith(tuple(skip))}
     if not found:
@@ -39,7 +40,7 @@ def linears(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> dict[str, n
     return found
 
 
-def magnitude_scores(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> Scores:
+def magnitude_scores(model: nn.Module, skip: str | Sequence[str] = ("lm_head",)) -> Scores:
     """How large each weight is: the oldest score, and it asks for no data.
 
     Paper:    Han et al. (2015), arXiv:1506.02626, section 3
@@ -49,20 +50,26 @@ def magnitude_scores(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> Sc
 
 
 @contextmanager
-def movement_scores(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> Iterator[Scores]:
+def movement_scores(model: nn.Module, skip: str | Sequence[str] = ("lm_head",)) -> Iterator[Scores]:
     """Within the block, every backward pass adds minus weight times gradient to the scores.
 
     A step of descent moves a weight against its gradient, so a positive sum says that training
-    pushes the weight away from zero, whatever its size.
+    pushes the weight away from zero, whatever its size. Train in fp32 or bf16: gradients of
+    fp16 are multiplied by a changing scale.
 
+    Raises:   ValueError naming a layer that does not learn
     Paper:    Sanh et al. (2020), arXiv:2005.07683, equation 4 (all learning rates equal)
     Chapter:  chapters/07_compression.ipynb
     """
     found = linears(model, skip)
-    scores = {name: torch.zeros_like(linear.weight) for name, linear in found.items()}
+    if frozen := [name for name, linear in found.items() if not linear.weight.requires_grad]:
+        raise ValueError(f"{frozen[0]} and {len(frozen) - 1} more layers are frozen and have no "
+                         "gradient: unfreeze or skip them")
+    scores = {name: torch.zeros_like(linear.weight, dtype=torch.float32)
+              for name, linear in found.items()}
 
     def add(name: str, gradient: Tensor) -> None:
-        scores[name].sub_(found[name].weight.detach() * gradient)
+        scores[name].sub_(found[name].weight.detach().float() * gradient.float())
 
     hooks = [linear.weight.register_hook(partial(add, name)) for name, linear in found.items()]
     try:
@@ -74,7 +81,7 @@ def movement_scores(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> Ite
 
 @torch.no_grad()
 def wanda_scores(model: nn.Module, batches: Iterable[Tensor],
-                 skip: Sequence[str] = ("lm_head",)) -> Scores:
+                 skip: str | Sequence[str] = ("lm_head",)) -> Scores:
     """The size of each weight times the norm of what it is multiplied by, over all batches.
 
     Shapes:   batches of ids (batch, time) -> for each layer (out_features, in_features)
@@ -196,6 +203,7 @@ def masks_kept(model: nn.Module, masks: Masks) -> Iterator[nn.Module]:
         yield model
     finally:
         hook.remove()
+        clear()  # a checkpoint that was loaded within may have been dense
 
 
 def _dropped(model: nn.Module, masks: Masks) -> list[tuple[Tensor, Tensor]]:
@@ -206,11 +214,11 @@ def _dropped(model: nn.Module, masks: Masks) -> list[tuple[Tensor, Tensor]]:
         if weight is None or weight.shape != mask.shape or mask.dtype != torch.bool:
             raise ValueError(f"the mask of {name!r}, {mask.dtype} {tuple(mask.shape)}, fits no "
                              "weight of this model: make it from scores of the same model")
-        pairs.append((weight, ~mask))
+        pairs.append((weight, ~mask.to(weight.device)))
     return pairs
 
 
-def sparsity_of(model: nn.Module, skip: Sequence[str] = ("lm_head",)) -> float:
+def sparsity_of(model: nn.Module, skip: str | Sequence[str] = ("lm_head",)) -> float:
     """The share of zeros among the weights of the linear layers."""
     weights = [linear.weight for linear in linears(model, skip).values()]
     return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)

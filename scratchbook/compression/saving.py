@@ -5,17 +5,16 @@ Chapter:  chapters/07_compression.ipynb
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from scratchbook.compression.files import digest, read_tensors
 from scratchbook.compression.layers import (
     PackedWeight,
     QuantizedEmbedding,
@@ -52,7 +51,7 @@ def save_compressed(model: nn.Module, path: str | Path) -> Path:
     if any(tensor.is_meta for tensor in tensors.values()):
         raise ValueError("a tensor of the model is on the meta device: it has no numbers to save")
     text = json.dumps(plan)
-    return write_atomically(path, save(tensors, {"plan": text, "sha256": _hash(tensors, text)}))
+    return write_atomically(path, save(tensors, {"plan": text, "sha256": digest(tensors, text)}))
 
 
 def load_compressed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
@@ -97,24 +96,8 @@ def _describe(layer: QuantizedLinear | QuantizedEmbedding) -> dict[str, Any]:
             "shape": packed.shape, "dtype": str(packed.like.dtype).removeprefix("torch.")}
 
 
-def _hash(tensors: dict[str, Tensor], plan: str) -> str:
-    found = hashlib.sha256(plan.encode())
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} ({path.stat().st_size:,} bytes) is cut short or no safetensors "
-                         f"file ({error}); copy it again") from None
+    tensors, metadata = read_tensors(path)
     try:
         plan = json.loads(metadata["plan"])
         known = plan["format"] == FORMAT
@@ -126,7 +109,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if plan["version"] != VERSION:
         raise ValueError(f"{path} is of version {plan['version']}, this package reads {VERSION}: "
                          "use the package that wrote it, or a newer one")
-    if _hash(tensors, metadata["plan"]) != metadata.get("sha256"):
+    if digest(tensors, metadata["plan"]) != metadata.get("sha256"):
         raise ValueError(f"{path} has changed since it was written: copy it again")
     return tensors, plan
 

@@ -98,7 +98,8 @@ def block_influence(model: DecoderLM, batches: Iterable[Tensor]) -> Tensor:
     sums, count = torch.zeros(len(model.blocks)), 0
 
     def compare(layer: int, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sums[layer] += (1 - F.cosine_similarity(inputs[0], output, dim=-1)).sum().cpu()
+        sums[layer] += (1 - F.cosine_similarity(inputs[0].float(), output.float(),
+                                                     dim=-1)).sum().cpu()
 
     hooks = [block.register_forward_hook(partial(compare, layer))
              for layer, block in enumerate(model.blocks)]
@@ -146,8 +147,10 @@ def shrink(model: DecoderLM, sizes: Sequence[int], data: Batches, config: TrainC
     Chapter:  chapters/07_compression.ipynb
     """
     ladder = [len(model.blocks), *sizes]
-    if len(ladder) < 2 or any(a <= b for a, b in zip(ladder, ladder[1:], strict=False)):
-        raise ValueError(f"sizes={tuple(sizes)} must fall, from below num_layers={ladder[0]}")
+    falling = all(a > b for a, b in zip(ladder, ladder[1:], strict=False))
+    if len(ladder) < 2 or ladder[-1] < 1 or not falling:
+        raise ValueError(f"sizes={tuple(sizes)} must fall, from below num_layers={ladder[0]} "
+                         "to 1 or more")
     batches = None if by_influence is None else list(by_influence)
     teacher, student, stages = Teacher(model), model, []
     for size in sizes:
@@ -157,4 +160,6 @@ def shrink(model: DecoderLM, sizes: Sequence[int], data: Batches, config: TrainC
         student = keep_layers(student, layers)
         place = None if folder is None else Path(folder) / f"layers_{size}"
         stages.append(distill(student, teacher, data, config, how, place, **options))
+        if stages[-1].stop_reason == "stopped":
+            break  # the next stage would grow from a half-trained one, and stay so
     return student, stages

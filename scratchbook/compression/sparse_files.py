@@ -5,17 +5,16 @@ Chapter:  chapters/07_compression.ipynb
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from scratchbook.compression.files import check_plain, digest, read_tensors
 from scratchbook.config import ModelConfig, RopeSettings
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import write_atomically
@@ -53,6 +52,9 @@ def unpack_sparse(bitmap: Tensor, values: Tensor, shape: tuple[int, ...]) -> Ten
     Chapter:  chapters/07_compression.ipynb
     """
     size = int(np.prod(shape))
+    if bitmap.dtype != torch.uint8 or bitmap.dim() != 1 or values.dim() != 1:
+        raise ValueError(f"a bitmap is a row of uint8 and values are a row, not {bitmap.dtype} of "
+                         f"shape {tuple(bitmap.shape)} and {tuple(values.shape)}")
     bits = np.unpackbits(bitmap.numpy())
     if len(bitmap) != -(-size // 8) or bits[:size].sum() != len(values) or bits[size:].any():
         raise ValueError(f"a bitmap of {len(bitmap)} bytes with {int(bits.sum())} bits set does "
@@ -88,12 +90,7 @@ def load_sparse(path: str | Path) -> DecoderLM:
     Raises:   ValueError naming the file when it is damaged or none of `save_sparse`
     Chapter:  chapters/07_compression.ipynb
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is cut short or no safetensors file ({error})") from None
+    tensors, metadata = read_tensors(Path(path))
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by save_sparse: its format is "
                          f"{metadata.get('format')!r}, not {FORMAT!r}; load_pretrained reads "
@@ -103,11 +100,15 @@ def load_sparse(path: str | Path) -> DecoderLM:
     try:
         entries = json.loads(metadata["config"])
         config = ModelConfig(**entries | {"rope": RopeSettings(**entries["rope"])})
+        if config.num_layers > len(tensors):
+            raise ValueError(f"{config.num_layers} layers in {len(tensors)} tensors")
         with torch.device("meta"):
             model = DecoderLM(config)
         state = {name: _dense(tensors, name, tuple(weight.shape))
                  for name, weight in model.state_dict().items()
                  if name != "lm_head.weight" or not config.tie_embeddings}
+        if more := {name.removesuffix(BITMAP).removesuffix(VALUES) for name in tensors} - {*state}:
+            raise ValueError(f"{min(more)} is no tensor of it")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold the model that it describes: {error}") from None
     if config.tie_embeddings:
@@ -124,28 +125,3 @@ def _dense(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Ten
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
         return tensors[name]
     return unpack_sparse(tensors[name + BITMAP], tensors[name + VALUES], shape)
-
-
-def digest(tensors: dict[str, Tensor], text: str = "") -> str:
-    """A hash of names, types, shapes and numbers, and of a text beside them."""
-    found = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def check_plain(model: DecoderLM) -> None:
-    """Refuse a model that its config does not describe: wrapped, quantized, or none of ours.
-
-    Raises:   ValueError naming the first tensor that is missing, foreign or of another shape
-    """
-    if not isinstance(model, DecoderLM):
-        raise ValueError(f"{type(model).__name__} is no DecoderLM: load_pretrained makes one of "
-                         "the weights of most families")
-    with torch.device("meta"):
-        expected = {n: tuple(t.shape) for n, t in DecoderLM(model.config).state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if wrong := sorted(n for n in expected | found if expected.get(n) != found.get(n)):
-        raise ValueError(f"{wrong[0]} and {len(wrong) - 1} more tensors are not what the model's "
-                         "config says: merge adapters and dequantize layers first")
