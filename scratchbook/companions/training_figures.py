@@ -209,10 +209,10 @@ class Shuffled(Windows):
 class Padded(Windows):
     """A planted mistake: short texts whose padding counts as a target."""
 
-    padding, kept = 0, 3
+    padding, kept = 0, 2
 
     def batch(self, step: int, size: int) -> Batch:
-        """Rows of three tokens, the rest is padding."""
+        """Rows of two tokens, the rest is padding."""
         return self._filled(super().batch(step, size))
 
     def validation(self, size: int):
