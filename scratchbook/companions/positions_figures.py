@@ -87,7 +87,7 @@ def plot_lengths(curves: Mapping[str, Mapping[int, Sequence[float]]], trained: i
     ticks = sorted({length for by_length in curves.values() for length in by_length})
     ax.set_xticks(ticks, [str(t) for t in ticks])
     ax.minorticks_off()
-    ax.legend(ncols=2)
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure, (f"Bits per byte against length; trained at {trained} tokens. "
                     + "; ".join(parts) + ".")
 

@@ -250,15 +250,21 @@ def plot_quality(quality: Mapping[str, Sequence[float]], sizes: Mapping[str, int
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(layout="constrained")
-    parts = []
+    parts, means = [], {name: mean_and_spread(values)[0] for name, values in quality.items()}
     for colour, marker, (name, values) in zip(palette(), "osD^vPX*", quality.items(),
                                               strict=False):
         mean, half = mean_and_spread(values)
         kib = sizes[name] / 1024
+        near = [means[other] for other in quality if 0.6 < sizes[other] / sizes[name] < 1.6]
         ax.plot([kib] * len(values), values, marker, color=colour, ms=4, alpha=0.6, ls="")
         ax.errorbar([kib], [mean], [half], color=colour, capsize=4, lw=1.5)
-        ax.annotate(f" {name}", (kib, mean), color=INK, fontsize=9, xytext=(5, 3),
-                    textcoords="offset points")
+        at = {"xytext": (0, 4), "ha": "center", "va": "bottom"}  # above the bar
+        if min(near) == mean < max(near):
+            at = {"xytext": (0, -4), "ha": "center", "va": "top"}
+        elif mean < max(near):  # between two others
+            at = {"xytext": (-6, 0), "ha": "right", "va": "center"}
+        end = mean + half * {"bottom": 1, "top": -1, "center": 0}[at["va"]]
+        ax.annotate(name, (kib, end), color=INK, fontsize=9, textcoords="offset points", **at)
         parts.append(f"{name} {mean:.3f} ± {half:.3f} with {kib:.0f} KiB")
     ax.set(xscale="log", xlabel=f"KiB of cache after {context:,} tokens", ylabel="bits per byte")
     ax.margins(x=0.15)
