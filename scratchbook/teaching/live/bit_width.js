@@ -185,6 +185,9 @@
     }
     parts.push(el("text", { x: (LEFT + RIGHT) / 2, y: BOTTOM + 31, "text-anchor": "middle" },
       "bits per weight: each setting that you try leaves its point"));
+    Object.entries(SHARINGS).forEach(([sharing, text], place) => parts.push(
+      el("circle", { cx: RIGHT - 110, cy: TOP + 10 + 16 * place, r: 4, fill: COLOURS[sharing] }),
+      el("text", { x: RIGHT - 100, y: TOP + 14 + 16 * place }, `for ${text}`)));
     for (const point of all) {
       parts.push(el("circle", { cx: toX(point.bits), cy: toY(point.score), r: point === now ? 7 : 4,
         fill: point.bits === 16 ? "var(--sb-ink)" : COLOURS[point.sharing] }));

@@ -67,7 +67,8 @@
     .sb-rank label { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; min-height: 30px; }
     .sb-rank input[type=range] { width: 190px; }
     .sb-rank output { min-width: 2em; font-variant-numeric: tabular-nums; }
-    .sb-rank figure { margin: 0; flex: 1 1 150px; max-width: 250px; }
+    .sb-rank figure { margin: 0; flex: 1 1 90px; max-width: 250px; align-self: start; }
+    .sb-rank > svg { max-width: 560px; }
     .sb-rank figcaption { color: var(--sb-muted); font-size: 13px; }
     .sb-rank p { margin: 6px 0 0; }`;
 
