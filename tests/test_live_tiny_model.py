@@ -148,7 +148,7 @@ def test_the_landing_pages_number_is_what_the_published_model_pays_today(chapter
     recorded = json.loads((notebook_tools.ROOT / "book/results/00_start_here.json")
                           .read_text(encoding="utf-8"))
     made_with = recorded["environment"]["versions"]["python"]
-    if environment()["versions"]["python"].split(".")[:2] != made_with.split(".")[:2]:
+    if environment()["versions"]["python"] != made_with:  # 3.11.2's differs from 3.11.7's, too
         pytest.skip(f"the manual of Python {made_with} is another text")
     paragraphs = dict.fromkeys(p for p in python_manual().split("\n\n") if p.strip())
     held_out = "\n\n".join(list(paragraphs)[9::10])

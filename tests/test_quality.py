@@ -84,8 +84,10 @@ def test_a_few_words_prove_nothing():
 @pytest.mark.parametrize("size", [80, 200, 1000])
 def test_the_manual_and_the_library_pass(size):
     assert share_broken(python_manual(), size) == 0
-    # code has lines such as "a b c d e f": one sample in two hundred may be called broken
-    assert share_broken("".join(standard_library(2_000_000)), size) < 0.005
+    # code has lines such as "a b c d e f": one sample in two hundred may be called broken; the
+    # compiler's flags ("-I. -I..") that a system's build left behind are not code
+    library = [text for text in standard_library(2_000_000) if "build_time_vars = {" not in text]
+    assert share_broken("".join(library), size) < 0.005
 
 
 def test_tokens_joined_by_spaces_are_found():
