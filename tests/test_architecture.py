@@ -17,7 +17,7 @@ STEPS = [
     ["blocks", "accounting"], ["model"],
     ["weights", "generation"], ["sampling", "fast_decoding"],
     ["data"], ["evaluation", "interpret"], ["training"],
-    ["compression"], ["finetuning"], ["preference"], ["retrieval"], ["serving"],
+    ["compression"], ["base_model"], ["finetuning"], ["preference"], ["retrieval"], ["serving"],
     ["teaching"], ["companions"], ["publishing"], ["cli"], ["__main__"],
 ]
 STEP_OF = {name: number for number, names in enumerate(STEPS) for name in names}
