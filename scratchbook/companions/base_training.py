@@ -36,18 +36,18 @@ RECIPE = Recipe(
     ModelConfig(vocab_size=4096, max_seq_len=1024, num_layers=6, d_model=256, num_heads=8,
                 tie_embeddings=True),
     DataConfig("standard_library and python_manual", "bpe", SEQ_LEN, HELD_OUT_SHARE),
-    TrainConfig(max_steps=2200, batch_size=32, grad_accum_steps=2, optimizer="muon", lr=0.01,
-                adamw_lr=0.0025, weight_decay=0.1, schedule="linear", warmup_steps=50,
-                precision="bf16", compile=True, eval_every=200, checkpoint_every=200),
+    TrainConfig(max_steps=1800, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
+                weight_decay=0.1, schedule="linear", warmup_steps=20, compile=True,
+                eval_every=300, checkpoint_every=100),
     zero_init_residual=True)
 
 
 def replace_sizes(vocab_size: int, num_layers: int, d_model: int, num_heads: int,
                   **training: int) -> Recipe:
-    """The recipe for another size and length, in fp32 and uncompiled: for a trial."""
+    """The recipe for another size and length, uncompiled: for a trial."""
     sizes = RECIPE.model.with_(vocab_size=vocab_size, num_layers=num_layers, d_model=d_model,
                                num_heads=num_heads, head_dim=None, num_kv_heads=None, d_ff=None)
-    quick = {"compile": False, "precision": "fp32", "warmup_steps": 0, "grad_accum_steps": 1}
+    quick = {"compile": False, "warmup_steps": 0}
     return replace(RECIPE, model=sizes, train=replace(RECIPE.train, **quick | training))
 
 
