@@ -36,9 +36,9 @@ RECIPE = Recipe(
     ModelConfig(vocab_size=4096, max_seq_len=1024, num_layers=6, d_model=256, num_heads=8,
                 tie_embeddings=True),
     DataConfig("standard_library and python_manual", "bpe", SEQ_LEN, HELD_OUT_SHARE),
-    TrainConfig(max_steps=1800, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
+    TrainConfig(max_steps=1250, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
                 weight_decay=0.1, schedule="linear", warmup_steps=20, compile=True,
-                eval_every=300, checkpoint_every=100),
+                eval_every=250, checkpoint_every=125),
     zero_init_residual=True)
 
 
