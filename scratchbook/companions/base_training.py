@@ -34,11 +34,11 @@ from scratchbook.training.recipes import DataConfig, Recipe
 SEQ_LEN, HELD_OUT_SHARE, GROUP = 256, 0.05, 64
 RECIPE = Recipe(
     ModelConfig(vocab_size=4096, max_seq_len=1024, num_layers=6, d_model=256, num_heads=8,
-                tie_embeddings=True),
+                d_ff=704, tie_embeddings=True),  # 704: whole groups of 32 and of 64 in every row
     DataConfig("standard_library and python_manual", "bpe", SEQ_LEN, HELD_OUT_SHARE),
-    TrainConfig(max_steps=1250, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
+    TrainConfig(max_steps=1050, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
                 weight_decay=0.1, schedule="linear", warmup_steps=20, compile=True,
-                eval_every=250, checkpoint_every=125),
+                eval_every=150, checkpoint_every=150),
     zero_init_residual=True)
 
 
