@@ -32,6 +32,7 @@ from scratchbook.training import TrainConfig, train
 from scratchbook.training.recipes import DataConfig, Recipe
 
 SEQ_LEN, HELD_OUT_SHARE, GROUP = 256, 0.05, 64
+JUDGED = 100_000  # characters of each kind of held-out text
 RECIPE = Recipe(
     ModelConfig(vocab_size=4096, max_seq_len=1024, num_layers=6, d_model=256, num_heads=8,
                 d_ff=704, tie_embeddings=True),  # 704: whole groups of 32 and of 64 in every row
@@ -112,10 +113,10 @@ def ship(run: Path, folder: Path, model: DecoderLM) -> None:
 
 def held_out_bits(model: DecoderLM, tokenizer: BPETokenizer, documents: list[Document]
                   ) -> dict[str, float]:
-    """Bits per byte of held-out code and prose, in windows of the recipe."""
+    """Bits per byte of held-out code and prose, their first characters, in the recipe's windows."""
     texts = {"code": [d.text for d in documents if not d.name.startswith("manual/")],
              "prose": [d.text for d in documents if d.name.startswith("manual/")]}
-    return {name: score_text(model, tokenizer, "\n".join(found), SEQ_LEN).bits_per_byte
+    return {name: score_text(model, tokenizer, "\n".join(found)[:JUDGED], SEQ_LEN).bits_per_byte
             for name, found in texts.items() if found}
 
 
@@ -151,7 +152,7 @@ encodings, and the manual's topics: {sizes[0]:,} bytes to train on, {sizes[1]:,}
 | torch | {torch.__version__.split("+")[0]} |
 | Licence of the text | PSF licence |
 
-Bits per byte, in windows of {SEQ_LEN} tokens without overlap:
+Bits per byte of the first {JUDGED:,} characters, in windows of {SEQ_LEN} tokens without overlap:
 
 | Text | trained weights | shipped copy ({GROUP} weights share a scale, 8 bits each) |
 |---|---|---|
