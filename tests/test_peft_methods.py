@@ -14,7 +14,7 @@ from scratchbook.config import ModelConfig
 from scratchbook.finetuning.budget import METHODS, Budget, equal_budget, trainable_count
 from scratchbook.finetuning.method_files import load_adaptation, save_adaptation
 from scratchbook.finetuning.methods import bitfit, bottleneck, ia3, merge_ia3
-from scratchbook.finetuning.prefix import prefix
+from scratchbook.finetuning.prefix_tuning import prefix
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from tests.random_models import random_model

@@ -10,6 +10,7 @@ from scratchbook.finetuning.adapters import (
     save_adapter,
     use_adapter,
 )
+from scratchbook.finetuning.budget import METHODS, Budget, equal_budget, trainable_count
 from scratchbook.finetuning.lora import (
     PRESETS,
     apply_lora,
@@ -22,22 +23,52 @@ from scratchbook.finetuning.lora import (
     unwrap,
 )
 from scratchbook.finetuning.low_rank import DoRA, LoRALinear, LowRank
+from scratchbook.finetuning.method_files import load_adaptation, save_adaptation
+from scratchbook.finetuning.methods import bitfit, bottleneck, ia3, merge_ia3
+from scratchbook.finetuning.prefix_tuning import prefix
+from scratchbook.finetuning.quantized_base import (
+    dequantized,
+    merge_dequantized,
+    qlora,
+    training_bytes,
+)
+from scratchbook.finetuning.syntax_aware import apply_syntax_lora, class_shares, ranks_by_class
+from scratchbook.finetuning.token_classes import token_classes
 
 __all__ = [
+    "METHODS",
     "PRESETS",
+    "Budget",
     "DoRA",
     "LoRALinear",
     "LowRank",
     "adapter_names",
     "apply_lora",
+    "apply_syntax_lora",
+    "bitfit",
+    "bottleneck",
     "chosen_layers",
+    "class_shares",
+    "dequantized",
+    "equal_budget",
+    "ia3",
     "install",
     "linear_layers",
+    "load_adaptation",
     "load_adapter",
     "lora_layers",
     "merge",
+    "merge_dequantized",
+    "merge_ia3",
     "mixed",
+    "prefix",
+    "qlora",
+    "ranks_by_class",
+    "save_adaptation",
     "save_adapter",
+    "token_classes",
+    "trainable_count",
+    "training_bytes",
     "unmerge",
     "unwrap",
     "use_adapter",

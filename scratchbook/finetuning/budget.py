@@ -24,7 +24,7 @@ from scratchbook.finetuning.methods import (
     scale_size,
     sizes_for,
 )
-from scratchbook.finetuning.prefix import check_attention, prefix
+from scratchbook.finetuning.prefix_tuning import check_attention, prefix
 from scratchbook.model import DecoderLM
 
 METHODS: dict[str, Callable[..., DecoderLM]] = {

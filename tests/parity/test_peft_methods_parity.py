@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scratchbook.finetuning.methods import Bottleneck, bitfit, ia3
-from scratchbook.finetuning.prefix import prefix
+from scratchbook.finetuning.prefix_tuning import prefix
 from scratchbook.generation import generate
 from scratchbook.weights import load_pretrained
 from tests import tiny_models
