@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from scratchbook.attention import padding_mask
 from scratchbook.config import ModelConfig
+from scratchbook.data.batches import Windows
 from scratchbook.finetuning.adapters import save_adapter
 from scratchbook.finetuning.lora import apply_lora, lora_layers, merge
 from scratchbook.finetuning.syntax_aware import (
@@ -30,6 +31,7 @@ from scratchbook.finetuning.token_classes import CLASSES, character_classes, tok
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer
+from scratchbook.training import TrainConfig, train
 from tests.random_models import random_model
 
 CODE = '''"""What it does."""
@@ -241,6 +243,22 @@ def test_it_learns_one_batch():
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_it_trains_in_the_loop_resumes_and_runs_in_bfloat16(tmp_path):
+    ids = torch.tensor(IDS * 6).numpy()
+    data = Windows(ids, ids[:100], 12)
+    config = TrainConfig(max_steps=8, batch_size=4, lr=1e-2, checkpoint_every=4, eval_every=8)
+    whole, half, again = (gated(trained=False) for _ in range(3))
+    train(whole, data, config)
+    train(half, data, config, tmp_path, stop_after=4)
+    train(again, data, config, tmp_path)
+    assert all(map(torch.equal, whole.state_dict().values(), again.state_dict().values()))
+    assert any(p.abs().max() > 0 for n, p in learned(again).items() if "lora_B" in n)
+    rows = torch.tensor([IDS])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = again(rows)
+    assert_close(mixed.float(), again(rows), atol=0.6, rtol=0)
 
 
 def test_ranks_follow_shares_and_keep_the_sum():

@@ -146,15 +146,18 @@ def _widths(model: DecoderLM, count: int, fixed: dict) -> Iterator[dict]:
 def _ranks(model: DecoderLM, count: int, fixed: dict) -> Iterator[dict]:
     targets = fixed.get("targets", ("q_proj", "v_proj"))
     targets = (targets,) if isinstance(targets, str) else targets
-    layers = {path: layer.in_features + layer.out_features for path, layer in _paths(model).items()
+    chosen = {path: layer for path, layer in _paths(model).items()
               if path.rpartition(".")[2] in targets}
-    if not layers:
+    if not chosen:
         raise ValueError(f"targets={targets} name no linear layer of a block")
-    rank, left = divmod(count, sum(layers.values()))
-    ranks = dict.fromkeys(layers, rank)
-    for path, width in layers.items():  # one more for the first layers that it still fits
+    widths = {path: layer.in_features + layer.out_features for path, layer in chosen.items()}
+    rank, left = divmod(count, sum(widths.values()))
+    ranks = dict.fromkeys(chosen, rank)
+    for path, width in widths.items():  # one more for the first layers that it still fits
         if width <= left or (rank == 0 and not any(ranks.values())):
             ranks[path], left = rank + 1, left - width
+    for path, layer in chosen.items():
+        ranks[path] = min(ranks[path], layer.in_features, layer.out_features)
     yield fixed | {"targets": tuple(targets), "ranks": ranks}
 
 

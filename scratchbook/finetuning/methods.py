@@ -38,8 +38,9 @@ class ScaledLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale what goes in, or what comes out, bias included."""
         if self.on_input:
-            return self.base_layer(x * self.scale)
-        return self.base_layer(x) * self.scale
+            return self.base_layer((x * self.scale).to(x.dtype))
+        out = self.base_layer(x)
+        return (out * self.scale).to(out.dtype)
 
 
 def ia3(model: DecoderLM, targets: Collection[str] = IA3_TARGETS) -> DecoderLM:
@@ -115,7 +116,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Narrow, bend, widen, and add."""
-        return x + self.up(self.activation(self.down(x)))
+        wide = x if torch.is_autocast_enabled(x.device.type) else x.to(self.down.weight.dtype)
+        return (x + self.up(self.activation(self.down(wide)))).to(x.dtype)
 
 
 class WithBottleneck(nn.Module):
@@ -171,10 +173,11 @@ def bitfit(model: DecoderLM, targets: Collection[str] | None = None, add_biases:
     Chapter:  chapters/08_lora.ipynb
     """
     layers = biased_layers(model, targets, add_biases)
-    like = begin(model, "bitfit", targets=None if targets is None else sorted(targets),
-                 add_biases=add_biases)
+    begin(model, "bitfit", targets=None if targets is None else sorted(targets),
+          add_biases=add_biases)
     for layer, width in layers:
         if layer.bias is None:
+            like = layer.packed.like if hasattr(layer, "packed") else layer.weight
             layer.bias = nn.Parameter(like.new_zeros(width))
         layer.bias.requires_grad_(True)
     return model
@@ -210,13 +213,16 @@ def biased_layers(model: DecoderLM, targets: Collection[str] | None, add_biases:
 def begin(model: DecoderLM, method: str, **options: object) -> Tensor:
     """Freeze a model and note what it is adapted by; returns a tensor like its new parameters.
 
+    They are float32 where the base has fewer bits: a factor of 1 + 0.001 is 1 in bfloat16.
+
     Raises:   ValueError for a model that is adapted already
     """
     blocks_of(model)
     model.requires_grad_(False)
     model.adaptation = {"method": method, "options": options}
     packed = getattr(model.token_embedding, "packed", None)
-    return model.token_embedding.weight if packed is None else packed.like
+    like = model.token_embedding.weight if packed is None else packed.like
+    return like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def blocks_of(model: DecoderLM) -> Sequence[nn.Module]:
