@@ -175,6 +175,72 @@ def first_wrong_in_numpy(model, ids, reference):
     return next((name for name in reference if not gaps[name]), None)
 
 
+def soft_labels_in_numpy(student, teacher, temperature):
+    def logs(x):
+        x = np.asarray(x, dtype=float) / temperature
+        x = x - x.max(-1, keepdims=True)
+        return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+    parts = np.exp(logs(teacher)) * (logs(teacher) - logs(student))
+    return np.float32(temperature**2 * parts.sum(-1).mean())
+
+
+def soft_labels_by_torch(student, teacher, temperature):
+    student, teacher = ((x / temperature).flatten(0, -2) if x.dim() > 1 else x[None] / temperature
+                        for x in (student, teacher))
+    return temperature**2 * torch.nn.functional.kl_div(
+        student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
+
+
+def packed_as_bytes(codes):
+    if codes.dim() > 1:
+        return [list(packed_as_bytes(row)) for row in codes]
+    halves = [int(code) + 8 for code in codes] + [0] * (len(codes) % 2)
+    return bytes(16 * a + b for a, b in zip(halves[::2], halves[1::2], strict=True))
+
+
+def packed_in_numpy(codes):
+    codes = codes.numpy().astype(np.int64) + 8
+    codes = np.concatenate([codes, np.zeros((*codes.shape[:-1], codes.shape[-1] % 2), int)], -1)
+    return (codes[..., ::2] * 16 + codes[..., 1::2]).astype(np.uint8)
+
+
+def gptq_by_cholesky(weight, column, step, products):
+    free = products[column:, column:].double()
+    factor = torch.linalg.cholesky(free.inverse(), upper=True)
+    moved = weight.double().clone()
+    rounded = (moved[:, column] / step).round() * step
+    error = (moved[:, column] - rounded) / factor[0, 0]
+    moved[:, column:] -= error[:, None] * factor[0]
+    return moved.numpy()
+
+
+def gptq_by_least_squares(weight, column, step, products):
+    weight, products = weight.numpy().astype(float), products.numpy().astype(float)
+    moved, behind = weight.copy(), slice(column + 1, None)
+    moved[:, column] = np.round(weight[:, column] / step) * step
+    share = np.linalg.solve(products[behind, behind], products[behind, column])
+    moved[:, behind] += np.outer(weight[:, column] - moved[:, column], share)
+    return moved.tolist()
+
+
+def mask_as_lists(scores):
+    if scores.dim() > 1:
+        return [mask_as_lists(row) for row in scores]
+    kept = []
+    for start in range(0, len(scores), 4):
+        four = scores[start : start + 4].tolist()
+        best = sorted(range(4), key=four.__getitem__)[2:]
+        kept += [place in best for place in range(4)]
+    return kept
+
+
+def mask_in_numpy(scores):
+    fours = scores.numpy().reshape(-1, 4)
+    ranks = np.argsort(np.argsort(-fours, axis=-1, kind="stable"), axis=-1)
+    return (ranks < 2).reshape(scores.shape)
+
+
 STYLES = {
     "bigram_perplexity": [perplexity_by_fractions],
     "to_bits_per_byte": [lambda loss, guesses, text: torch.tensor(
@@ -213,6 +279,10 @@ STYLES = {
     "leaked_documents": [leaks, lambda *given: np.array(list(leaks(*given)), dtype=int)],
     "token_loss": [loss_in_numpy],
     "nucleus": [nucleus_in_numpy],
+    "soft_label_loss": [soft_labels_in_numpy, soft_labels_by_torch],
+    "pack_int4": [packed_as_bytes, packed_in_numpy],
+    "gptq_column": [gptq_by_cholesky, gptq_by_least_squares],
+    "mask_2_of_4": [mask_as_lists, mask_in_numpy],
 }
 CASES = [pytest.param(name, answer, id=f"{name}-{number}")
          for name, answers in STYLES.items() for number, answer in enumerate(answers)]
