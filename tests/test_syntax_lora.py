@@ -27,6 +27,7 @@ from scratchbook.finetuning.syntax_aware import (
     gates_of,
     ranks_by_class,
 )
+from scratchbook.finetuning.syntax_files import load_syntax_lora, save_syntax_lora
 from scratchbook.finetuning.token_classes import CLASSES, character_classes, token_classes
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
@@ -259,6 +260,34 @@ def test_it_trains_in_the_loop_resumes_and_runs_in_bfloat16(tmp_path):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = again(rows)
     assert_close(mixed.float(), again(rows), atol=0.6, rtol=0)
+
+
+def test_saved_alone_and_loaded_for_its_base_and_tokenizer(tmp_path):
+    model, ids = gated(), torch.tensor([IDS])
+    path = save_syntax_lora(model, tmp_path / "syntax.safetensors")
+    again = load_syntax_lora(base(), TOKENIZER, path)
+    assert torch.equal(again(ids), model(ids))
+    assert learned(again).keys() == learned(model).keys()
+    other, narrow = base(seed=1), random_model(CONFIG.with_(d_model=16, head_dim=4))
+    strange = BPETokenizer().train(SAMPLE + "strange", 300, ["<|end|>"])
+    for call, message in (
+        (lambda: load_syntax_lora(other, TOKENIZER, path), "other weights.*any_base=True"),
+        (lambda: load_syntax_lora(base(), strange, path), "another tokenizer"),
+        (lambda: load_syntax_lora(narrow, TOKENIZER, path, any_base=True), "load its base"),
+        (lambda: save_syntax_lora(base(), path), "no gated adapter 'syntax'"),
+        (lambda: save_syntax_lora(apply_lora(base()), path, "default"), "save_adapter"),
+        (lambda: load_syntax_lora(base(), TOKENIZER, save_adapter(
+            apply_lora(base()), tmp_path) / "adapter_model.safetensors"), "not written by"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert not lora_layers(other) and not lora_layers(narrow)
+    load_syntax_lora(other, TOKENIZER, path, any_base=True)
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="changed since"):
+        load_syntax_lora(base(), TOKENIZER, path)
 
 
 def test_ranks_follow_shares_and_keep_the_sum():

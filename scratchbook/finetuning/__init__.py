@@ -33,6 +33,7 @@ from scratchbook.finetuning.quantized_base import (
     training_bytes,
 )
 from scratchbook.finetuning.syntax_aware import apply_syntax_lora, class_shares, ranks_by_class
+from scratchbook.finetuning.syntax_files import load_syntax_lora, save_syntax_lora
 from scratchbook.finetuning.token_classes import token_classes
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "linear_layers",
     "load_adaptation",
     "load_adapter",
+    "load_syntax_lora",
     "lora_layers",
     "merge",
     "merge_dequantized",
@@ -66,6 +68,7 @@ __all__ = [
     "ranks_by_class",
     "save_adaptation",
     "save_adapter",
+    "save_syntax_lora",
     "token_classes",
     "trainable_count",
     "training_bytes",

@@ -100,6 +100,7 @@ class ClassGatedLowRank(nn.Module):
         super().__init__()
         plain = LowRank(base_layer, sum(groups.values()), lora_alpha, dropout)
         self.lora_rank, self.lora_alpha, self.tokens = plain.lora_rank, lora_alpha, tokens
+        self.groups = dict(groups)
         self.dropout, self.lora_A, self.lora_B = plain.dropout, plain.lora_A, plain.lora_B
         self.register_buffer("gates", gates_of(groups, lora_alpha).to(self.lora_A))
 
