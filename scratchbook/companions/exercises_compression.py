@@ -86,7 +86,7 @@ def _soft_label_mistakes(got: object, student: Tensor, teacher: Tensor, temperat
 
 
 @exercise
-def soft_label_loss(answer: Callable) -> Iterator[Property]:
+def temperature_kl(answer: Callable) -> Iterator[Property]:
     """07.1: a student's distance from its teacher, at a temperature."""
     answer = plain(answer)
     student, teacher = (3 * draw(2, 5, 7, name=name) for name in ("student", "teacher"))

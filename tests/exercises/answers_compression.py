@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 # 07.1
 def _loss(cool=lambda x, t: x / t, weigh=lambda kl, t: t**2 * kl.mean(), dim=-1, turn=False):
-    def soft_label_loss(student, teacher, t):
+    def temperature_kl(student, teacher, t):
         student, teacher = cool(student, t).log_softmax(dim), cool(teacher, t).log_softmax(dim)
         student, teacher = (teacher, student) if turn else (student, teacher)
         return weigh((teacher.exp() * (teacher - student)).sum(dim), t)
-    return soft_label_loss
+    return temperature_kl
 
 
 def mean_of_everything(student, teacher, t):
@@ -242,7 +242,7 @@ def clears_in_place(scores):
 
 
 WRONG = {
-    "soft_label_loss": [
+    "temperature_kl": [
         (_loss(weigh=lambda kl, t: kl.mean()), "the square of the temperature is missing"),
         (_loss(weigh=lambda kl, t: t * kl.mean()), "times the temperature once"),
         (_loss(cool=lambda x, t: x), "the temperature flattens nothing"),

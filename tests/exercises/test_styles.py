@@ -279,7 +279,7 @@ STYLES = {
     "leaked_documents": [leaks, lambda *given: np.array(list(leaks(*given)), dtype=int)],
     "token_loss": [loss_in_numpy],
     "nucleus": [nucleus_in_numpy],
-    "soft_label_loss": [soft_labels_in_numpy, soft_labels_by_torch],
+    "temperature_kl": [soft_labels_in_numpy, soft_labels_by_torch],
     "pack_int4": [packed_as_bytes, packed_in_numpy],
     "gptq_column": [gptq_by_cholesky, gptq_by_least_squares],
     "mask_2_of_4": [mask_as_lists, mask_in_numpy],
