@@ -301,7 +301,18 @@ def test_what_cannot_be_adapted_is_refused_with_a_way_out():
         (lambda: bottleneck(base(), 2, activation="sine"), "choose one of relu"),
         (lambda: ia3(torch.nn.Linear(2, 2)), "no DecoderLM"),
         (lambda: ia3(prefix(base(), 2)), "adapted by prefix already"),
+        (lambda: bottleneck(apply_lora(base()), 2), "LoRA adapts the model already"),
+        (lambda: apply_lora(ia3(base())), "wrapped already"),
+        (lambda: save_adaptation(apply_lora(prefix(base(), 2)), "x"), "other parameters learn"),
+        (lambda: save_adaptation(ia3(base()).requires_grad_(True), "x"), "other parameters learn"),
         (lambda: trainable_count("lorra", base()), "choose one of ia3"),
+        (lambda: trainable_count("ia3", base(), targets=["up"]), "up; the linear layers"),
+        (lambda: trainable_count("prefix", latent, prefix_len=2), "LatentAttention"),
+        (lambda: equal_budget("prefix", base(window=8), 96), "window=8"),
+        (lambda: equal_budget("bottleneck", base(), 330, places="both"), "houlsby, pfeiffer"),
+        (lambda: equal_budget("lora", base(), 330, targets=["up"]), "name no linear layer"),
+        (lambda: equal_budget("ia3", base(), 120, targets=["k_proj"]), "leave them out"),
+        (lambda: equal_budget("bitfit", base(), 330), "add_biases=True"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

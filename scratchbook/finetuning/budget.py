@@ -14,15 +14,16 @@ from torch import nn
 from scratchbook.finetuning.methods import (
     IA3_TARGETS,
     ON_INPUT,
-    PLACES,
     biased_layers,
     bitfit,
     blocks_of,
     bottleneck,
     ia3,
     linears,
+    parts_of,
     scale_size,
     sizes_for,
+    target_linears,
 )
 from scratchbook.finetuning.prefix_tuning import check_attention, prefix
 from scratchbook.model import DecoderLM
@@ -34,13 +35,15 @@ TOLERANCE = 0.05
 
 def count_ia3(model: DecoderLM, targets: Collection[str] = IA3_TARGETS) -> int:
     """The widths of what is scaled, summed over the blocks."""
-    return sum(scale_size(layer, name in ON_INPUT) for _, name, layer in linears(model)
-               if name in targets)
+    return sum(scale_size(layer, name in ON_INPUT)
+               for _, name, layer in target_linears(model, targets))
 
 
 def count_prefix(model: DecoderLM, prefix_len: int, **_: object) -> int:
     """Keys and values of every layer: 2 num_layers prefix_len num_kv_heads head_dim."""
     config = model.config
+    for block in blocks_of(model):
+        check_attention(block.attention)
     return 2 * config.num_layers * prefix_len * config.num_kv_heads * config.head_dim
 
 
@@ -48,7 +51,7 @@ def count_bottleneck(model: DecoderLM, size: int | Sequence[int], places: str = 
                      **_: object) -> int:
     """Two matrices and two biases: 2 d_model size + size + d_model for each adapter."""
     d_model = model.config.d_model
-    return len(PLACES[places]) * sum(2 * d_model * width + width + d_model
+    return len(parts_of(places)) * sum(2 * d_model * width + width + d_model
                                      for width in sizes_for(model, size))
 
 
@@ -115,8 +118,6 @@ def equal_budget(method: str, model: DecoderLM, count: int, **fixed: object) -> 
 
 def _choices(method: str, model: DecoderLM, count: int, fixed: dict) -> Iterator[Budget]:
     if method == "prefix":
-        for block in blocks_of(model):
-            check_attention(block.attention)
         options = _lengths(model, count, fixed)
     elif method == "bottleneck":
         options = _widths(model, count, fixed)
@@ -136,7 +137,7 @@ def _lengths(model: DecoderLM, count: int, fixed: dict) -> Iterator[dict]:
 
 def _widths(model: DecoderLM, count: int, fixed: dict) -> Iterator[dict]:
     """Widths that differ by one at the most: the first blocks get what is left over."""
-    layers, places = len(blocks_of(model)), len(PLACES[fixed.get("places", "houlsby")])
+    layers, places = len(blocks_of(model)), len(parts_of(fixed.get("places", "houlsby")))
     d_model = model.config.d_model
     units = round((count / places - layers * d_model) / (2 * d_model + 1))
     units = max(units, layers)
@@ -163,17 +164,17 @@ def _ranks(model: DecoderLM, count: int, fixed: dict) -> Iterator[dict]:
 
 def _kinds(method: str, model: DecoderLM, fixed: dict) -> Iterator[dict]:
     """All sets of kinds of layers, the usual one first, then the smaller sets."""
+    if "targets" in fixed:
+        raise ValueError(f"targets are what {method} chooses: leave them out")
     if method == "ia3":
         kinds = list(dict.fromkeys(name for _, name, _ in linears(model)))
         yield {"targets": IA3_TARGETS} if set(IA3_TARGETS) <= set(kinds) else {"targets": kinds}
     else:
-        biased = {id(layer) for layer, _ in biased_layers(model, None, **fixed)}
+        biased = {id(layer) for layer, _ in biased_layers(model, **fixed)}
         kinds = list(dict.fromkeys(name.rpartition(".")[2] for block in model.blocks
                                    for name, layer in block.named_modules()
                                    if id(layer) in biased))
         yield fixed | {"targets": None}
-    if "targets" in fixed:
-        raise ValueError(f"targets are what {method} chooses: leave them out")
     for size in range(1, len(kinds) + 1):
         for chosen in combinations(kinds, size):
             yield fixed | {"targets": chosen}

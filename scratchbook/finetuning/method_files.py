@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from scratchbook.compression.files import digest, read_tensors
 from scratchbook.finetuning.budget import METHODS
@@ -27,7 +27,8 @@ _WRAPPED = re.compile(r"\b(base|base_layer)\.")
 def save_adaptation(model: DecoderLM, path: str | Path) -> Path:
     """Write the parameters that learn, how they were put there, and a hash of the base.
 
-    Raises:   ValueError when no method of this package adapts the model
+    Raises:   ValueError when no method of this package adapts the model, or more than it put
+              there learns
     Chapter:  chapters/08_lora.ipynb
     """
     adaptation = getattr(model, "adaptation", None)
@@ -36,6 +37,11 @@ def save_adaptation(model: DecoderLM, path: str | Path) -> Path:
                          "first; LoRA is saved by save_adapter")
     tensors = {name: parameter.detach().cpu().contiguous()
                for name, parameter in model.named_parameters() if parameter.requires_grad}
+    rooms = _rooms(path, model, adaptation["method"], adaptation["options"])
+    if rooms != _shapes(tensors):
+        raise ValueError(f"other parameters learn than those that {adaptation['method']} put there "
+                         f"({len(tensors)} instead of {len(rooms)}): freeze them, or adapt a fresh "
+                         "copy of the base by one method alone")
     plan = {"format": FORMAT, "version": VERSION, "base": base_hash(model, tensors)} | adaptation
     text = json.dumps(plan)
     return write_atomically(path, save(tensors, {"plan": text, "sha256": digest(tensors, text)}))
@@ -62,7 +68,7 @@ def load_adaptation(model: DecoderLM, path: str | Path, any_base: bool = False) 
         raise ValueError(f"{path} was learned on other weights than those of this model: load its "
                          "base, or pass any_base=True if the two are near (the base quantized)")
     wanted = _rooms(path, model, method, options)
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = _shapes(tensors)
     if wrong := sorted(n for n in wanted | found if wanted.get(n) != found.get(n)):
         raise ValueError(f"{path}: {wrong[0]} has shape {found.get(wrong[0])}, this model has room "
                          f"for {wanted.get(wrong[0])}: load the base that it was learned on")
@@ -73,7 +79,8 @@ def load_adaptation(model: DecoderLM, path: str | Path, any_base: bool = False) 
     return model
 
 
-def _rooms(path: Path, model: DecoderLM, method: str, options: dict) -> dict[str, tuple[int, ...]]:
+def _rooms(path: str | Path, model: DecoderLM, method: str, options: dict
+           ) -> dict[str, tuple[int, ...]]:
     """The shapes that the method would learn on this model, found out on an empty twin."""
     with torch.device("meta"):
         twin = DecoderLM(model.config)
@@ -81,8 +88,12 @@ def _rooms(path: Path, model: DecoderLM, method: str, options: dict) -> dict[str
         METHODS[method](twin, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot adapt this model: {error}") from None
-    return {name: tuple(parameter.shape) for name, parameter in twin.named_parameters()
-            if parameter.requires_grad}
+    return _shapes({name: parameter for name, parameter in twin.named_parameters()
+                    if parameter.requires_grad})
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def base_hash(model: nn.Module, learned: Collection[str]) -> str:

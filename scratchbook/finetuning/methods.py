@@ -53,7 +53,7 @@ def ia3(model: DecoderLM, targets: Collection[str] = IA3_TARGETS) -> DecoderLM:
     Paper:    Liu et al. (2022), arXiv:2205.05638, section 3.3
     Chapter:  chapters/08_lora.ipynb
     """
-    places = _linears(model, targets)
+    places = target_linears(model, targets)
     like = begin(model, "ia3", targets=sorted(targets))
     for parent, name, layer in places:
         setattr(parent, name, ScaledLinear(layer, name in ON_INPUT, like))
@@ -147,12 +147,10 @@ def bottleneck(model: DecoderLM, size: int | Sequence[int], places: str = "houls
     Chapter:  chapters/08_lora.ipynb
     """
     blocks, sizes = blocks_of(model), sizes_for(model, size)
-    if places not in PLACES:
-        raise ValueError(f"places={places!r} is unknown; choose one of {', '.join(PLACES)}")
-    d_model = model.config.d_model
+    parts, d_model = parts_of(places), model.config.d_model
     made = [(block, part, Bottleneck(d_model, width, activation, seed, f"{number}.{part}"))
             for number, (block, width) in enumerate(zip(blocks, sizes, strict=True))
-            for part in PLACES[places]]
+            for part in parts]
     like = begin(model, "bottleneck", size=sizes, places=places, activation=activation, seed=seed)
     for block, part, adapter in made:
         adapter.to(like.device, like.dtype)
@@ -183,8 +181,8 @@ def bitfit(model: DecoderLM, targets: Collection[str] | None = None, add_biases:
     return model
 
 
-def biased_layers(model: DecoderLM, targets: Collection[str] | None, add_biases: bool
-                  ) -> list[tuple[nn.Module, int]]:
+def biased_layers(model: DecoderLM, targets: Collection[str] | None = None,
+                  add_biases: bool = False) -> list[tuple[nn.Module, int]]:
     """The layers whose biases `bitfit` would learn, and how many numbers each has.
 
     Raises:   ValueError as `bitfit` does
@@ -236,7 +234,20 @@ def blocks_of(model: DecoderLM) -> Sequence[nn.Module]:
     if getattr(model, "adaptation", None) is not None:
         raise ValueError(f"the model is adapted by {model.adaptation['method']} already: take a "
                          "fresh copy of the base")
+    if any(hasattr(module, "base_layer") for module in model.modules()):
+        raise ValueError("LoRA adapts the model already: merge(model) and unwrap(model), or take a "
+                         "fresh copy of the base")
     return model.blocks
+
+
+def parts_of(places: str) -> tuple[str, ...]:
+    """The parts of a block that get a bottleneck.
+
+    Raises:   ValueError for unknown places
+    """
+    if places not in PLACES:
+        raise ValueError(f"places={places!r} is unknown; choose one of {', '.join(PLACES)}")
+    return PLACES[places]
 
 
 def sizes_for(model: DecoderLM, size: int | Sequence[int]) -> list[int]:
@@ -266,7 +277,12 @@ def linears(model: DecoderLM) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
                     yield parent, name, layer
 
 
-def _linears(model: DecoderLM, targets: Collection[str]) -> list[tuple[nn.Module, str, nn.Linear]]:
+def target_linears(model: DecoderLM, targets: Collection[str]
+                   ) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """Those of `linears` that have one of the names.
+
+    Raises:   ValueError for a name that no block has, or none at all
+    """
     targets = {targets} if isinstance(targets, str) else set(targets)
     found = list(linears(model))
     names = list(dict.fromkeys(name for _, name, _ in found))
