@@ -10,6 +10,7 @@ import sys
 from scratchbook import __version__
 from scratchbook.cli.corpus_commands import add_corpus_commands
 from scratchbook.cli.evaluation_commands import add_evaluation_commands
+from scratchbook.cli.finetuning_commands import add_finetuning_commands
 from scratchbook.cli.planning_commands import add_planning_commands
 from scratchbook.cli.training_commands import add_training_commands
 from scratchbook.cli.writing_commands import add_writing_commands
@@ -31,6 +32,7 @@ examples
   scratchbook sizes --bandwidth 50                  what each model costs, and its speed at best
   scratchbook model show --config llama-3-8b        the parameters of one, part by part
   scratchbook train --preset shakespeare-char-cpu --out runs/first
+  scratchbook finetune --base base --data pairs.jsonl --out runs/tuned
   scratchbook monitor runs/first --summary          where a run stands, and what is wrong with it
   scratchbook sample runs/first --prompt "To be"    let it write
   scratchbook eval runs/first --all                 how good it is, on the same tests as others
@@ -97,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", formatter_class=_Help, help="look at one model")
     _add_model_commands(commands, model.add_subparsers(metavar="ACTION", required=True))
     add_training_commands(commands, _add)
+    add_finetuning_commands(commands, _add)
     add_planning_commands(commands, _add)
     add_corpus_commands(commands)
     add_evaluation_commands(commands, _add)

@@ -46,10 +46,11 @@ def add_evaluation_commands(commands, add) -> None:
 
 def evaluate_run(options: argparse.Namespace) -> int:
     """Write one JSON, with --all one figure, and print a summary or the JSON."""
-    from scratchbook.training.judging import measure, read_texts
+    from scratchbook.finetuning.opening import measure_tuned
+    from scratchbook.training.judging import read_texts
 
     texts = read_texts(options.text, options.run)
-    result = measure(options.run, options.checkpoint, texts, options.all)
+    result = measure_tuned(options.run, options.checkpoint, texts, options.all)
     path = Path(options.output or Path(options.run) / "evaluation.json")
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text + "\n")
@@ -91,12 +92,12 @@ def draw(results: dict[str, dict[str, Any]], path: str | Path) -> None:
 
 def sample_run(options: argparse.Namespace) -> int:
     """Continue each prompt."""
+    from scratchbook.finetuning.opening import open_tuned
     from scratchbook.generation import generate
     from scratchbook.sampling import beam_search
-    from scratchbook.training import open_run
 
     which = options.checkpoint
-    opened = open_run(options.run, int(which) if which.isdecimal() else which)
+    opened = open_tuned(options.run, int(which) if which.isdecimal() else which)
     model, tokenizer = opened.model, opened.tokenizer
     room = model.config.max_seq_len
     lines = (line.rstrip("\n") for line in sys.stdin)

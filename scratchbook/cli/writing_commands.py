@@ -33,10 +33,10 @@ def add_writing_commands(commands, add) -> None:
 
 def chat(options: argparse.Namespace) -> int:
     """Continue each line of the input as it comes; lines that begin with / change a setting."""
-    from scratchbook.training import open_run
+    from scratchbook.finetuning.opening import open_tuned
 
     which = options.checkpoint
-    opened = open_run(options.run, int(which) if which.isdecimal() else which)
+    opened = open_tuned(options.run, int(which) if which.isdecimal() else which)
     settings: dict[str, Any] = {"temperature": 0.8, "top_k": 40, "length": 100, "seed": 0}
     print(f"{opened.folder}: {HELP}", file=sys.stderr)
     for line in _lines():
@@ -115,9 +115,9 @@ def _run_lines(run: str, count: int, length: int | None) -> list[str]:
     from scratchbook.data import standard_library
     from scratchbook.evaluation.code_tests import NGram, writer
     from scratchbook.evaluation.compiling import compile_rate, continued
-    from scratchbook.training import open_run
+    from scratchbook.finetuning.opening import open_tuned
 
-    opened = open_run(run)
+    opened = open_tuned(run)
     length = min(160, opened.model.config.max_seq_len // 2) if length is None else length
     writers = {Path(run).name: writer(opened.model, opened.tokenizer),
                "6-gram": NGram("".join(standard_library(300_000)))}
@@ -156,11 +156,12 @@ def diagnose(options: argparse.Namespace) -> int:
     """Say what is wrong with a run's files and with its curve; status 1 when something is."""
     from dataclasses import asdict
 
-    from scratchbook.training import open_run, read_log
+    from scratchbook.finetuning.opening import open_tuned
+    from scratchbook.training import read_log
     from scratchbook.training.diagnosis import diagnose as read_curve
     from scratchbook.training.gibberish import why_gibberish
 
-    opened, log = open_run(options.run), read_log(options.run)
+    opened, log = open_tuned(options.run), read_log(options.run)
     found = why_gibberish(opened.model, opened.tokenizer, log, opened.step)
     if any("loss" in entry for entry in log):
         found += read_curve(log, opened.model.config.vocab_size)
