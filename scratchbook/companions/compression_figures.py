@@ -1,0 +1,125 @@
+"""The drawing behind chapter 07: each returns a figure and its alt text.
+
+Chapter:  chapters/07_compression.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from scratchbook.companions.compression_tables import TARGETS, loss_of, mean_of, percent
+from scratchbook.teaching.figures import INK, palette, table_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKERS = "os^Dv*"
+
+
+def plot_levels(values: Tensor, levels: Mapping[str, Tensor]) -> tuple[Figure, str]:
+    """How often weights of each size occur, in shares of their group's largest, above the codes.
+
+    Shapes:   values (any), from -1 to 1; levels, for each kind, (16,)
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.2, 2.9))
+    counts, edges = torch.histogram(values.flatten().float(), bins=60, range=(-1, 1))
+    heights = (counts / counts.max()).tolist()
+    ax.stairs(heights, edges.tolist(), fill=True, color=palette()[0], alpha=0.35)
+    for place, (colour, (name, table)) in enumerate(zip(palette()[1:], levels.items(),
+                                                        strict=False)):
+        height = -0.12 - 0.16 * place
+        ax.plot(table.tolist(), [height] * len(table), "|", color=colour, ms=11, mew=1.6)
+        ax.text(1.06, height, name, color=colour, va="center", fontsize=9)
+    ax.set(xlabel="weight, as a share of the largest in its group", yticks=[], xlim=(-1.05, 1.2))
+    ax.spines["left"].set_visible(False)
+    inner = float((values.abs() < 0.5).float().mean())
+    near = {name: int((table.abs() < 0.5).sum()) for name, table in levels.items()}
+    return figure, (f"{inner:.0%} of the weights lie within half of their group's largest; of 16 "
+                    "codes there are so many there: "
+                    + ", ".join(f"{name} {count}" for name, count in near.items()) + ".")
+
+
+def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "bits per byte, more by"
+              ) -> tuple[Figure, str]:
+    """A number for each kind of code (rows) and each size of group (columns), darker for more."""
+    import matplotlib.pyplot as plt
+
+    kinds, groups = list(found), list(next(iter(found.values())))
+    values = torch.tensor([[found[kind][group] for group in groups] for kind in kinds])
+    figure, ax = plt.subplots(figsize=(5.4, 0.55 * len(kinds) + 1.1))
+    shades = values.clamp(min=1e-3).log10()
+    ax.pcolormesh(shades, cmap="Blues", vmin=-3.2, vmax=float(shades.max()) + 1.2, alpha=0.75)
+    for row in range(len(kinds)):
+        for column in range(len(groups)):
+            ax.text(column + 0.5, row + 0.5, f"{values[row, column]:+.1%}", ha="center",
+                    va="center", fontsize=9)
+    ax.set_xticks([i + 0.5 for i in range(len(groups))], groups)
+    ax.set_yticks([i + 0.5 for i in range(len(kinds))], kinds)
+    ax.set(xlabel="weights that share a scale")
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    return figure, f"{unit}: " + "; ".join(
+        f"{kind} " + ", ".join(f"{group} {share:+.1%}" for group, share in row.items())
+        for kind, row in found.items()) + "."
+
+
+def plot_curves(curves: Mapping[str, Mapping[str, float]], dense: float) -> tuple[Figure, str]:
+    """Bits per byte against the share of weights that are gone; a single share is a single mark."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.2, 3.4))
+    colours = palette() * 2
+    for number, (name, curve) in enumerate(curves.items()):
+        shares = sorted(curve, key=float)
+        ax.plot([float(share) for share in shares], [mean_of(curve[share]) for share in shares],
+                MARKERS[number % len(MARKERS)] + "-", color=colours[number], ms=5, lw=1.4,
+                label=name)
+    ax.axhline(dense, color=INK, lw=0.8, ls=":")
+    ax.set(xlabel="share of the pruned layers' weights that are gone", ylabel="bits per byte")
+    ax.legend(fontsize=8, ncols=2)
+    return figure, f"Bits per byte; whole {dense:.2f}. " + "; ".join(
+        f"{name}: " + ", ".join(f"{float(share):.0%} gone {mean_of(curve[share]):.2f}"
+                                for share in sorted(curve, key=float))
+        for name, curve in curves.items()) + "."
+
+
+def plot_frontier(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
+    """Loss against how many times smaller the file is; boxes show where the targets would be met.
+
+    `rows` are those of the pipeline, the first the model that they are compared with.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.2, 3.6))
+    told = []
+    for number, row in enumerate(rows[1:]):
+        smaller, lost = rows[0]["bytes"] / row["bytes"], loss_of(rows[0], row)
+        colour = palette()[number % 8]
+        ax.errorbar([smaller], [100 * lost.value],
+                    [[100 * (lost.value - lost.low)], [100 * (lost.high - lost.value)]],
+                    fmt=MARKERS[number % len(MARKERS)], color=colour, ms=6, capsize=2)
+        ax.annotate(row["name"], (smaller, 100 * lost.value), xytext=(6, 4), color=colour,
+                    textcoords="offset points", fontsize=8)
+        told.append(f"{row['name']} {smaller:.1f} times smaller, {percent(lost)}")
+    right = max(110, *(2 * rows[0]["bytes"] / row["bytes"] for row in rows[1:]))
+    low = min(0, *(100 * loss_of(rows[0], row).low for row in rows[1:])) - 3
+    for times, loss in TARGETS:
+        ax.fill_between([times, right], low, 100 * loss, color=palette()[2], alpha=0.13, lw=0)
+    ax.set(xscale="log", xlim=(1, right), ylim=(low, None), xlabel="times smaller on the disk",
+           ylabel="more bits per byte, %")
+    ax.set_xticks([1, 10, 100], ["1", "10", "100"])
+    ax.minorticks_off()
+    return figure, "Loss by how many times smaller the file is. " + "; ".join(told) + "."
+
+
+def bits_still(heat: Mapping[str, Mapping[str, float]]) -> str:
+    """What stands in the place of the living figure while scripts are off: the table of heat."""
+    return table_html([{"codes": kind, **{f"for {group}": f"{share:+.1%}"
+                                          for group, share in row.items()}}
+                       for kind, row in heat.items()], "More bits per byte, by group of a scale")

@@ -1,0 +1,140 @@
+"""Chapter 07's pictures, tables and sentences say what their numbers say, whatever they are."""
+
+import copy
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from scratchbook.companions import compression_figures as figures
+from scratchbook.companions import compression_tables as tables
+from scratchbook.compression import quantize, quantize_awq
+from scratchbook.compression.gptq import calibrate, layer_error
+from scratchbook.config import ModelConfig
+from tests.random_models import random_model
+
+SIZES = ModelConfig(vocab_size=32, max_seq_len=16, num_layers=2, d_model=32, num_heads=2, d_ff=64)
+
+BASE = [[100.0, 50], [200.0, 50], [100.0, 50], [120.0, 50]]
+
+
+def scaled(share: float) -> list[list[float]]:
+    """The windows of a model with so much more bits in each."""
+    return [[nats * (1 + share), tokens] for nats, tokens in BASE]
+
+
+def row(name: str, size: int, share: float) -> dict:
+    return {"name": name, "bytes": size, "windows": scaled(share), "tokens_per_second": 10.0,
+            "p50": 0.01, "p95": 0.02, "peak_bytes": 5e7, "needs": "training",
+            "tests": {"brackets": {"share": 0.5, "low": 0.4, "high": 0.6}}}
+
+
+def numbers() -> dict:
+    """Made-up numbers of a run: GPTQ wins, the student does not."""
+    return {
+        "base": {"bits": 2.0, "bytes": 8000, "windows": BASE},
+        "heat": {"int8": {"tensor": 0.02, "32": 0.001}, "int4": {"tensor": 0.9, "32": 0.05}},
+        "sizes": {"int8, tensor": 2000, "int8, 32": 2250, "int4, tensor": 1000, "int4, 32": 1250,
+                  "int4, channel": 1100},
+        "rounding": {"nearest": {"error": 0.1, "windows": scaled(0.10)},
+                     "GPTQ": {"error": 0.05, "windows": scaled(0.04)}},
+        "qat": {"bits": {"QAT": [2.0, 2.1, 2.0], "trained on, then rounded": [2.2, 2.3, 2.2]}},
+        "distillation": {"bits": {"soft labels": [2.0, 2.3, 2.1], "hard labels": [2.1, 2.0, 2.2]},
+                         "pairs": [["soft labels", "hard labels"]]},
+        "pipeline": {"rows": [row("float32", 8000, 0), row("ten", 700, 0.05),
+                              row("fifty", 160, 0.4)]}}
+
+
+def test_a_change_is_a_share_of_all_bits_and_needs_the_same_windows():
+    found = tables.change(BASE, scaled(0.1))
+    assert found == pytest.approx((0.1, 0.1, 0.1))
+    mixed = tables.change(BASE, [[200.0, 50], *BASE[1:]])
+    assert mixed.value == pytest.approx(100 / 520) and mixed.low == 0
+    with pytest.raises(ValueError, match="the same text"):
+        tables.change(BASE, BASE[:3] + [[1.0, 49]])
+
+
+def test_shares_are_told_with_their_interval():
+    assert tables.percent(tables.Interval(0.012, 0.008, 0.015)) == "+1.2 % (+0.8 to +1.5)"
+    assert tables.percent(tables.Interval(-0.0004, -0.001, 0.0)) == "-0.04 % (-0.10 to +0.00)"
+
+
+def test_targets_are_met_missed_or_out_of_reach():
+    ten, hundred = tables.target_rows(numbers()["pipeline"]["rows"])
+    assert (ten["best that is small enough"], ten["verdict"]) == ("ten", "met")
+    assert hundred["best that is small enough"] == "none" and hundred["verdict"] == "missed"
+    assert hundred["times smaller"] == "50.0 at most"
+    worse = [row("float32", 8000, 0), row("ten", 700, 0.15), row("other", 600, 0.2)]
+    assert tables.target_rows(worse)[0]["verdict"] == "missed"
+
+
+def test_the_decision_takes_the_least_loss_that_is_small_enough():
+    found = tables.decision_rows(numbers(), wanted=(3.5, 5, 10, 100))
+    assert [line["take"] for line in found] == [
+        "int8, scale for 32 weights", "int4, scale for a row, GPTQ", "ten",
+        "nothing on this page is that small"]
+    without = numbers() | {"pipeline": None}
+    assert tables.decision_rows(without, wanted=(10,))[0]["take"].startswith("nothing")
+
+
+def test_sentences_follow_the_numbers():
+    told = tables.findings(numbers())
+    assert any("GPTQ better (-5.5 %" in line for line in told)
+    assert any(line.startswith("QAT against trained on, then rounded: better") for line in told)
+    assert any(line.startswith("soft labels against hard labels: no clear difference")
+               for line in told)
+    assert any(line.startswith("10 times smaller, at most 10% more bits: met") for line in told)
+    first, second = tables.summary_lines(numbers())
+    assert first == "Beside rounding to the nearest code: GPTQ better."
+    assert second == "Beside their controls: soft labels no clear difference."
+    assert len(tables.findings(numbers() | {"pipeline": None})) == len(told) - 2
+
+
+def test_rows_of_the_tables():
+    rows = numbers()["pipeline"]["rows"]
+    assert tables.pipeline_rows(rows)[1]["times smaller"] == "11.4"
+    assert tables.test_rows(rows)[0] == {"model": "float32", "brackets": "50% (40% to 60%)"}
+    assert tables.test_rows([{"name": "x"}]) == []
+    nearest, gptq = tables.rounding_rows(numbers()["rounding"], BASE)
+    assert nearest["than nearest"] == "" and gptq["than nearest"].startswith("better, -5.5 %")
+
+
+def test_parts_of_a_model_count_what_is_tied_once():
+    model = random_model(SIZES.with_(tie_embeddings=True))
+    rows = tables.part_sizes(model)
+    assert sum(line["weights"] for line in rows) == sum(p.numel() for p in model.parameters())
+    assert "head" not in {line["part"] for line in rows}
+    assert tables.plain_bytes(model) == 4 * sum(line["weights"] for line in rows)
+
+
+def test_errors_of_layers_count_the_scale_of_the_inputs():
+    model = random_model(SIZES)
+    ids = torch.arange(24).view(2, 12) % model.config.vocab_size
+    names = {"blocks.0.attention.q_proj": model.blocks[0].attention.q_proj}
+    seen = calibrate(model, names, [ids])
+    plain = quantize(copy.deepcopy(model), "int4", "channel")
+    (name, inputs), = seen.items()
+    expected = layer_error(model.get_submodule(name).weight, plain.get_submodule(name).dequantize(),
+                           inputs.products)
+    assert tables.layer_errors(model, plain, seen) == pytest.approx(expected)
+    scaled_too = quantize_awq(copy.deepcopy(model), [ids], "int8", "channel")
+    assert tables.layer_errors(model, scaled_too, seen) < 0.05
+
+
+def test_figures_say_what_they_show():
+    told = []
+    for figure, alt in (
+            figures.plot_heat({"int8": {"row": 0.001, "32": 0.0}, "int4": {"row": 0.2, "32": 0.1}}),
+            figures.plot_curves({"magnitude": {"0.5": [2.0, 3.0], "0.25": 2.0}}, 1.9),
+            figures.plot_frontier(numbers()["pipeline"]["rows"]),
+            figures.plot_levels(torch.linspace(-1, 1, 101), {"even": torch.linspace(-1, 1, 16)})):
+        told.append(alt)
+        plt.close(figure)
+    assert "int4 row +20.0%, 32 +10.0%" in told[0]
+    assert told[1].endswith("magnitude: 25% gone 2.00, 50% gone 2.50.")
+    assert "ten 11.4 times smaller, +5.0 %" in told[2]
+    assert "even 8" in told[3]
+
+
+def test_without_scripts_there_is_a_table():
+    assert "<table>" in figures.bits_still({"int8": {"32": 0.001}})
