@@ -57,6 +57,7 @@ def test_a_change_is_a_share_of_all_bits_and_needs_the_same_windows():
 def test_shares_are_told_with_their_interval():
     assert tables.percent(tables.Interval(0.012, 0.008, 0.015)) == "+1.2 % (+0.8 to +1.5)"
     assert tables.percent(tables.Interval(-0.0004, -0.001, 0.0)) == "-0.04 % (-0.10 to +0.00)"
+    assert [tables.more(x) for x in (0.1, 0.0003, -1e-7)] == ["+10.0 %", "+0.03 %", "+0.00 %"]
 
 
 def test_targets_are_met_missed_or_out_of_reach():
@@ -130,7 +131,7 @@ def test_figures_say_what_they_show():
             figures.plot_levels(torch.linspace(-1, 1, 101), {"even": torch.linspace(-1, 1, 16)})):
         told.append(alt)
         plt.close(figure)
-    assert "int4 row +20.0%, 32 +10.0%" in told[0]
+    assert "int4 row +20.0 %, 32 +10.0 %" in told[0]
     assert told[1].endswith("magnitude: 25% gone 2.00, 50% gone 2.50.")
     assert "ten 11.4 times smaller, +5.0 %" in told[2]
     assert "even 8" in told[3]

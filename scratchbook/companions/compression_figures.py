@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scratchbook.companions.compression_tables import TARGETS, loss_of, mean_of, percent
+from scratchbook.companions.compression_tables import TARGETS, loss_of, mean_of, more, percent
 from scratchbook.teaching.figures import INK, palette, table_html
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "bits per by
     ax.pcolormesh(shades, cmap="Blues", vmin=-3.2, vmax=float(shades.max()) + 1.2, alpha=0.75)
     for row in range(len(kinds)):
         for column in range(len(groups)):
-            ax.text(column + 0.5, row + 0.5, f"{values[row, column]:+.1%}", ha="center",
+            ax.text(column + 0.5, row + 0.5, more(values[row, column].item()), ha="center",
                     va="center", fontsize=9)
     ax.set_xticks([i + 0.5 for i in range(len(groups))], groups)
     ax.set_yticks([i + 0.5 for i in range(len(kinds))], kinds)
@@ -65,24 +65,25 @@ def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "bits per by
     ax.invert_yaxis()
     ax.tick_params(length=0)
     return figure, f"{unit}: " + "; ".join(
-        f"{kind} " + ", ".join(f"{group} {share:+.1%}" for group, share in row.items())
+        f"{kind} " + ", ".join(f"{group} {more(share)}" for group, share in row.items())
         for kind, row in found.items()) + "."
 
 
 def plot_curves(curves: Mapping[str, Mapping[str, float]], dense: float) -> tuple[Figure, str]:
-    """Bits per byte against the share of weights that are gone; a single share is a single mark."""
+    """Bits per byte against the share of weights that are gone; dashed after retraining."""
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(6.2, 3.4))
-    colours = palette() * 2
-    for number, (name, curve) in enumerate(curves.items()):
+    kinds = list(dict.fromkeys(name.removesuffix(", retrained") for name in curves))
+    for name, curve in curves.items():
+        place, healed = kinds.index(name.removesuffix(", retrained")), name.endswith("retrained")
         shares = sorted(curve, key=float)
         ax.plot([float(share) for share in shares], [mean_of(curve[share]) for share in shares],
-                MARKERS[number % len(MARKERS)] + "-", color=colours[number], ms=5, lw=1.4,
-                label=name)
+                MARKERS[place % len(MARKERS)] + ("--" if healed else "-"), ms=5, lw=1.4,
+                color=palette()[place % 8], label=name, mfc="none" if healed else None)
     ax.axhline(dense, color=INK, lw=0.8, ls=":")
     ax.set(xlabel="share of the pruned layers' weights that are gone", ylabel="bits per byte")
-    ax.legend(fontsize=8, ncols=2)
+    ax.legend(fontsize=8, ncols=1 if len(curves) < 8 else 2)
     return figure, f"Bits per byte; whole {dense:.2f}. " + "; ".join(
         f"{name}: " + ", ".join(f"{float(share):.0%} gone {mean_of(curve[share]):.2f}"
                                 for share in sorted(curve, key=float))
@@ -120,6 +121,6 @@ def plot_frontier(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
 
 def bits_still(heat: Mapping[str, Mapping[str, float]]) -> str:
     """What stands in the place of the living figure while scripts are off: the table of heat."""
-    return table_html([{"codes": kind, **{f"for {group}": f"{share:+.1%}"
+    return table_html([{"codes": kind, **{f"for {group}": more(share)
                                           for group, share in row.items()}}
                        for kind, row in heat.items()], "More bits per byte, by group of a scale")

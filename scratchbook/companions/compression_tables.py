@@ -20,6 +20,7 @@ from scratchbook.evaluation.comparing import (
     verdict_on,
 )
 from scratchbook.evaluation.perplexity import Score
+from scratchbook.teaching.figures import table
 from scratchbook.teaching.results import load_result
 from scratchbook.teaching.verdicts import Comparison
 
@@ -52,9 +53,15 @@ def change(before: Windows, after: Windows) -> Interval:
 
 def percent(found: Interval) -> str:
     """An interval of shares as text, such as "+1.2 % (+0.8 to +1.5)"."""
-    value, low, high = (100 * share + 0.0 for share in found)
-    digits = 1 if abs(value) >= 0.95 else 2
+    digits = 1 if abs(found.value) >= 0.0095 else 2
+    value, low, high = (round(100 * share, digits) + 0.0 for share in found)  # never -0.0
     return f"{value:+.{digits}f} % ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def more(share: float) -> str:
+    """A share as text, such as "+1.2 %" or "+0.03 %"."""
+    digits = 1 if abs(share) >= 0.0095 else 2
+    return f"{round(100 * share, digits) + 0.0:+.{digits}f} %"
 
 
 def part_sizes(model: nn.Module) -> list[dict[str, object]]:
@@ -231,7 +238,7 @@ def decision_rows(numbers: Mapping[str, Any], wanted: Sequence[float] = (3.5, 5,
         rows.append({"wanted": f"{times:g} times smaller",
                      "take": best["name"] if best else "nothing on this page is that small",
                      "times smaller": f"{best['times']:.1f}" if best else "",
-                     "more bits": f"{best['lost']:+.1%}" if best else "",
+                     "more bits": more(best["lost"]) if best else "",
                      "asks for": best["needs"] if best else ""})
     return rows
 
@@ -240,7 +247,7 @@ def findings(numbers: Mapping[str, Any]) -> list[str]:
     """What a run of the chapter found, in sentences that its numbers write."""
     heat = numbers["heat"]
     lines = ["More bits per byte than in float32: " + "; ".join(
-        f"{kind} {row['tensor']:+.1%} with a scale for each matrix, {row['32']:+.1%} for 32 weights"
+        f"{kind} {more(row['tensor'])} with a scale for each matrix, {more(row['32'])} for 32"
         for kind, row in heat.items()) + "."]
     nearest = numbers["rounding"]["nearest"]["windows"]
     lines.append("int4 with a scale for each row, beside the nearest code: " + "; ".join(
@@ -280,3 +287,15 @@ def summary_lines(numbers: Mapping[str, Any]) -> list[str]:
 def speed_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
     """What the bench measured, a row for each model and engine."""
     return list(numbers["rows"])
+
+
+def show_students(taught: Mapping[str, Any], seeds: int, whose: str) -> None:
+    """Two tables: each way to teach beside its control, and how like the teacher they answer."""
+    head = (f"{whose}, {seeds} seeds: students of {taught['parameters']:,} parameters, "
+            f"{taught['steps']} steps; progressive: "
+            f"{' and '.join(map(str, taught['layers']))} layers, {taught['progressive steps']} "
+            f"steps each; the teacher {taught['teacher']:.3f} bits per byte")
+    table(comparison_rows(taught["bits"], taught["pairs"]), head)
+    table([{"student": way, "chooses as the teacher": spread(taught["agreement"][way]),
+            "divergence from it, nats": spread(taught["kl"][way])} for way in taught["bits"]],
+          f"{whose}: share of places with the same likeliest token, and the mean divergence")
