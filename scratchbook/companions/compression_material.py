@@ -1,0 +1,164 @@
+"""What the experiments of chapter 07 share: sizes, text, students, and runs that are kept.
+
+Every run that has ended is a small file below `RUNS`, named by all that it depends on: a full
+run that was broken off goes on behind the last of them.
+
+Chapter:  chapters/07_compression.ipynb
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchbook.accounting import total_parameters
+from scratchbook.base_model import base_documents
+from scratchbook.companions.base_training import as_ids
+from scratchbook.compression import convert_qat, prepare_qat, quantize
+from scratchbook.compression.distillation import Distillation, Teacher, distill
+from scratchbook.compression.shrinking import student_config
+from scratchbook.data.batches import Batches, Windows
+from scratchbook.evaluation.perplexity import Score, score_batches
+from scratchbook.model import DecoderLM
+from scratchbook.runtime import repository_root, write_atomically
+from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.training import TrainConfig, train
+from scratchbook.training.loop import Trained
+
+RUNS = (repository_root() or Path.cwd()) / "build" / "runs" / "07"
+BUDGET = 1_000_000  # parameters of a student, embeddings included
+TUNING_SEED = 100  # on which rates are chosen; none of the seeds that are compared
+RATES = {"student": (0.005, 0.01, 0.02), "grown": (0.00005, 0.00015, 0.0005)}
+WAYS = {"hard labels": None, "soft labels": Distillation(0.5, 0.5, 2.0),
+        "+ features": Distillation(0.5, 0.5, 2.0, features=1.0),
+        "+ attention": Distillation(0.5, 0.5, 2.0, attention=1.0)}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long a profile trains and how much text it judges by; tokens in all."""
+
+    student_steps: int
+    grown_steps: int  # of models that start from the teacher's weights
+    batch_size: int
+    seq_len: int
+    judged: int
+    training: int | None  # documents; None for all
+
+
+QUICK = Sizes(student_steps=5, grown_steps=2, batch_size=4, seq_len=64, judged=640, training=60)
+FULL = Sizes(student_steps=30, grown_steps=10, batch_size=8, seq_len=128, judged=6_400,
+             training=None)
+
+
+def kept(make: Callable[[], Any], runs: Path | None = None, **plan: object) -> Any:
+    """What `make` returns, from the file of an earlier run of the same plan where there is one."""
+    text = json.dumps(plan, sort_keys=True, default=str)
+    name = f"{plan['what']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    file = (RUNS if runs is None else runs) / name.replace(" ", "_").replace(",", "")
+    if file.is_file():
+        return json.loads(file.read_text("utf-8"))["found"]
+    found = make()
+    write_atomically(file, json.dumps({"plan": json.loads(text), "found": found}))
+    return found
+
+
+@cache
+def _ids(tokenizer: Tokenizer, documents: int | None, judged: int) -> tuple[Tensor, Tensor, float]:
+    """Training ids, the first whole held-out documents of `judged` tokens, their bytes a token."""
+    training, held = base_documents()
+    every = 1 if documents is None else max(1, len(training) // documents)
+    rows, size, count = [], 0, 0
+    for document in held:
+        rows.append(as_ids(tokenizer, [document]))
+        size, count = size + len(document.text.encode("utf-8")), count + len(rows[-1])
+        if count >= judged:
+            break
+    validation = torch.cat(rows)
+    return as_ids(tokenizer, training[::every]), validation[:judged + 1], size / count
+
+
+def windows(tokenizer: Tokenizer, sizes: Sizes, seed: int = 0) -> Windows:
+    """Windows over the base model's text; held out are the first `judged` tokens of its own part.
+
+    Raises:   ValueError when the text is shorter than one window
+    Chapter:  chapters/07_compression.ipynb
+    """
+    training, validation, per_token = _ids(tokenizer, sizes.training, sizes.judged)
+    return Windows(training, validation, sizes.seq_len, seed, per_token)
+
+
+def score(model: nn.Module, data: Batches) -> Score:
+    """The surprise over everything held out, window by window."""
+    return score_batches(model, data.validation(16))
+
+
+def bits(model: nn.Module, data: Windows) -> float:
+    """Bits per byte of everything held out."""
+    return score(model, data).loss / math.log(2) / data.bytes_per_token
+
+
+def mark(model: nn.Module) -> str:
+    """A hash of a model's weights, to know a teacher again."""
+    return Teacher(model).digest()[:16]
+
+
+def recipe(steps: int, lr: float, sizes: Sizes, seed: int, optimizer: str = "muon"
+           ) -> TrainConfig:
+    """How every run of this chapter trains: what differs is what it learns from."""
+    return TrainConfig(max_steps=steps, batch_size=sizes.batch_size, optimizer=optimizer, lr=lr,
+                       adamw_lr=lr / 4, schedule="linear", warmup_steps=steps // 20,
+                       eval_every=steps, checkpoint_every=steps, seed=seed)
+
+
+def new_student(teacher: DecoderLM, budget: int, seed: int) -> DecoderLM:
+    """A student of at most `budget` parameters as the seed draws it, each block a pass-through.
+
+    Raises:   ValueError when no student is that small
+    Chapter:  chapters/07_compression.ipynb
+    """
+    config = student_config(budget, teacher.config)
+    if total_parameters(config) > budget:
+        raise ValueError(f"{total_parameters(config):,} parameters are above {budget:,}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = DecoderLM(config)
+    for name, parameter in student.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.zeros_(parameter)
+    return student
+
+
+def teach(student: DecoderLM, teacher: DecoderLM, data: Windows, config: TrainConfig,
+          how: Distillation | None) -> Trained:
+    """Train in place: by the teacher or, where `how` is None, by the text alone."""
+    if how is None:
+        return train(student, data, config)
+    return distill(student, teacher, data, config, how)
+
+
+def round_later(model: DecoderLM, data: Windows, config: TrainConfig, kind: str,
+                group_size: int | str, inside: bool, double: bool = False,
+                teacher: DecoderLM | None = None) -> nn.Module:
+    """A copy that is trained on and packed; with `inside` the rounding is there from the start.
+
+    With a teacher it learns from soft labels.
+
+    Chapter:  chapters/07_compression.ipynb
+    """
+    trained = copy.deepcopy(model)
+    if inside:
+        prepare_qat(trained, kind, group_size, double=double)
+    teach(trained, teacher, data, config, None if teacher is None else WAYS["soft labels"])
+    return convert_qat(trained).eval() if inside else quantize(trained, kind, group_size,
+                                                               double=double).eval()

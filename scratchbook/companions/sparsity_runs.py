@@ -1,0 +1,137 @@
+"""Experiment E07.4: how bits per byte rise as weights go, by score, with and without retraining.
+
+Chapter:  chapters/07_compression.ipynb
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scratchbook.companions.compression_material import (
+    FULL,
+    QUICK,
+    Sizes,
+    bits,
+    kept,
+    mark,
+    recipe,
+    windows,
+)
+from scratchbook.compression.measuring import disk_bytes
+from scratchbook.compression.pruning import (
+    Masks,
+    Scores,
+    apply_masks,
+    magnitude_scores,
+    masks_kept,
+    masks_of_lowest,
+    movement_scores,
+    n_of_m_masks,
+    prune_channels,
+    prune_heads,
+    wanda_scores,
+)
+from scratchbook.compression.sparse_files import save_sparse
+from scratchbook.data.batches import Windows
+from scratchbook.model import DecoderLM
+from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.training import train
+
+SHARES = (0.25, 0.5, 0.75)
+RETRAINED = {"magnitude": 0.75, "movement": 0.75, "wanda": 0.75, "2:4 wanda": 0.5}
+RATE = 0.00015  # of retraining and of the steps that movement watches
+SCOPES = {"magnitude": "layer", "movement": "layer", "wanda": "row"}  # as their papers compare
+
+
+def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool,
+             runs: Path | None = None, sizes: Sizes | None = None) -> dict[str, Any]:
+    """Bits per byte by the share of weights that are gone, for each score; lists are by seed.
+
+    The seed draws what Wanda and movement look at, and the batches of retraining. In full one
+    share of every score is retrained as well, its mask kept, over three seeds; quick takes one
+    seed and retrains nothing. Sizes are of files of `save_sparse`.
+
+    Shapes:   -> {"dense": bits, "curves": {name: {share: [by seed]}}, "bytes": {name: {share:
+              bytes}}, "steps": of movement and retraining, "seeds"}
+    Chapter:  chapters/07_compression.ipynb
+    """
+    sizes, seeds = sizes or (FULL if full else QUICK), list(seeds)[:3 if full else 1]
+    found = [kept(partial(_curves, model, windows(tokenizer, sizes, seed), sizes, seed, full),
+                  runs, what="sparsity", seed=seed, full=full, sizes=asdict(sizes),
+                  teacher=mark(model)) for seed in seeds]
+    curves = {name: {share: [row["bits"][name][share] for row in found] for share in shares}
+              for name, shares in found[0]["bits"].items()}
+    return {"dense": bits(model, windows(tokenizer, sizes)), "curves": curves,
+            "bytes": found[0]["bytes"], "steps": sizes.grown_steps, "seeds": seeds}
+
+
+def _curves(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, full: bool
+            ) -> dict[str, Mapping]:
+    """All curves of one seed."""
+    calibration = [data.batch(step, sizes.batch_size).ids for step in range(4)]
+    scores = {"magnitude": magnitude_scores(model), "wanda": wanda_scores(model, calibration),
+              "movement": watched(model, data, sizes, seed)}
+    masks: dict[str, dict[str, Masks]] = {
+        name: {str(share): masks_of_lowest(table, share, SCOPES[name]) for share in SHARES}
+        for name, table in scores.items()}
+    masks["2:4 wanda"] = {"0.5": n_of_m_masks(scores["wanda"])}
+    found: dict[str, dict] = {"bits": {}, "bytes": {}}
+    for name, by_share in masks.items():
+        for share, mask in by_share.items():
+            _note(found, name, share, *_masked(model, mask, data))
+            if full and float(share) == RETRAINED[name]:
+                _note(found, f"{name}, retrained", share,
+                      *_masked(model, mask, data, sizes, seed))
+    for name in ("heads", "channels"):
+        small = without_parts(model, scores["wanda"], name)
+        _note(found, name, "0.5", bits(small, data), size_of(small))
+    return found
+
+
+def _note(found: dict[str, dict], name: str, share: str, loss: float, size: int) -> None:
+    found["bits"].setdefault(name, {})[share] = loss
+    found["bytes"].setdefault(name, {})[share] = size
+
+
+def watched(model: DecoderLM, data: Windows, sizes: Sizes, seed: int) -> Scores:
+    """Movement's scores: a copy trains for a few steps, and only its scores are kept."""
+    trained = copy.deepcopy(model)
+    with movement_scores(trained) as scores:
+        train(trained, data, recipe(sizes.grown_steps, RATE, sizes, seed, "adamw"))
+    return scores
+
+
+def _masked(model: DecoderLM, masks: Masks, data: Windows, sizes: Sizes | None = None,
+            seed: int = 0) -> tuple[float, int]:
+    """Bits and bytes without the masked weights; with sizes, after retraining the others."""
+    small = copy.deepcopy(model)
+    apply_masks(small, masks)
+    if sizes is not None:
+        with masks_kept(small, masks):
+            train(small, data, recipe(sizes.grown_steps, RATE, sizes, seed, "adamw"))
+    return bits(small, data), size_of(small)
+
+
+@torch.no_grad()
+def without_parts(model: DecoderLM, scores: Scores, name: str) -> DecoderLM:
+    """A copy with half of its heads, or half of its channels."""
+    small = copy.deepcopy(model)
+    if name == "heads":
+        prune_heads(small, scores, max(1, model.config.num_kv_heads // 2))
+    else:
+        prune_channels(small, scores, max(1, model.config.d_ff // 2))
+    return small
+
+
+def size_of(model: DecoderLM) -> int:
+    """The bytes of a model's file with its zeros left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        return disk_bytes(save_sparse(model, Path(folder) / "model.safetensors"))
