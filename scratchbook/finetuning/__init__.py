@@ -32,6 +32,17 @@ from scratchbook.finetuning.quantized_base import (
     qlora,
     training_bytes,
 )
+from scratchbook.finetuning.ranks import (
+    AdaLoRA,
+    RankBudget,
+    apply_adalora,
+    energy_rank,
+    orthogonality,
+    ranks_by_budget,
+    ranks_by_energy,
+    settle,
+    weight_changes,
+)
 from scratchbook.finetuning.syntax_aware import apply_syntax_lora, class_shares, ranks_by_class
 from scratchbook.finetuning.syntax_files import load_syntax_lora, save_syntax_lora
 from scratchbook.finetuning.token_classes import token_classes
@@ -39,11 +50,14 @@ from scratchbook.finetuning.token_classes import token_classes
 __all__ = [
     "METHODS",
     "PRESETS",
+    "AdaLoRA",
     "Budget",
     "DoRA",
     "LoRALinear",
     "LowRank",
+    "RankBudget",
     "adapter_names",
+    "apply_adalora",
     "apply_lora",
     "apply_syntax_lora",
     "bitfit",
@@ -51,6 +65,7 @@ __all__ = [
     "chosen_layers",
     "class_shares",
     "dequantized",
+    "energy_rank",
     "equal_budget",
     "ia3",
     "install",
@@ -63,16 +78,21 @@ __all__ = [
     "merge_dequantized",
     "merge_ia3",
     "mixed",
+    "orthogonality",
     "prefix",
     "qlora",
+    "ranks_by_budget",
     "ranks_by_class",
+    "ranks_by_energy",
     "save_adaptation",
     "save_adapter",
     "save_syntax_lora",
+    "settle",
     "token_classes",
     "trainable_count",
     "training_bytes",
     "unmerge",
     "unwrap",
     "use_adapter",
+    "weight_changes",
 ]

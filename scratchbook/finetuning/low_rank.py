@@ -55,16 +55,17 @@ class LowRank(nn.Module):
         thin = F.linear(x, self.lora_A)  # (..., rank)
         return F.linear(thin, self.lora_B) * self.scaling
 
-    def delta(self) -> Tensor:
-        """The update as a matrix; (out_features, in_features)."""
-        return self.lora_B @ self.lora_A * self.scaling
+    def delta(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The update as a matrix, multiplied in the given type; (out_features, in_features)."""
+        dtype = dtype or self.lora_A.dtype
+        return self.lora_B.to(dtype) @ self.lora_A.to(dtype) * self.scaling
 
     def merged(self, weight: Tensor) -> Tensor:
         """The matrix that gives what layer and update give together.
 
         Shapes:   weight (out_features, in_features) -> same
         """
-        return weight + self.delta().to(weight.dtype)
+        return weight + self.delta(weight.dtype)
 
     def extra_repr(self) -> str:
         """What `print(model)` says of it."""

@@ -168,3 +168,50 @@ def test_two_adapters_of_one_base_are_told_apart(tmp_path):
         save_adapter(learned(apply_lora(model, name=name)), tmp_path / name, name)
     outputs = [logits(reopened(tmp_path / name, "llama")) for name in ("first", "second")]
     assert not torch.allclose(*outputs) and not torch.allclose(outputs[0], logits(plain))
+
+
+def test_adaloras_importances_and_masks_equal_pefts(parity):
+    """Forty steps of the same model under both, each with its own budget."""
+    import peft
+
+    from scratchbook.finetuning import RankBudget, apply_adalora, orthogonality
+    from scratchbook.finetuning.ranks import mask_to_budget
+
+    config = peft.AdaLoraConfig(
+        init_r=6, target_r=2, tinit=5, tfinal=10, deltaT=2, total_step=40, lora_alpha=6,
+        target_modules=["q_proj", "v_proj"], orth_reg_weight=0.1)
+    torch.manual_seed(0)
+    reference = peft.get_peft_model(base("llama").double(), config)
+    ours = apply_adalora(base("llama").double(), lora_rank=6, lora_alpha=6)
+    pairs = []
+    for path, layer in lora_layers(ours).items():
+        module = reference.base_model.model.get_submodule(path)
+        layer.adapter.scaling = 6 / (torch.tensor(6.0) + 1e-5).item()  # peft's guard against 0
+        for part in ("lora_A", "lora_E", "lora_B"):
+            parameter = getattr(module, part)["default"]
+            parameter.data = parameter.data.double()
+            getattr(layer.adapter, part).data.copy_(parameter.data)
+            pairs.append((getattr(layer.adapter, part), parameter))
+    budget = RankBudget(ours, 2, total_steps=40, warmup=5, final_steps=10, every=2, penalty=0)
+    errors = []
+    for step in range(1, 41):
+        ids = torch.randint(99, (4, 9), generator=torch.Generator().manual_seed(step))
+        out = reference.base_model(ids, labels=ids)  # the outer forward leaves the penalty out
+        out.loss.backward()
+        loss = F.cross_entropy(ours(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        penalty = orthogonality(ours)
+        (loss + 0.1 * penalty).backward()
+        errors.append(abs((loss + 0.1 * penalty - out.loss).item()))
+        for pair in pairs:
+            for parameter in pair:
+                parameter.data -= 0.5 * parameter.grad
+        reference.base_model.update_and_allocate(step)
+        budget(step, ours)
+        errors += [(a - b).abs().max().item() for a, b in pairs]
+        for parameter in (p for pair in pairs for p in pair):
+            parameter.grad = None
+    masks = torch.cat([a[:, 0] != 0 for a, _ in pairs[1::3]])
+    assert int(masks.sum()) == 2 * len(pairs) // 3
+    assert torch.equal(masks, torch.cat(list(mask_to_budget(ours, int(masks.sum())).values())))
+    assert parity("AdaLoRA: penalty, weights and masks of 40 steps", against=PEFT,
+                  error=max(errors), cases=len(errors), bound=1e-6)
