@@ -136,6 +136,14 @@ def test_merging_into_a_dequantized_copy(kind, tmp_path):
     assert (packed_again(IDS) - before).abs().max() > 1e-3  # what packing it again loses
 
 
+def test_scales_of_the_input_are_part_of_the_numbers():
+    model = trained()
+    for place, layer in enumerate(lora_layers(model).values()):  # as AWQ leaves them
+        packed = layer.base_layer
+        packed.input_scale = torch.linspace(0.5, 1.5 + place / 10, packed.in_features)
+    assert_close(merge_dequantized(model)(IDS), model(IDS), atol=1e-5, rtol=0)
+
+
 def test_what_does_not_fit_is_refused():
     model = base()
     with pytest.raises(ValueError, match="names no linear layer"):

@@ -213,9 +213,10 @@ def test_cached_padded_and_copied_models_agree():
     want, cache = model(ids), model.new_cache()
     parts = [model(part, cache=cache) for part in ids.split([9] + [1] * 5 + [len(IDS) - 14], 1)]
     assert_close(torch.cat(parts, dim=1), want, atol=1e-5, rtol=0)
-    cache[0].truncate(20)
-    cache[1].truncate(20)
-    assert_close(model(ids[:, 20:], cache=cache), want[:, 20:], atol=1e-5, rtol=0)
+    for cut in (20, 3):  # the second one within the first string
+        for layer_cache in cache:
+            layer_cache.truncate(cut)
+        assert_close(model(ids[:, cut:], cache=cache), want[:, cut:], atol=1e-5, rtol=0)
     prompts = [IDS[:30], IDS[:3], IDS[10:25]]
     alone = [generate(model, p, 12, temperature=0) for p in prompts]
     assert alone == [generate(model, p, 12, temperature=0, cache=False) for p in prompts]
@@ -231,6 +232,14 @@ def test_cached_padded_and_copied_models_agree():
     base()(ids[:, :5], cache=foreign)
     with pytest.raises(ValueError, match="read without this adapter"):
         model(ids[:, 5:], cache=foreign)
+
+
+def test_padding_on_the_left_is_no_part_of_a_text():
+    model, [quote] = gated(), TOKENIZER.encode('"')
+    [hook] = model._forward_pre_hooks.values()
+    model(torch.tensor([[quote] * 4 + IDS[:8]]), mask=padding_mask([8], 12, side="left"))
+    assert hook.now[0, 4:].tolist() == token_classes(TOKENIZER, IDS[:8])
+    assert {CLASSES[place] for place in hook.now[0, :4].tolist()} == {"other"}
 
 
 def test_it_learns_one_batch():
@@ -296,6 +305,8 @@ def test_ranks_follow_shares_and_keep_the_sum():
         ranks = ranks_by_class(shares, rank)
         assert sum(ranks.values()) == rank
         assert all(abs(ranks[n] - rank * shares[n]) < 1 for n in shares)
+    uneven = {"name": 0.72, "operator": 0.19, "keyword": 0.09}  # due: 5.76, 1.52, 0.72
+    assert ranks_by_class(uneven, 8) == {"name": 6, "operator": 1, "keyword": 1}
     assert gates_of({"name": 2, "all": 2}, 8).tolist() == [
         [0, 0, 4, 4] if name != "name" else [2, 2, 2, 2] for name in CLASSES]
 
