@@ -10,9 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from scratchbook import cli
+from scratchbook.compression import quantize
 from scratchbook.config import ModelConfig
-from scratchbook.finetuning.bases import open_base
+from scratchbook.finetuning.bases import Base, LibraryTokenizer, open_base
 from scratchbook.finetuning.opening import open_tuned
+from scratchbook.finetuning.streaming import UNPACKED
 from scratchbook.finetuning.tuning import ALL_METHODS, Adapting
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer
@@ -170,10 +172,11 @@ def test_every_method_is_written_and_opened_again(base, pairs, tmp_path, method,
         assert torch.equal(open_tuned(tmp_path / "out").model(IDS), again)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "full"])
-def test_a_merged_model_is_a_plain_base(base, pairs, tmp_path, method, capsys):
+@pytest.mark.parametrize("more", [["--method", "lora"], ["--method", "dora"], ["--method", "ia3"],
+                                  ["--method", "full"], ["--quantize", "nf4"]])
+def test_a_merged_model_is_a_plain_base(base, pairs, tmp_path, more, capsys):
     out = tmp_path / "out"
-    assert tune(base, pairs, out, "--method", method, "--lr", "0.01", "--merge") == 0
+    assert tune(base, pairs, out, *more, "--lr", "0.01", "--merge") == 0
     with torch.no_grad():
         merged = load_pretrained(out / "merged")(IDS)
         assert torch.allclose(merged, open_tuned(out).model(IDS), atol=1e-5)
@@ -212,24 +215,65 @@ def test_a_run_is_a_base_too(tmp_path, pairs, capsys):
     assert "adapted already: give its `merged` folder" in capsys.readouterr().err
 
 
-def test_a_name_on_the_hub_is_a_base_with_its_tokenizer(tmp_path, pairs, capsys, monkeypatch):
-    hub = pytest.importorskip("huggingface_hub")
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A tiny model of Llama 3's architecture in several files, served as someone/llama."""
+    client, transformers = pytest.importorskip("huggingface_hub"), pytest.importorskip(
+        "transformers")
     folder = tmp_path / "there"
-    tokenizer = BPETokenizer(pattern="gpt2").train("abab 12: 7 " * 50, 270, ["<|endoftext|>"])
-    config = ModelConfig(tokenizer.vocab_size, 64, 2, 64, 4, d_ff=128)
-    save_pretrained(random_model(config), folder)
+    tokenizer = BPETokenizer(pattern="gpt2").train("abab 12: 7 " * 50, 270, ["<|end_of_text|>"])
+    sizes = transformers.LlamaConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=64, intermediate_size=128,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=64, rope_parameters={"rope_type": "default", "rope_theta": 5e5})
+    transformers.LlamaForCausalLM(sizes).to(torch.bfloat16).save_pretrained(
+        folder, max_shard_size="60KB")
+    assert len(list(folder.glob("model-*-of-*.safetensors"))) > 2
     tokenizer.save_tokenizers(folder / "tokenizer.json")
-    with serve({"someone/tiny": folder}) as (address, asked):
-        monkeypatch.setattr(hub.constants, "ENDPOINT", address)
-        monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE",
-                            address + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(hub.hf_api.api, "endpoint", address)
-        found = open_base("someone/tiny", "nf4")
-        assert any("tokenizer.json" in path for path in asked)
+    with serve({"someone/llama": folder}) as (address, asked):
+        for name, value in (("ENDPOINT", address), ("HF_HUB_OFFLINE", False),
+                            ("HF_HUB_CACHE", str(tmp_path / "cache")),
+                            ("HUGGINGFACE_CO_URL_TEMPLATE",
+                             address + "/{repo_id}/resolve/{revision}/{filename}")):
+            monkeypatch.setattr(client.constants, name, value)
+        monkeypatch.setattr(client.hf_api.api, "endpoint", address)
+        yield folder, tokenizer, asked
+
+
+def test_qlora_on_a_llama_from_the_hub(hub, pairs, tmp_path, capsys):
+    folder, tokenizer, asked = hub
+    assert tune("someone/llama", pairs, tmp_path / "out", "--quantize", "nf4", "--lr", "0.01",
+                "--targets", "all-linear") == 0
+    assert "learns      16,384 numbers" in capsys.readouterr().out
+    assert sum(".safetensors" in path for path in asked) > 2
+    result = json.loads((tmp_path / "out" / "finetuned.json").read_text(encoding="utf-8"))
+    assert result["after"]["answers"] < result["before"]["answers"]
+    found = open_base("someone/llama", "nf4")
     assert found.tokenizer.encode("abab 7") == tokenizer.encode("abab 7")
-    assert found.quantized == "nf4" and found.model.config.vocab_size == tokenizer.vocab_size
+    whole = quantize(load_pretrained(folder), "nf4", double=True, skip=UNPACKED)
+    assert found.sha256() == Base(whole, tokenizer, "whole").sha256()
+    with torch.no_grad():
+        assert not torch.allclose(open_tuned(tmp_path / "out").model(IDS), whole(IDS), atol=1e-3)
+
+
+def test_a_tokenizer_that_only_the_library_reads(tmp_path, pairs, base, capsys):
+    library = pytest.importorskip("tokenizers")
+    ours = BPETokenizer(pattern="gpt2").train("abab 12: 7 " * 50, 270, ["<|end_of_text|>"])
+    ours.save_tokenizers(base / "tokenizer.json")
+    theirs = library.Tokenizer.from_file(str(base / "tokenizer.json"))
+    end = theirs.token_to_id("<|end_of_text|>")
+    theirs.post_processor = library.processors.TemplateProcessing(
+        single="<|end_of_text|> $A", special_tokens=[("<|end_of_text|>", end)])
+    theirs.save(str(base / "tokenizer.json"))
+    save_pretrained(random_model(load_pretrained(base).config.with_(vocab_size=270)), base)
+    found = open_base(base).tokenizer
+    assert isinstance(found, LibraryTokenizer) and found.special_tokens == {"<|end_of_text|>": end}
+    for text in ("abab 7: é", "x <|end_of_text|> y"):  # spelled out it is plain text
+        assert found.encode(text) == ours.encode_ordinary(text)
+        assert found.decode(found.encode(text)) == text
+    assert tune(base, pairs, tmp_path / "out", "--merge") == 0
+    assert open_tuned(tmp_path / "out").tokenizer.encode("12") == ours.encode("12")
+    assert open_base(tmp_path / "out" / "merged").tokenizer.encode("12") == ours.encode("12")
 
 
 def bad(tmp_path, name, content):
@@ -263,7 +307,8 @@ def test_bad_data_is_named(base, tmp_path, content, said, capsys):
     (["--max-steps", "0"], "max_steps=0"), (["--eval-every", "0"], "eval_every=0"),
     (["--validation", "nowhere.jsonl"], "no such file"), (["--alpha", "0"], "lora_alpha=0"),
     (["--device", "abacus"], "device 'abacus' is not available"),
-    (["--method", "prefix", "--merge"], "prefix cannot be merged")])
+    (["--method", "prefix", "--merge"], "prefix cannot be merged"),
+    (["--method", "ia3", "--quantize", "nf4", "--merge"], "ia3 cannot be merged")])
 def test_bad_options_are_named_before_anything_is_written(base, pairs, tmp_path, more, said,
                                                           capsys):
     assert tune(base, pairs, tmp_path / "out", *more) == 2

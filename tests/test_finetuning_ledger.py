@@ -4,9 +4,10 @@ import doctest
 
 import pytest
 
+from scratchbook import cli
 from scratchbook.config import PRESETS
 from scratchbook.finetuning import ledger
-from scratchbook.finetuning.ledger import count_adapter, llama_claims
+from scratchbook.finetuning.ledger import count_adapter, llama_claims, ways_to_tune
 
 LLAMA = PRESETS["llama-3-8b"]
 
@@ -37,6 +38,24 @@ def test_the_claims_beside_the_counts():
     assert claims["16 GB of base weights"].factor == pytest.approx(0.996, abs=1e-3)
     # two of the claims contradict each other: 40M of 8.03 billion is 0.5 %, five times 0.1 %
     assert 40e6 / count_adapter(LLAMA).base == pytest.approx(0.005, rel=0.01)
+
+
+def test_what_tuning_eight_billion_takes_before_it_starts(capsys):
+    asked = ["cost", "--finetune", "llama-3-8b", "--train.batch_size", "1", "--data.seq_len", "512",
+             "--train.max_steps", "300", "--memory", "24", "--speed", "100", "--rate", "2"]
+    assert cli.main(asked) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    # 16 bytes a number: the weight, its gradient and two means in float32
+    assert "weights 32.12, gradients 32.12, optimizer 64.24" in lines["full"]
+    assert "does not fit" in lines["full"] and "weights 16.07" in lines["LoRA"]
+    assert "3,407,872 numbers learn" in lines["QLoRA"] and ", fits: weights 5." in lines["QLoRA"]
+    found = ways_to_tune(LLAMA, 1, 512)
+    assert found["LoRA"]["saved"] == found["QLoRA"]["saved"] < found["full"]["saved"]
+    for more, said in ((["--finetune", "gpt9"], "model 'gpt9' is unknown"),
+                       (["--finetune", "gpt2", "--targets", "query"], "target 'query'"),
+                       (["--finetune", "gpt2", "--rank", "-1"], "lora_rank=-1")):
+        assert cli.main(["cost", *more]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_another_rank_is_in_proportion_and_bad_targets_are_named():

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from scratchbook.config import PRESETS, ModelConfig
-from scratchbook.finetuning.lora import apply_lora
+from scratchbook.finetuning.lora import apply_lora, chosen_layers
+from scratchbook.finetuning.streaming import loading_bytes
+from scratchbook.finetuning.tuning_memory import FLOAT, saved_bytes
 from scratchbook.model import DecoderLM
 
 BF16 = 2  # bytes of a number in the files
@@ -55,6 +57,33 @@ def count_adapter(config: ModelConfig, targets: str | Collection[str] = ("q_proj
         base = sum(p.numel() for p in model.parameters())
         apply_lora(model, targets, lora_rank)
     return Count(sum(p.numel() for p in model.parameters() if p.requires_grad), base)
+
+
+def ways_to_tune(config: ModelConfig, batch: int, seq_len: int,
+                 targets: str | Collection[str] = ("q_proj", "v_proj"), lora_rank: int = 8
+                 ) -> dict[str, dict[str, int]]:
+    """Bytes of a step of full fine-tuning, LoRA and QLoRA, part by part; nothing is allocated.
+
+    What learns is float32, with gradients and AdamW's two means; a frozen base is bfloat16, or
+    NF4 but for embedding and head, one matrix of which at a time is unpacked beside that. Saved
+    tensors are float32.
+
+    Shapes:   -> {"full" | "LoRA" | "QLoRA": {"learned": numbers, "weights": bytes, ...}}
+    Chapter:  chapters/08_lora.ipynb
+    """
+    with torch.device("meta"):
+        model = DecoderLM(config)
+        ranks = dict.fromkeys(chosen_layers(model, targets), lora_rank)
+    count = count_adapter(config, targets, lora_rank)
+    packed = loading_bytes(config, dtype=torch.bfloat16)["model"]
+    found = {}
+    for way, learned, frozen in (("full", count.base, 0), ("LoRA", count.learned, count.base_bytes),
+                                 ("QLoRA", count.learned, packed)):
+        saved = saved_bytes(config, batch, seq_len, None if way == "full" else ranks)
+        found[way] = {"learned": learned, "weights": frozen + FLOAT * learned,
+                      "gradients": FLOAT * learned, "optimizer": 2 * FLOAT * learned,
+                      "saved": saved}
+    return found
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from scratchbook.finetuning.data import FineTuningData
 from scratchbook.finetuning.lora import apply_lora, merge, unwrap
 from scratchbook.finetuning.method_files import save_adaptation
 from scratchbook.finetuning.methods import merge_ia3
+from scratchbook.finetuning.quantized_base import merge_dequantized
 from scratchbook.finetuning.tuning_memory import step_bytes
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import write_atomically
@@ -237,10 +238,14 @@ def save_learned(model: DecoderLM, adapting: Adapting, folder: Path, base_name: 
 def save_merged(model: DecoderLM, tokenizer: object, adapting: Adapting, folder: Path) -> Path:
     """Write a plain model, into whose weights the adapter was merged, and its tokenizer.
 
-    Raises:   ValueError for a packed base, or a method whose result is no plain model
+    A packed base comes out in floats, as large as it was before it was packed.
+
+    Raises:   ValueError for a method whose result is no plain model
     """
     check_mergeable(adapting)
-    if adapting.method in ("lora", "dora"):
+    if adapting.quantized:
+        model = merge_dequantized(model)
+    elif adapting.method in ("lora", "dora"):
         merge(model)
         unwrap(model)
     elif adapting.method == "ia3":
@@ -254,15 +259,14 @@ def save_merged(model: DecoderLM, tokenizer: object, adapting: Adapting, folder:
 
 
 def check_mergeable(adapting: Adapting) -> None:
-    """Refuse a packed base, and methods that do more than change matrices.
+    """Refuse methods that do more than change matrices.
 
     Raises:   ValueError with the reason
     """
-    if adapting.quantized or adapting.method not in ("lora", "dora", "full", "ia3"):
-        what = "a packed base has no room for it" if adapting.quantized else (
-            "what it adds is no change of a matrix")
-        raise ValueError(f"{adapting.method} cannot be merged here: {what}. The adapter beside its "
-                         "base does the same")
+    packed_too = ("lora", "dora")  # the matrices are unpacked first: the result is in floats
+    if adapting.method not in packed_too + (() if adapting.quantized else ("full", "ia3")):
+        raise ValueError(f"{adapting.method} cannot be merged here: what it adds is no change of a "
+                         "matrix, or its base is packed. The adapter beside its base does the same")
 
 
 def trainable(model: nn.Module) -> int:
