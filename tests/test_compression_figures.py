@@ -125,13 +125,14 @@ def test_errors_of_layers_count_the_scale_of_the_inputs():
 def test_figures_say_what_they_show():
     told = []
     for figure, alt in (
-            figures.plot_heat({"int8": {"row": 0.001, "32": 0.0}, "int4": {"row": 0.2, "32": 0.1}}),
+            figures.plot_heat({"int8": {"channel": 0.001, "32": 0.0},
+                               "int4": {"channel": 0.2, "32": 0.1}}),
             figures.plot_curves({"magnitude": {"0.5": [2.0, 3.0], "0.25": 2.0}}, 1.9),
             figures.plot_frontier(numbers()["pipeline"]["rows"]),
             figures.plot_levels(torch.linspace(-1, 1, 101), {"even": torch.linspace(-1, 1, 16)})):
         told.append(alt)
         plt.close(figure)
-    assert "int4 row +20.0 %, 32 +10.0 %" in told[0]
+    assert "int4 a row +20.0 %, 32 weights +10.0 %" in told[0]
     assert told[1].endswith("magnitude: 25% gone 2.00, 50% gone 2.50.")
     assert "ten 11.4 times smaller, +5.0 %" in told[2]
     assert "even 8" in told[3]

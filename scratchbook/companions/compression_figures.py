@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scratchbook.companions.compression_tables import TARGETS, loss_of, mean_of, more, percent
+from scratchbook.companions.compression_tables import (
+    TARGETS,
+    group_name,
+    loss_of,
+    mean_of,
+    more,
+    percent,
+)
 from scratchbook.teaching.figures import INK, palette, table_html
 
 if TYPE_CHECKING:
@@ -45,7 +52,7 @@ def plot_levels(values: Tensor, levels: Mapping[str, Tensor]) -> tuple[Figure, s
                     + ", ".join(f"{name} {count}" for name, count in near.items()) + ".")
 
 
-def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "bits per byte, more by"
+def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "More bits per byte"
               ) -> tuple[Figure, str]:
     """A number for each kind of code (rows) and each size of group (columns), darker for more."""
     import matplotlib.pyplot as plt
@@ -59,13 +66,13 @@ def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "bits per by
         for column in range(len(groups)):
             ax.text(column + 0.5, row + 0.5, more(values[row, column].item()), ha="center",
                     va="center", fontsize=9)
-    ax.set_xticks([i + 0.5 for i in range(len(groups))], groups)
+    ax.set_xticks([i + 0.5 for i in range(len(groups))], [group_name(each) for each in groups])
     ax.set_yticks([i + 0.5 for i in range(len(kinds))], kinds)
-    ax.set(xlabel="weights that share a scale")
+    ax.set(xlabel="what shares a scale")
     ax.invert_yaxis()
     ax.tick_params(length=0)
     return figure, f"{unit}: " + "; ".join(
-        f"{kind} " + ", ".join(f"{group} {more(share)}" for group, share in row.items())
+        f"{kind} " + ", ".join(f"{group_name(group)} {more(share)}" for group, share in row.items())
         for kind, row in found.items()) + "."
 
 
@@ -121,6 +128,6 @@ def plot_frontier(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
 
 def bits_still(heat: Mapping[str, Mapping[str, float]]) -> str:
     """What stands in the place of the living figure while scripts are off: the table of heat."""
-    return table_html([{"codes": kind, **{f"for {group}": more(share)
+    return table_html([{"codes": kind, **{f"a scale for {group_name(group)}": more(share)
                                           for group, share in row.items()}}
-                       for kind, row in heat.items()], "More bits per byte, by group of a scale")
+                       for kind, row in heat.items()], "More bits per byte than in float32")

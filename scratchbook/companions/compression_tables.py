@@ -208,7 +208,7 @@ def candidates(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
     base, found = numbers["base"], []
     for kind, row in numbers["heat"].items():
         for group, lost in row.items():
-            found.append({"name": f"{kind}, scale for {_group(group)}", "lost": lost,
+            found.append({"name": f"{kind}, scale for {group_name(group)}", "lost": lost,
                           "times": base["bytes"] / numbers["sizes"][f"{kind}, {group}"],
                           "needs": "nothing"})
     for name, entry in numbers["rounding"].items():
@@ -224,7 +224,8 @@ def candidates(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _group(group: str) -> str:
+def group_name(group: str) -> str:
+    """What shares a scale, in words: "a matrix", "a row", "32 weights"."""
     return {"tensor": "a matrix", "channel": "a row"}.get(group, f"{group} weights")
 
 
