@@ -158,6 +158,20 @@ def test_a_packed_base_is_in_no_checkpoint(base, pairs, tmp_path, capsys):
         "packed" in name for name in adapting.apply(plain).state_dict())
 
 
+def test_the_adapter_is_the_best_one_not_the_last(base, pairs, tmp_path, capsys, monkeypatch):
+    losses = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr("scratchbook.training.loop.evaluate", lambda *_: next(losses))
+    out = tmp_path / "out"
+    assert tune(base, pairs, out, "--lr", "0.01") == 0
+    assert json.loads((out / "finetuned.json").read_text(encoding="utf-8"))["step"] == 4
+    adapter, best, last = (load_file(out / name / file) for name, file in (
+        ("adapter", "adapter_model.safetensors"), ("checkpoints/step_000004", "model.safetensors"),
+        ("checkpoints/step_000006", "model.safetensors")))
+    name = "blocks.0.attention.q_proj.adapters.default.lora_B"
+    found = adapter["base_model.model.blocks.0.attention.q_proj.lora_B.weight"]
+    assert torch.equal(found, best[name]) and not torch.equal(found, last[name])
+
+
 @pytest.mark.parametrize("method", ALL_METHODS)
 def test_every_method_is_written_and_opened_again(base, pairs, tmp_path, method, capsys):
     more = ["--method", method, "--lr", "0.01"] + ["--rank", "4"] * (method != "full")
