@@ -29,6 +29,12 @@ def row(name: str, size: int, share: float) -> dict:
             "tests": {"brackets": {"share": 0.5, "low": 0.4, "high": 0.6}}}
 
 
+def outcome_of(outcomes: list[int]) -> dict:
+    """What `run_tests` gives for one test."""
+    return {"brackets": {"outcomes": outcomes, "prompts": "a", "low": 0.1, "high": 0.9,
+                         "share": sum(outcomes) / len(outcomes)}}
+
+
 def numbers() -> dict:
     """Made-up numbers of a run: GPTQ wins, the student does not."""
     return {
@@ -38,6 +44,7 @@ def numbers() -> dict:
                   "int4, channel": 1100},
         "rounding": {"nearest": {"error": 0.1, "windows": scaled(0.10)},
                      "GPTQ": {"error": 0.05, "windows": scaled(0.04)}},
+        "tests": [outcome_of([1, 0] * 20), outcome_of([0] * 40)],
         "qat": {"bits": {"QAT": [2.0, 2.1, 2.0], "trained on, then rounded": [2.2, 2.3, 2.2]}},
         "distillation": {"bits": {"soft labels": [2.0, 2.3, 2.1], "hard labels": [2.1, 2.0, 2.2]},
                          "pairs": [["soft labels", "hard labels"]]},
@@ -80,6 +87,7 @@ def test_the_decision_takes_the_least_loss_that_is_small_enough():
 
 def test_sentences_follow_the_numbers():
     told = tables.findings(numbers())
+    assert "The code tests after int4 with a scale for each row: 1 worse." in told
     assert any("GPTQ better (-5.5 %" in line for line in told)
     assert any(line.startswith("QAT against trained on, then rounded: better") for line in told)
     assert any(line.startswith("soft labels against hard labels: no clear difference")
@@ -98,6 +106,13 @@ def test_rows_of_the_tables():
     assert tables.test_rows([{"name": "x"}]) == []
     nearest, gptq = tables.rounding_rows(numbers()["rounding"], BASE)
     assert nearest["than nearest"] == "" and gptq["than nearest"].startswith("better, -5.5 %")
+
+
+def test_code_tests_are_compared_on_the_same_prompts():
+    (same,) = tables.test_changes(outcome_of([1, 0] * 20), outcome_of([1, 0] * 20), "int4")
+    assert same["verdict"] == "no clear difference" and same["float32"] == "50% (10% to 90%)"
+    (worse,) = tables.test_changes(outcome_of([1] * 40), outcome_of([0] * 40), "int4")
+    assert worse["verdict"] == "worse" and worse["int4"].startswith("0%")
 
 
 def test_parts_of_a_model_count_what_is_tied_once():

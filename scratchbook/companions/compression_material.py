@@ -56,7 +56,7 @@ class Sizes:
     training: int | None  # documents; None for all
 
 
-QUICK = Sizes(student_steps=5, grown_steps=2, batch_size=4, seq_len=64, judged=640, training=60)
+QUICK = Sizes(student_steps=10, grown_steps=2, batch_size=4, seq_len=64, judged=960, training=60)
 FULL = Sizes(student_steps=30, grown_steps=10, batch_size=8, seq_len=128, judged=6_400,
              training=None)
 

@@ -53,8 +53,8 @@ def distillation(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], f
     Rates: in full hard and soft labels each pick the best of three on a seed of their own, and
     what is added to soft labels has theirs; all else, and quick, takes the middle one.
     "progressive" takes away layers of the teacher in stages; its control starts from the same
-    layers, loses the same ones, and never hears the teacher. In full one more control has hard
-    labels for as many CPU seconds as soft ones took.
+    layers, loses the same ones, and never hears the teacher. Features and attention are matched
+    in full only; there one more control has hard labels for as many CPU seconds as soft ones took.
 
     Shapes:   -> {"bits", "agreement", "kl", "seconds": {way: [by seed]}, "rates": {way: rate},
               "pairs": [[way, control]], "parameters", "steps", "teacher": bits, "speed"}
@@ -62,13 +62,14 @@ def distillation(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], f
     """
     sizes = sizes or (FULL if full else QUICK)
     one = partial(_taught, model, tokenizer, sizes, runs)
-    names = [*WAYS, "progressive, hard labels", "progressive"]
+    names = [*(name for name in WAYS if full or "+" not in name),
+             "progressive, hard labels", "progressive"]
     rates = {name: _best_rate(partial(one, name), RATES["student"], full)
              for name in ("hard labels", "soft labels")}
     rates |= {name: rates["soft labels"] if name.startswith("+") else RATES["grown"][1]
               for name in names if name not in rates}
     rows = {name: [one(name, rates[name], seed) for seed in seeds] for name in names}
-    pairs = list(PAIRS)
+    pairs = [pair for pair in PAIRS if pair[0] in names]
     if full:
         longer = _times(rows)
         rows[LONGER] = [one(LONGER, rates["hard labels"], seed, longer) for seed in seeds]

@@ -16,6 +16,7 @@ from scratchbook.evaluation.comparing import (
     Interval,
     bootstrap,
     bound_verdict,
+    compare_tests,
     mean_and_spread,
     verdict_on,
 )
@@ -199,6 +200,16 @@ def test_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
                                       for name in names}} for row in asked]
 
 
+def test_changes(before: Mapping[str, Any], after: Mapping[str, Any], name: str
+                 ) -> list[dict[str, str]]:
+    """A row for each code test: the shares of both, the change on the same prompts, a verdict."""
+    return [{"test": test.replace("_", " "), "float32": _share(before[test]),
+             name: _share(after[test]),
+             "change": f"{found.value:+.0%} ({found.low:+.0%} to {found.high:+.0%})",
+             "verdict": verdict_on(found, "worse", "better")}
+            for test, found in compare_tests(before, after).items()]
+
+
 def _share(test: Mapping[str, float]) -> str:
     return f"{test['share']:.0%} ({test['low']:.0%} to {test['high']:.0%})"
 
@@ -255,6 +266,9 @@ def findings(numbers: Mapping[str, Any]) -> list[str]:
         f"{name} {verdict_on(gap, 'better', 'worse')} ({percent(gap)})"
         for name, entry in numbers["rounding"].items() if name != "nearest"
         for gap in [change(nearest, entry["windows"])]) + ".")
+    words = [row["verdict"] for row in test_changes(*numbers["tests"], "int4")]
+    lines.append("The code tests after int4 with a scale for each row: " + ", ".join(
+        f"{words.count(word)} {word}" for word in dict.fromkeys(words)) + ".")
     qat = numbers["qat"]["bits"]
     lines.append(_told(qat, "QAT", "trained on, then rounded"))
     taught = numbers["distillation"]
@@ -290,8 +304,9 @@ def speed_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
     return list(numbers["rows"])
 
 
-def show_students(taught: Mapping[str, Any], seeds: int, whose: str) -> None:
+def show_students(taught: Mapping[str, Any], whose: str) -> None:
     """Two tables: each way to teach beside its control, and how like the teacher they answer."""
+    seeds = len(next(iter(taught["bits"].values())))
     head = (f"{whose}, {seeds} seeds: students of {taught['parameters']:,} parameters, "
             f"{taught['steps']} steps; progressive: "
             f"{' and '.join(map(str, taught['layers']))} layers, {taught['progressive steps']} "

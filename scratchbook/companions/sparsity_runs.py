@@ -48,6 +48,7 @@ from scratchbook.training import train
 SHARES = (0.25, 0.5, 0.75)
 RETRAINED = {"magnitude": 0.75, "movement": 0.75, "wanda": 0.75, "2:4 wanda": 0.5}
 RATE = 0.00015  # of retraining and of the steps that movement watches
+WATCHED = 3  # times the steps of retraining, while movement is scored
 SCOPES = {"magnitude": "layer", "movement": "layer", "wanda": "row"}  # as their papers compare
 
 
@@ -102,10 +103,14 @@ def _note(found: dict[str, dict], name: str, share: str, loss: float, size: int)
 
 
 def watched(model: DecoderLM, data: Windows, sizes: Sizes, seed: int) -> Scores:
-    """Movement's scores: a copy trains for a few steps, and only its scores are kept."""
+    """Movement's scores: a copy trains for a while, and only its scores are kept.
+
+    The paper watches a whole fine-tuning. Sums over a few steps are little more than noise, and
+    what they drop has nothing to do with how large a weight is.
+    """
     trained = copy.deepcopy(model)
     with movement_scores(trained) as scores:
-        train(trained, data, recipe(sizes.grown_steps, RATE, sizes, seed, "adamw"))
+        train(trained, data, recipe(WATCHED * sizes.grown_steps, RATE, sizes, seed, "adamw"))
     return scores
 
 
