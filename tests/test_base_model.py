@@ -58,7 +58,8 @@ def test_nothing_held_out_leaks_and_the_end_is_one_token(base):
 
 
 def test_the_float_copy_has_every_weight_of_a_quantized_model():
-    config = ModelConfig(vocab_size=64, num_layers=1, d_model=32, num_heads=2, tie_embeddings=True)
+    config = ModelConfig(vocab_size=64, num_layers=1, d_model=32, num_heads=2, d_ff=96,
+                         tie_embeddings=True)
     model = DecoderLM(config).eval()
     ids = torch.arange(8)[None]
     packed = quantize(model, "int8", group_size=16)
@@ -83,8 +84,8 @@ def test_a_folder_without_it_and_a_damaged_file_are_named(tmp_path):
 
 
 def test_training_and_shipping_in_small(tmp_path, monkeypatch):
-    small = base_training.replace_sizes(max_steps=2, vocab_size=300, num_layers=1, d_model=32,
-                                        num_heads=2, batch_size=2)
+    small = base_training.replace_sizes(max_steps=2, vocab_size=300, num_layers=1, d_model=64,
+                                        num_heads=2, d_ff=128, batch_size=2)
     monkeypatch.setattr(base_training, "RECIPE", small)
     documents = base_documents()
     monkeypatch.setattr(base_training, "split", lambda: (documents[0][:5], documents[1][-1:]))

@@ -43,11 +43,11 @@ RECIPE = Recipe(
     zero_init_residual=True)
 
 
-def replace_sizes(vocab_size: int, num_layers: int, d_model: int, num_heads: int,
+def replace_sizes(vocab_size: int, num_layers: int, d_model: int, num_heads: int, d_ff: int,
                   **training: int) -> Recipe:
     """The recipe for another size and length, uncompiled: for a trial."""
     sizes = RECIPE.model.with_(vocab_size=vocab_size, num_layers=num_layers, d_model=d_model,
-                               num_heads=num_heads, head_dim=None, num_kv_heads=None, d_ff=None)
+                               num_heads=num_heads, head_dim=None, num_kv_heads=None, d_ff=d_ff)
     quick = {"compile": False, "warmup_steps": 0}
     return replace(RECIPE, model=sizes, train=replace(RECIPE.train, **quick | training))
 
