@@ -1,0 +1,257 @@
+"""The recorded experiments of chapter 08, each a dictionary that JSON can hold.
+
+    python -m scratchbook.companions.lora_runs     # half an hour on one core; goes on when stopped
+
+Chapter:  chapters/08_lora.ipynb
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, median
+
+from torch import nn
+
+from scratchbook.base_model import base_documents
+from scratchbook.companions import lora_tasks
+from scratchbook.companions.lora_bench import (
+    BATCH,
+    RUNS,
+    STEPS,
+    TUNING_SEED,
+    Bench,
+    Make,
+    bits,
+    judged,
+)
+from scratchbook.companions.lora_replay import Replay, text_rows
+from scratchbook.finetuning import (
+    METHODS,
+    apply_lora,
+    apply_syntax_lora,
+    class_shares,
+    equal_budget,
+    qlora,
+    ranks_by_class,
+    trainable_count,
+)
+from scratchbook.finetuning.data import Example, FineTuningData, bytes_of_answers
+from scratchbook.finetuning.tuning_memory import measured_saved_bytes, step_bytes
+
+MEASURE = "bits per byte of the answers"
+RATES = {"full": (2e-4, 5e-4, 1e-3), "LoRA": (1e-3, 3e-3, 1e-2)}
+SMALL_RATES = (3e-3, 1e-2, 3e-2)  # of IA3, prefixes, biases and their like
+TARGETS = {"q, v": ("q_proj", "v_proj"), "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+           "all layers": "all-linear"}
+LORA_RANK = 8
+COUNTS = {"LoRA": (25, 50, 100, 250, 500, 1000), "full": (25, 100, 1000)}
+
+
+def lora(targets: str, lora_rank: int) -> Make:
+    """Makes the adapted model; alpha is twice the rank, so that the scale is 2."""
+    return lambda model: apply_lora(model, TARGETS[targets], lora_rank, 2 * lora_rank)
+
+
+def whole(model: nn.Module) -> nn.Module:
+    """Full fine-tuning: nothing is frozen."""
+    return model.requires_grad_(True)
+
+
+def tuned_lora(bench: Bench, targets: str = "all layers", lora_rank: int = LORA_RANK,
+               seeds: Sequence[int] | None = None) -> dict:
+    """LoRA at the rate that is best for it."""
+    return bench.tuned(f"LoRA {targets} {lora_rank}", lora(targets, lora_rank), RATES["LoRA"],
+                       seeds)
+
+
+def tuned_full(bench: Bench) -> dict:
+    """Every weight of the base, at the rate that is best for that."""
+    return bench.tuned("full", whole, RATES["full"])
+
+
+EXPERIMENTS = {"against": lambda bench: {"against": against(bench)},
+               "code_aware": lambda bench: {"code_aware": code_aware(bench)},
+               "forgetting": lambda bench: {"forgetting": forgetting(bench)},
+               "memory": lambda bench: {"memory": memory(bench)},
+               "family": lambda bench: {"family": family(bench)},
+               "grid": lambda bench: grid(bench),
+               "sizes": lambda bench: {"sizes": sizes(bench)}}
+
+
+def everything(seeds: Sequence[int], steps: int = STEPS, runs: Path | None = RUNS,
+               only: Sequence[str] = tuple(EXPERIMENTS)) -> dict:
+    """All experiments of the chapter, or some; about half an hour for five seeds on one core."""
+    bench = Bench(seeds, steps, runs)
+    numbers = {"measure": MEASURE, "steps": steps, "batch": BATCH, "tuning seed": TUNING_SEED,
+               "base": bench.known, "held out": lora_tasks.HELD_OUT}
+    for name in only:
+        numbers |= EXPERIMENTS[name](bench)
+    return numbers
+
+
+def against(bench: Bench, counts: Sequence[int] = (2, 4)) -> dict:
+    """E08.1: the base, the base with solved examples in its prompt, LoRA, full fine-tuning.
+
+    How many examples to show is chosen as a rate is: by the tuning seed.
+    """
+    shots = {count: prompted(bench, count, TUNING_SEED)["bits"] for count in counts}
+    best = min(shots, key=lambda count: shots[count])
+    found = [prompted(bench, best, seed) for seed in bench.seeds]
+    plain = [judged(bench.base, bench.task(bench.seeds[0]))] * len(bench.seeds)  # draws nothing
+    fixed = {"trainable": 0, "rate": None, "seconds": []}
+    return {"base": _columns(plain) | fixed | {"tried": {}},
+            f"{best} examples in the prompt": _columns(found) | fixed | {
+                "tried": {str(count): bit for count, bit in shots.items()}},
+            "LoRA": tuned_lora(bench), "full": tuned_full(bench)}
+
+
+def _columns(found: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {"bits": [run["bits"] for run in found], "accuracy": [run["exact"] for run in found]}
+
+
+def prompted(bench: Bench, count: int, seed: int) -> dict[str, float]:
+    """The base on the held-out answers behind `count` solved examples, drawn by the seed."""
+    data = bench.task(seed)
+    solved = [token for example in data.train[:count] for token in example.ids]
+    asked = [Example(solved + e.ids, [False] * len(solved) + e.answer)
+             for e in data.validation_examples]
+    size = bytes_of_answers(asked, bench.tokenizer)
+    return bench.kept(["prompt", count, seed, data.fingerprint()], lambda: judged(
+        bench.base, FineTuningData(data.train[:1], asked, seed, size)))
+
+
+def grid(bench: Bench, ranks: Sequence[int] = (1, 8, 16)) -> dict:
+    """E08.2: ranks by targets, the first three seeds; each row at the rate tuned at rank 8."""
+    cells: dict[str, dict[str, dict]] = {}
+    for name in TARGETS:
+        rate = tuned_lora(bench, name, seeds=bench.seeds[:3])["rate"]
+        cells[name] = {str(rank): bench.tuned(f"LoRA {name} {rank}", lora(name, rank), (rate,),
+                                              bench.seeds[:3]) for rank in ranks}
+    return {f"grid{end}": {name: {rank: cell[what] for rank, cell in line.items()}
+                           for name, line in cells.items()}
+            for end, what in (("", "bits"), ("_trainable", "trainable"), ("_rates", "rate"))}
+
+
+def family(bench: Bench) -> dict:
+    """Every method at about the count of numbers that BitFit has; the first three seeds."""
+    count = trainable_count("bitfit", bench.base, add_biases=True)
+    options = equal_budget("lora", bench.base, count).options
+    makes: dict[str, Make] = {"LoRA": lambda model: apply_lora(model, **options),
+                              "DoRA": lambda model: apply_lora(model, **options, dora=True)}
+    for name, fixed in (("ia3", {}), ("prefix", {}), ("bottleneck", {}),
+                        ("bitfit", {"add_biases": True})):
+        own = equal_budget(name, bench.base, count, **fixed).options
+        makes[name] = lambda model, name=name, own=own: METHODS[name](model, **own)
+    shown = {"ia3": "IA3", "prefix": "prefix tuning", "bottleneck": "bottleneck adapters",
+             "bitfit": "BitFit, biases added"}
+    return {shown.get(name, name): bench.tuned(f"family {name}", make, SMALL_RATES, bench.seeds[:3])
+            for name, make in makes.items()}
+
+
+def code_aware(bench: Bench, lora_rank: int = LORA_RANK, every: int = 4) -> dict:
+    """E08.5: LoRA, its rank divided among classes of tokens, and a part gated by them.
+
+    "steps" are those to the mark, plain LoRA's mean half-way, looked at `every` so many steps; a
+    run that never came there counts as one more look than there was.
+    """
+    texts = [example.ids for example in bench.task(TUNING_SEED).train]
+    shares = ranks_by_class(class_shares(bench.tokenizer, texts), lora_rank)
+    groups = {"plain": {"all": lora_rank},
+              "ranks by class": {name: rank for name, rank in shares.items() if rank},
+              "gated": {"all": 4, "keyword+operator+layout": 2, "name": 1,
+                        "literal+comment+other": 1}}
+    found = {name: bench.tuned(
+        f"code {name}", lambda model, ranks=ranks: apply_syntax_lora(
+            model, bench.tokenizer, ranks, "all-linear", lora_alpha=2 * lora_rank),
+        RATES["LoRA"], every=every) for name, ranks in groups.items()}
+    half = [min(curve, key=lambda point: abs(point[0] - bench.steps / 2))[1]
+            for curve in found["plain"]["curves"]]
+    for name, row in found.items():
+        row["mark"], row["groups"] = mean(half), groups[name]
+        row["steps"] = [next((step for step, bit in curve if bit <= row["mark"]),
+                             bench.steps + every) for curve in row["curves"]]
+    return found
+
+
+def sizes(bench: Bench, counts: Mapping[str, Sequence[int]] = COUNTS) -> dict:
+    """E08.4: more and more examples, at the rates that 200 chose, the first three seeds.
+
+    The steps are the same, but for counts that need more to be read once.
+    """
+    ways = {"LoRA": (tuned_lora(bench), lora("all layers", LORA_RANK)),
+            "full": (tuned_full(bench), whole)}
+    return {way: {str(count): [bench.run(way, make, row["rate"], seed, count,
+                                         max(bench.steps, -(-count // BATCH)))["bits"]
+                               for seed in bench.seeds[:3]] for count in counts[way]}
+            for way, (row, make) in ways.items()}
+
+
+def forgetting(bench: Bench) -> dict:
+    """E08.6: two tasks one after the other; what changes on both and on the base's own text."""
+    rates = {"full": tuned_full(bench)["rate"], "LoRA": tuned_lora(bench)["rate"]}
+    read, held_out = base_documents()
+    own = text_rows(held_out, bench.tokenizer, rows=24, length=128)
+    old = text_rows(read, bench.tokenizer, rows=200, length=32)
+    text = FineTuningData(own[:1], own, 0, bytes_of_answers(own, bench.tokenizer))
+    ways: dict[str, list] = {}
+    for way in ("full", "full, replay", "LoRA", "LoRA, replay"):
+        lr = rates[way.split(",")[0]]
+        runs = [bench.kept([f"in turn {way}", lr, seed, bench.steps, text.fingerprint()],
+                           lambda way=way, lr=lr, seed=seed: _in_turn(
+                               bench, way, lr, text, old, seed)) for seed in bench.seeds]
+        ways[way] = [[[run[row][column] for run in runs]
+                      for column in range(1 + len(lora_tasks.TASKS))]
+                     for row in range(len(lora_tasks.TASKS))]
+    return {"tasks": ["base text", *lora_tasks.TASKS], "base bits": bits(bench.base, text),
+            "ways": ways}
+
+
+def _in_turn(bench: Bench, way: str, lr: float, text: FineTuningData,
+             old: Sequence[Example], seed: int) -> list[list[float]]:
+    """Change of bits on each task after each of them: rows are what was learned last."""
+    data = [bench.task(seed, name=name) for name in lora_tasks.TASKS]
+    before = [bits(bench.base, some) for some in (text, *data)]
+    model = bench.made(lora("all layers", LORA_RANK) if way.startswith("LoRA") else whole, seed)
+    rows = []
+    for number, some in enumerate(data):
+        past = [old, *(earlier.train for earlier in data[:number])]
+        bench.learn(model, Replay(some, past) if "replay" in way else some, lr, seed)
+        rows.append([bits(model, other) - start
+                     for other, start in zip((text, *data), before, strict=True)])
+    return rows
+
+
+def memory(bench: Bench, rounds: int = 5) -> list[dict]:
+    """E08.3: bytes by formula and as measured, and a step's time, all ways in turns."""
+    models: Mapping[str, nn.Module] = {
+        "full": whole(copy.deepcopy(bench.base)),
+        "LoRA": lora("all layers", LORA_RANK)(copy.deepcopy(bench.base)),
+        "QLoRA": qlora(copy.deepcopy(bench.base), "all-linear", LORA_RANK,
+                       2 * LORA_RANK)}
+    batch = bench.task(0).batch(0, BATCH)
+    spent: dict[str, list[float]] = {way: [] for way in models}
+    for _ in range(rounds):
+        for way, model in models.items():
+            start = time.perf_counter()
+            model.zero_grad()
+            logits = model.train()(batch.ids)
+            nn.functional.cross_entropy(logits.transpose(1, 2), batch.targets).backward()
+            spent[way].append(1000 * (time.perf_counter() - start))
+    rows = []
+    for way, model in models.items():
+        found = step_bytes(model, *batch.ids.shape)
+        rows.append({"way": way, "weights": found["weights"], "gradients": found["gradients"],
+                     "optimizer": found["optimizer"], "saved, formula": found["saved"],
+                     "saved, measured": measured_saved_bytes(model, batch.ids, batch.targets),
+                     "ms a step": median(spent[way])})
+    return rows
+
+
+if __name__ == "__main__":
+    from scratchbook.teaching import record
+
+    record("08_lora_runs", everything(range(5)), seeds=list(range(5)),
+           command="python -m scratchbook.companions.lora_runs")

@@ -1,0 +1,185 @@
+"""The experiments of chapter 08 in miniature: their shapes, their pairing, runs kept on disk."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from scratchbook.base_model import END
+from scratchbook.companions import lora_bench, lora_runs, lora_tasks
+from scratchbook.companions.lora_bench import Bench, bits, judged
+from scratchbook.companions.lora_replay import Replay, joined, text_rows
+from scratchbook.data.batches import IGNORED, Batch
+from scratchbook.data.documents import Document
+from scratchbook.generation import generate
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Bench([0, 1, 2], steps=2, runs=tmp_path_factory.mktemp("runs"))
+
+
+# the tasks
+
+
+def test_a_task_names_what_is_asked_and_its_answer():
+    function = ("read_all", "path, size=3", "path, size=size")
+    assert lora_tasks.example("calls", function) == {
+        "prompt": "def read_all(path, size=3):\n# a call:\n",
+        "completion": "read_all(path, size=size)\n"}
+    assert lora_tasks.example("tests", function)["completion"] == "class TestReadAll(TestCase):\n"
+    with pytest.raises(ValueError, match="there are: calls, tests"):
+        lora_tasks.example("poems", function)
+
+
+def test_held_out_functions_are_never_learned_from_and_the_same_for_all_seeds():
+    first, second = (lora_tasks.examples("calls", 300, seed) for seed in (0, 1))
+    assert first[1] == second[1] and len(first[1]) == lora_tasks.HELD_OUT
+    assert first[0] != second[0]
+    for train, held_out in (first, second):
+        assert not {e["prompt"] for e in train} & {e["prompt"] for e in held_out}
+        assert len({e["prompt"] for e in train}) == 300
+    with pytest.raises(ValueError, match="functions at hand"):
+        lora_tasks.examples("calls", 10**6, 0)
+
+
+def test_a_written_file_is_what_the_task_trains_on(tmp_path, bench):
+    path = lora_tasks.write_jsonl("tests", tmp_path / "tests.jsonl", count=5, seed=3)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    data = lora_tasks.task("tests", bench.tokenizer, 5, 3)
+    assert [bench.tokenizer.decode(e.ids) for e in data.train] == [
+        line["prompt"] + line["completion"] + END for line in lines]
+
+
+# the bench
+
+
+@pytest.mark.slow
+def test_exactly_right_is_what_greedy_decoding_writes(bench):
+    data = bench.task(0)
+    model = bench.made(lora_runs.whole, 0)
+    bench.learn(model, data, 1e-3, 0, steps=12)
+    right = 0
+    for example in data.validation_examples:
+        start = example.answer.index(True)
+        wanted = example.ids[start:]
+        right += generate(model, example.ids[:start], len(wanted), temperature=0.0) == wanted
+    found = judged(model, data)
+    assert found["exact"] == right / len(data.validation_examples)
+    assert found["bits"] == pytest.approx(bits(model, data), rel=1e-5)
+    assert found["bits"] < bits(bench.base, data)
+
+
+@pytest.mark.slow
+def test_a_kept_run_is_read_and_another_is_made(bench):
+    make = lora_runs.lora("q, v", 1)
+    first = bench.run("LoRA q, v 1", make, 1e-2, 0)
+    files = set(bench.runs.rglob("*.json"))
+    assert bench.run("LoRA q, v 1", None, 1e-2, 0) == first     # nothing is trained again
+    assert set(bench.runs.rglob("*.json")) == files
+    assert bench.run("LoRA q, v 1", make, 1e-2, 1)["bits"] != first["bits"]
+    assert bench.run("LoRA q, v 1", make, 1e-3, 0)["bits"] != first["bits"]
+    plain = Bench([0], steps=2)
+    plain.base = bench.base
+    again = plain.run("LoRA q, v 1", make, 1e-2, 0)
+    assert again["bits"] == first["bits"] and again["trainable"] == 6 * (2 * 512)
+
+
+@pytest.mark.slow
+def test_the_rate_is_chosen_by_a_seed_that_is_not_reported(bench):
+    assert lora_bench.TUNING_SEED not in bench.seeds
+    row = bench.tuned("LoRA q, v 1", lora_runs.lora("q, v", 1), (1e-9, 1e-2))
+    assert row["rate"] == 1e-2 and list(row["tried"]) == ["1e-09", "0.01"]
+    assert len(row["bits"]) == len(row["accuracy"]) == 3 and row["tried"]["0.01"] not in row["bits"]
+
+
+# the experiments
+
+
+@pytest.mark.slow
+def test_every_way_is_measured_for_every_seed(bench, monkeypatch):
+    monkeypatch.setattr(lora_runs, "RATES", {"full": (1e-3,), "LoRA": (1e-2,)})
+    found = lora_runs.against(bench, counts=(1,))
+    assert list(found)[0] == "base" and list(found)[2:] == ["LoRA", "full"]
+    for row in found.values():
+        assert len(row["bits"]) == len(row["accuracy"]) == 3
+    assert len(set(found["base"]["bits"])) == 1 and found["base"]["trainable"] == 0
+    assert found["full"]["trainable"] == sum(p.numel() for p in bench.base.parameters())
+    assert found["LoRA"]["trainable"] < 0.1 * found["full"]["trainable"]
+
+
+@pytest.mark.slow
+def test_adapters_that_know_syntax_learn_as_many_numbers(bench, monkeypatch):
+    monkeypatch.setattr(lora_runs, "RATES", {"full": (1e-3,), "LoRA": (1e-2,)})
+    found = lora_runs.code_aware(bench, every=1)
+    assert len({row["trainable"] for row in found.values()}) == 1
+    for row in found.values():
+        assert [len(curve) for curve in row["curves"]] == [2, 2, 2]
+        assert all(1 <= step <= 3 for step in row["steps"])
+
+
+@pytest.mark.slow
+def test_the_family_learns_about_as_many_numbers(bench, monkeypatch):
+    monkeypatch.setattr(lora_runs, "SMALL_RATES", (1e-2,))
+    bench.seeds, seeds = [0], bench.seeds
+    try:
+        found = lora_runs.family(bench)
+    finally:
+        bench.seeds = seeds
+    counts = {name: row["trainable"] for name, row in found.items() if name != "DoRA"}
+    assert max(counts.values()) <= 1.1 * min(counts.values()), counts
+
+
+@pytest.mark.slow
+def test_forgetting_has_a_row_for_each_task_and_a_column_for_each_text(bench, monkeypatch):
+    monkeypatch.setattr(lora_runs, "RATES", {"full": (1e-3,), "LoRA": (1e-2,)})
+    bench.seeds, seeds = [0], bench.seeds
+    try:
+        found = lora_runs.forgetting(bench)
+    finally:
+        bench.seeds = seeds
+    assert found["tasks"] == ["base text", "calls", "tests"] and len(found["ways"]) == 4
+    for rows in found["ways"].values():
+        assert [len(row) for row in rows] == [3, 3]
+        assert rows[0][1][0] < 0       # what was just learned costs less than before
+
+
+@pytest.mark.slow
+def test_memory_by_formula_is_near_what_was_measured(bench):
+    rows = {row["way"]: row for row in lora_runs.memory(bench, rounds=1)}
+    for row in rows.values():
+        assert row["saved, formula"] == pytest.approx(row["saved, measured"], rel=0.05)
+    assert rows["QLoRA"]["weights"] < rows["full"]["weights"] / 3
+    assert rows["LoRA"]["optimizer"] < 0.1 * rows["full"]["optimizer"]
+
+
+# replay
+
+
+def test_half_of_the_rows_are_old_and_none_is_lost(bench):
+    data = bench.task(0, 20)
+    old = [text_rows([Document("a.py", "x = 1\n" * 50, "here")], bench.tokenizer, 1, 8)]
+    replay = Replay(data, old)
+    batch = replay.batch(0, 8)
+    rows = [row[row != IGNORED].tolist() for row in batch.targets]
+    assert rows[4:] == [old[0][0].ids[1:]] * 4
+    fresh = data.batch(0, 4)
+    assert rows[:4] == [row[row != IGNORED].tolist() for row in fresh.targets]
+    assert replay.fingerprint() != data.fingerprint()
+    with pytest.raises(ValueError, match="each past hold an example"):
+        Replay(data, [[]])
+
+
+def test_joined_batches_keep_their_rows():
+    one = Batch(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]))
+    two = Batch(torch.tensor([[4, 5, 6]]), torch.tensor([[5, 6, 7]]))
+    both = joined(one, two)
+    assert both.ids.tolist() == [[1, 2, 0], [4, 5, 6]]
+    assert both.targets.tolist() == [[2, 3, IGNORED], [5, 6, 7]]
+
+
+def test_judging_leaves_the_model_alone(bench):
+    model = copy.deepcopy(bench.base).train()
+    judged(model, bench.task(0))
+    assert model.training
