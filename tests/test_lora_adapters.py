@@ -25,6 +25,7 @@ from scratchbook.finetuning import (
     use_adapter,
 )
 from scratchbook.generation import generate
+from scratchbook.runtime import write_atomically
 from tests.test_lora import KINDS, every_kind, ids, learning, moved, tiny
 
 NAMES = ["first", "second", "third"]
@@ -137,6 +138,66 @@ def test_a_damaged_or_foreign_adapter_is_refused(tmp_path, what, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_adapter(model, tmp_path)
     assert not lora_layers(model)
+
+
+@pytest.mark.parametrize(("entries", "message"), [
+    ({"init_lora_weights": "pissa"}, "took a part out of the base"),
+    ({"init_lora_weights": "olora"}, "took a part out of the base"),
+    ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens=.* is not read here"),
+    ({"use_bdlora": {"nblocks": 2}}, "use_bdlora=.* is not read here"),
+    ({"alpha_pattern": {"q_proj": "16"}}, "pattern 'q_proj' has '16', which is no number"),
+    ({"rank_pattern": ["q_proj"]}, "rank_pattern=.* is none of peft's"),
+    ({"rank_pattern": {"((": 8}}, "is no regular expression"),
+    ({"target_modules": "(("}, "is no regular expression"),
+    ({"target_modules": 5}, "target_modules=5 is none of peft's"),
+    ({"lora_dropout": "0.1"}, "lora_dropout='0.1' is none of peft's"),
+    ({"use_dora": "false"}, "use_dora='false' is none of peft's")])
+def test_a_config_that_peft_would_not_write_or_that_means_another_function(tmp_path, entries,
+                                                                           message):
+    save_adapter(moved(apply_lora(tiny())), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | entries))
+    with pytest.raises(ValueError, match=message):
+        load_adapter(tiny(), tmp_path)
+
+
+def test_what_is_null_or_initialised_otherwise_in_a_config_is_read(tmp_path):
+    model = moved(apply_lora(tiny()))
+    save_adapter(model, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    more = {"lora_dropout": None, "use_rslora": None, "init_lora_weights": "gaussian"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | more))
+    assert torch.equal(load_adapter(tiny(), tmp_path)(ids()), model(ids()))
+
+
+def test_nested_configs_numbers_of_other_types_and_damaged_hashes_are_refused(tmp_path):
+    file = tmp_path / "adapter_model.safetensors"
+    save_adapter(moved(apply_lora(tiny())), tmp_path)
+    tensors = load_file(file)
+    for dtype in (torch.int32, torch.complex64):
+        save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, file)
+        with pytest.raises(ValueError, match="not floats"):
+            load_adapter(tiny(), tmp_path)
+    save_file(tensors, file, {"base": "[1]"})
+    with pytest.raises(ValueError, match="hashes of its base are damaged"):
+        load_adapter(tiny(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is no config"):
+        load_adapter(tiny(), tmp_path)
+
+
+def test_new_numbers_never_lie_beside_an_older_config(tmp_path, monkeypatch):
+    save_adapter(moved(apply_lora(tiny(), lora_alpha=1)), tmp_path)
+
+    def killed(path, content):
+        write_atomically(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scratchbook.finetuning.adapters.write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_adapter(moved(apply_lora(tiny(), lora_alpha=100)), tmp_path)
+    with pytest.raises(FileNotFoundError, match="adapter_config.json is not there"):
+        load_adapter(tiny(), tmp_path)
 
 
 def test_an_adapter_for_another_model_is_refused(tmp_path):

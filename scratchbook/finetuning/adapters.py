@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ PARTS = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight",
          "magnitude": "lora_magnitude_vector"}
 # entries of peft's config that change the function, and the value at which they do not
 PLAIN = {"bias": "none", "modules_to_save": None, "lora_bias": False, "use_qalora": False,
-         "layer_replication": None, "trainable_token_indices": None, "target_parameters": None}
+         "layer_replication": None, "trainable_token_indices": None, "target_parameters": None,
+         "alora_invocation_tokens": None, "arrow_config": None, "kasa_config": None,
+         "monteclora_config": None, "use_bdlora": None}
+# ways to draw A that leave the base as it was; PiSSA, OLoRA, CorDA, LoftQ and others change it
+DRAWN = (None, True, False, "gaussian", "orthogonal", "eva")
+TYPES = {"r": int, "lora_alpha": (int, float), "lora_dropout": (int, float), "use_dora": bool,
+         "use_rslora": bool, "target_modules": (str, list), "rank_pattern": dict,
+         "alpha_pattern": dict}
 
 
 def save_adapter(model: nn.Module, folder: str | Path, name: str = "default",
@@ -55,8 +63,9 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str = "default",
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "base": json.dumps(base_hashes(model))}
-    write_atomically(folder / TENSORS, save(tensors, metadata))
     config = _describe(model, adapters) | {"base_model_name_or_path": base_name}
+    (folder / CONFIG).unlink(missing_ok=True)  # an older one would scale the new numbers wrongly
+    write_atomically(folder / TENSORS, save(tensors, metadata))
     write_atomically(folder / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
     return folder
 
@@ -195,14 +204,37 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind, _ = config["peft_type"], config["r"] + config["lora_alpha"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no config of a LoRA adapter: {error!r}") from None
     if kind != "LORA":
         raise ValueError(f"{path}: peft_type={kind!r} is not read here, LORA alone is")
     for entry, plain in PLAIN.items():
         if config.get(entry, plain) not in (plain, None, [], {}):
             raise ValueError(f"{path}: {entry}={config[entry]!r} is not read here")
+    if (drawn := config.get("init_lora_weights")) not in DRAWN:
+        raise ValueError(f"{path}: init_lora_weights={drawn!r} took a part out of the base, which "
+                         "this file does not hold. Save it by peft with "
+                         "path_initial_model_for_weight_conversion")
+    _check_types(path, config)
     return config
+
+
+def _check_types(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse entries that are not what peft writes there."""
+    for entry, kind in TYPES.items():
+        value = config.get(entry)
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{path}: {entry}={value!r} is none of peft's")
+    patterns = [config.get(entry) or {} for entry in ("rank_pattern", "alpha_pattern")]
+    for piece, value in chain.from_iterable(pattern.items() for pattern in patterns):
+        if not isinstance(value, int | float):
+            raise ValueError(f"{path}: the pattern {piece!r} has {value!r}, which is no number")
+    targets = config.get("target_modules")
+    for piece in chain(*patterns, [targets] if isinstance(targets, str) else []):
+        try:
+            re.compile(piece)
+        except re.error as error:
+            raise ValueError(f"{path}: {piece!r} is no regular expression: {error}") from None
 
 
 def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -250,12 +282,16 @@ def _check_shapes(path: str, layer: nn.Module, found: Mapping[str, Tensor], conf
     if shapes != wanted:
         raise ValueError(f"{path}: by its config and this model it should consist of {wanted}, "
                          f"the file holds {shapes}")
-    if not all(tensor.isfinite().all() for tensor in found.values()):
+    if wrong := [tensor.dtype for tensor in found.values() if not tensor.is_floating_point()]:
+        raise ValueError(f"{path}: its numbers are {wrong[0]}, not floats")
+    if not all(tensor.float().isfinite().all() for tensor in found.values()):
         raise ValueError(f"{path}: its numbers are not finite")
 
 
 def _check_base(model: nn.Module, wanted: Mapping[str, str], config: Mapping) -> None:
     found = base_hashes(model)
+    if not isinstance(wanted, dict):
+        raise ValueError(f"the hashes of its base are damaged in {TENSORS}: copy it again")
     if wrong := sorted(n for n in wanted | found if wanted.get(n) != found.get(n)):
         base = config.get("base_model_name_or_path")
         raise ValueError(f"it was trained on another base{f', {base}' if base else ''}: "
@@ -267,7 +303,7 @@ def _build(path: str, layer: nn.Module, found: Mapping[str, Tensor], config: Map
     adapter = (DoRA if config.get("use_dora") else LowRank)(
         layer, _of_pattern(config, "r", "rank_pattern", path),
         _of_pattern(config, "lora_alpha", "alpha_pattern", path),
-        config.get("lora_dropout", 0.0), config.get("use_rslora", False))
+        config.get("lora_dropout") or 0.0, bool(config.get("use_rslora")))
     with torch.no_grad():
         for part, tensor in found.items():
             getattr(adapter, part).copy_(tensor)
