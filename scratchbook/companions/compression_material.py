@@ -57,7 +57,7 @@ class Sizes:
 
 
 QUICK = Sizes(student_steps=10, grown_steps=2, batch_size=4, seq_len=64, judged=960, training=60)
-FULL = Sizes(student_steps=100, grown_steps=15, batch_size=8, seq_len=128, judged=6_400,
+FULL = Sizes(student_steps=50, grown_steps=15, batch_size=8, seq_len=128, judged=6_400,
              training=None)
 
 
