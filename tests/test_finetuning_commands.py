@@ -1,6 +1,7 @@
 """`scratchbook finetune`: what it says, what it writes, how it goes on, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -322,6 +323,8 @@ def test_bad_data_is_named(base, tmp_path, content, said, capsys):
     (["--validation", "nowhere.jsonl"], "no such file"), (["--alpha", "0"], "lora_alpha=0"),
     (["--device", "abacus"], "device 'abacus' is not available"),
     (["--method", "prefix", "--merge"], "prefix cannot be merged"),
+    (["--method", "full", "--dropout", "0.1"], "full has no dropout=0.1"),
+    (["--method", "ia3", "--alpha", "32"], "ia3 has no alpha=32"),
     (["--method", "ia3", "--quantize", "nf4", "--merge"], "ia3 cannot be merged")])
 def test_bad_options_are_named_before_anything_is_written(base, pairs, tmp_path, more, said,
                                                           capsys):
@@ -365,6 +368,23 @@ def test_folders_of_others_are_left_as_they_are(base, pairs, tmp_path, capsys):
         assert said in capsys.readouterr().err
         assert {k: v for k, v in files(out).items() if k != "lock"} == {
             k: v for k, v in before.items() if k != "lock"}, said
+
+
+def test_losses_before_are_never_those_of_another_text(base, pairs, tmp_path, capsys):
+    keep, other = tmp_path / "keep.txt", tmp_path / "other.txt"
+    keep.write_text("what the base could say. " * 20, encoding="utf-8")
+    other.write_text("another text altogether! " * 20, encoding="utf-8")
+    out = tmp_path / "out"
+    assert tune(base, pairs, out, "--keep", str(keep)) == 0
+    first = json.loads((out / "finetuned.json").read_text("utf-8"))["before"]
+    for more in (["--keep", str(other)], []):
+        assert tune(base, pairs, out, *more) == 2
+        assert "begun with another text to keep" in capsys.readouterr().err
+    shutil.rmtree(out / "checkpoints")  # killed before the first one; then other examples
+    more = written(tmp_path / "more.jsonl", 24, 5)
+    assert tune(base, more, out, "--keep", str(keep)) == 0
+    again = json.loads((out / "finetuned.json").read_text("utf-8"))["before"]
+    assert again["kept"] == first["kept"] and again["answers"] != first["answers"]
 
 
 def test_a_base_that_has_changed_is_refused_when_the_result_is_opened(base, pairs, tmp_path,

@@ -142,6 +142,15 @@ def test_one_prompt_is_on_one_side(tmp_path):
                .validation_examples) == 3
 
 
+def test_examples_without_a_prompt_are_split_by_their_answers(tmp_path):
+    file = tmp_path / "empty.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "", "completion": f"text {i // 2}"}) + "\n"
+                            for i in range(20)), encoding="utf-8")
+    data = finetuning_data(file, ByteTokenizer(), 64)
+    sides = [{tuple(e.ids) for e in side} for side in (data.train, data.validation_examples)]
+    assert len(data.train) == 18 and not sides[0] & sides[1]
+
+
 def test_long_examples_are_cut_and_counted(tmp_path):
     lines = [{"prompt": f"{i}", "completion": "a" * 5} for i in range(8)]
     lines += [{"prompt": "8", "completion": "b" * 90}, {"prompt": "c" * 60, "completion": "d"}]

@@ -283,6 +283,13 @@ def test_gradients_of_a_mixed_batch_reach_the_adapters_that_are_in_it():
     assert got == {"first", "second"}
 
 
+def test_nothing_is_merged_where_rows_have_adapters_of_their_own():
+    model = three()
+    with mixed(model, NAMES), pytest.raises(ValueError, match="merge outside of mixed"):
+        merge(model)
+    assert all(layer.kept is None for layer in lora_layers(model).values())
+
+
 def test_a_batch_of_another_size_or_of_loose_tokens_is_refused():
     model = three()
     with mixed(model, ["first", "second"]), pytest.raises(ValueError, match="named for 2 texts"):

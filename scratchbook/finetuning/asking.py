@@ -60,13 +60,15 @@ class FineTuningRequest:
 
     def adapting(self) -> Adapting:
         """How the base is adapted."""
+        if self.alpha is not None and self.method not in ("lora", "dora"):
+            raise ValueError(f"{self.method} has no alpha={self.alpha}: leave it out")
         names = (self.targets or "").replace(" ", "").split(",")
         return Adapting(self.method, tuple(filter(None, names)) or None, self.rank,
                         2 * self.rank if self.alpha is None else self.alpha, self.dropout,
                         self.quantize, self.seed)
 
     def config(self, data: FineTuningData) -> TrainConfig:
-        """How it is trained: constant warm-up of 3 %, then a cosine down to zero."""
+        """How it is trained: a linear warm-up of 3 %, then a cosine down to zero."""
         if not 0 < self.epochs < math.inf or self.batch_size < 1:
             raise ValueError(f"epochs={self.epochs} and batch_size={self.batch_size} must be above "
                              "0")

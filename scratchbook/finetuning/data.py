@@ -262,13 +262,13 @@ def finetuning_data(path: str | Path, tokenizer: object, max_seq_len: int, seed:
 
 def _split(examples: list[list[Part]], share: float, seed: int, path: str | Path
            ) -> tuple[list[list[Part]], list[list[Part]]]:
-    """By prompts: none of those held out is trained on with another answer."""
+    """By prompts, or texts without one: no held-out prompt is trained on with another answer."""
     if not 0 < share < 1:
         raise ValueError(f"validation_share={share} is not within 0..1")
     groups: dict[str, list[list[Part]]] = {}
     for parts in examples:
         prompt = "\0".join(part.text for part in parts if not part.answer)
-        groups.setdefault(prompt.strip() or parts[0].text, []).append(parts)
+        groups.setdefault(prompt.strip() or parts[-1].text, []).append(parts)
     if len(groups) < 2:
         raise ValueError(f"{path} has one prompt alone, so that nothing can be held out: add "
                          "examples, or give those to validate with in a file of their own")

@@ -218,6 +218,8 @@ class LoRALinear(nn.Module):
         """Raise the ValueError that `merge` would raise for the layer's state."""
         if self.kept is not None:
             raise ValueError("an adapter is merged already: unmerge first")
+        if self.rows is not None:
+            raise ValueError("rows have adapters of their own here: merge outside of mixed()")
         if self.active is None:
             raise ValueError("no adapter is active: use_adapter(model, name) first")
         if not hasattr(self.adapter, "merged"):

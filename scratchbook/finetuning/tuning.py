@@ -27,6 +27,7 @@ from torch import nn
 
 from scratchbook.accounting import total_parameters
 from scratchbook.compression.layers import PackedWeight
+from scratchbook.data.batches import hash_of
 from scratchbook.evaluation.perplexity import score_text
 from scratchbook.finetuning.adapters import save_adapter
 from scratchbook.finetuning.bases import Base
@@ -80,6 +81,8 @@ class Adapting:
             raise ValueError(f"lora_rank={self.lora_rank} must be at least 1")
         if self.targets is not None and self.method in ("full", "prefix", "bottleneck"):
             raise ValueError(f"{self.method} has no targets: leave them out")
+        if self.dropout and self.method not in ("lora", "dora"):
+            raise ValueError(f"{self.method} has no dropout={self.dropout}: leave it out")
 
     def apply(self, model: DecoderLM) -> DecoderLM:
         """Adapt a base in place; its first outputs are drawn by the seed alone.
@@ -154,18 +157,21 @@ def finetune(base: Base, adapting: Adapting, data: FineTuningData, config: Train
     folder = Path(folder)
     told = describe(base, adapting)
     started = started_there(folder, told)
-    before = Losses(**started["before"]) if started else measure_losses(
+    texts = {"data": data.fingerprint(), "keep": kept_text and hash_of(note=kept_text)}
+    measured_on = (started or {}).get("measured_on", {})
+    if measured_on.get("keep", texts["keep"]) != texts["keep"]:
+        raise ValueError(f"{folder} was begun with another text to keep, or without one: give the "
+                         "same, or take another folder")
+    before = Losses(**started["before"]) if measured_on == texts else measure_losses(
         base.model, base.tokenizer, data, config.batch_size, kept_text)
-    if (before.kept is None) != (kept_text is None) and started:
-        raise ValueError(f"{folder} was begun {'without' if before.kept is None else 'with'} a "
-                         "text to keep: give the same, or take another folder")
     model = adapting.apply(base.model)
     for line in cost_lines(model, data, config):
         say(line)
     tokenizer = base.tokenizer if isinstance(base.tokenizer, Tokenizer | ByteTokenizer) else None
     with base_left_out(model):
         done = train(model, data, config, folder, loggers(), tokenizer=tokenizer,
-                     source={"finetune": told | {"before": asdict(before)}})
+                     source={"finetune": told | {"before": asdict(before),
+                                                 "measured_on": texts}})
         if done.progress.best_step:
             load_checkpoint(folder_of(folder, done.progress.best_step), model)
     save_learned(model, adapting, folder, base.name)
