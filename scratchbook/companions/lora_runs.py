@@ -42,7 +42,7 @@ from scratchbook.finetuning.data import Example, FineTuningData, bytes_of_answer
 from scratchbook.finetuning.tuning_memory import measured_saved_bytes, step_bytes
 
 MEASURE = "bits per byte of the answers"
-RATES = {"full": (2e-4, 5e-4, 1e-3), "LoRA": (1e-3, 3e-3, 1e-2)}
+RATES = {"full": (1e-4, 2e-4, 5e-4, 1e-3), "LoRA": (1e-3, 3e-3, 1e-2, 3e-2)}
 SMALL_RATES = (3e-3, 1e-2, 3e-2)  # of IA3, prefixes, biases and their like
 TARGETS = {"q, v": ("q_proj", "v_proj"), "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
            "all layers": "all-linear"}
@@ -166,7 +166,7 @@ def code_aware(bench: Bench, lora_rank: int = LORA_RANK, every: int = 4) -> dict
     found = {name: bench.tuned(
         f"code {name}", lambda model, ranks=ranks: apply_syntax_lora(
             model, bench.tokenizer, ranks, "all-linear", lora_alpha=2 * lora_rank),
-        RATES["LoRA"], every=every) for name, ranks in groups.items()}
+        RATES["LoRA"][:3], every=every) for name, ranks in groups.items()}
     half = [min(curve, key=lambda point: abs(point[0] - bench.steps / 2))[1]
             for curve in found["plain"]["curves"]]
     for name, row in found.items():
