@@ -154,6 +154,39 @@ def test_memory_by_formula_is_near_what_was_measured(bench):
     assert rows["LoRA"]["optimizer"] < 0.1 * rows["full"]["optimizer"]
 
 
+class Recorder(Bench):
+    """A bench that trains nothing and notes what it was asked for."""
+
+    def __init__(self):
+        self.seeds, self.steps, self.asked = [0, 1, 2, 3, 4], 40, []
+
+    def tuned(self, way, make, rates, seeds=None, every=None):
+        self.asked.append((way, tuple(rates), tuple(seeds or self.seeds)))
+        return {"bits": [0.5] * len(seeds or self.seeds), "trainable": 7, "rate": rates[0]}
+
+    def run(self, way, make, lr, seed, count=200, steps=None, every=None):
+        self.asked.append((way, lr, seed, count, steps))
+        return {"bits": count / 1000 + seed}
+
+
+def test_a_row_of_the_grid_is_run_at_one_rate():
+    recorder = Recorder()
+    found = lora_runs.grid(recorder)
+    assert set(found) == {"grid", "grid_trainable", "grid_rates"}
+    assert found["grid"]["q, v"] == {"1": [0.5] * 3, "8": [0.5] * 3, "16": [0.5] * 3}
+    assert found["grid_rates"]["all layers"] == dict.fromkeys(("1", "8", "16"), 1e-3)
+    assert [row for row in recorder.asked if row[0] == "LoRA q, v 16"] == [
+        ("LoRA q, v 16", (1e-3,), (0, 1, 2))]
+
+
+def test_a_size_is_read_once_at_least():
+    recorder = Recorder()
+    found = lora_runs.sizes(recorder)
+    assert found["LoRA"]["250"] == [0.25, 1.25, 2.25]
+    assert {row[3]: row[4] for row in recorder.asked if len(row) == 5} == {
+        25: 40, 50: 40, 100: 40, 250: 40, 500: 63, 1000: 125}
+
+
 # replay
 
 

@@ -44,10 +44,9 @@ from scratchbook.finetuning.tuning_memory import measured_saved_bytes, step_byte
 MEASURE = "bits per byte of the answers"
 RATES = {"full": (1e-4, 2e-4, 5e-4, 1e-3), "LoRA": (1e-3, 3e-3, 1e-2, 3e-2)}
 SMALL_RATES = (3e-3, 1e-2, 3e-2)  # of IA3, prefixes, biases and their like
-TARGETS = {"q, v": ("q_proj", "v_proj"), "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-           "all layers": "all-linear"}
+TARGETS = {"q, v": ("q_proj", "v_proj"), "all layers": "all-linear"}
 LORA_RANK = 8
-COUNTS = {"LoRA": (25, 50, 100, 250, 500, 1000), "full": (25, 100, 1000)}
+COUNTS = (25, 50, 100, 250, 500, 1000)
 
 
 def lora(targets: str, lora_rank: int) -> Make:
@@ -176,51 +175,54 @@ def code_aware(bench: Bench, lora_rank: int = LORA_RANK, every: int = 4) -> dict
     return found
 
 
-def sizes(bench: Bench, counts: Mapping[str, Sequence[int]] = COUNTS) -> dict:
-    """E08.4: more and more examples, at the rates that 200 chose, the first three seeds.
+def sizes(bench: Bench, counts: Sequence[int] = COUNTS) -> dict:
+    """E08.4: more and more examples, at the rate that 200 chose, the first three seeds.
 
     The steps are the same, but for counts that need more to be read once.
     """
-    ways = {"LoRA": (tuned_lora(bench), lora("all layers", LORA_RANK)),
-            "full": (tuned_full(bench), whole)}
-    return {way: {str(count): [bench.run(way, make, row["rate"], seed, count,
-                                         max(bench.steps, -(-count // BATCH)))["bits"]
-                               for seed in bench.seeds[:3]] for count in counts[way]}
-            for way, (row, make) in ways.items()}
+    make, rate = lora("all layers", LORA_RANK), tuned_lora(bench)["rate"]
+    return {"LoRA": {str(count): [bench.run("LoRA", make, rate, seed, count,
+                                            max(bench.steps, -(-count // BATCH)))["bits"]
+                                  for seed in bench.seeds[:3]] for count in counts}}
 
 
 def forgetting(bench: Bench) -> dict:
-    """E08.6: two tasks one after the other; what changes on both and on the base's own text."""
+    """E08.6: two tasks one after the other; what changes on both and on the base's own text.
+
+    The first three seeds.
+    """
     rates = {"full": tuned_full(bench)["rate"], "LoRA": tuned_lora(bench)["rate"]}
     read, held_out = base_documents()
     own = text_rows(held_out, bench.tokenizer, rows=24, length=128)
     old = text_rows(read, bench.tokenizer, rows=200, length=32)
     text = FineTuningData(own[:1], own, 0, bytes_of_answers(own, bench.tokenizer))
+    held = (text, *(bench.task(0, name=name) for name in lora_tasks.TASKS))  # same for all seeds
+    before = [bits(bench.base, some) for some in held]
     ways: dict[str, list] = {}
     for way in ("full", "full, replay", "LoRA", "LoRA, replay"):
         lr = rates[way.split(",")[0]]
         runs = [bench.kept([f"in turn {way}", lr, seed, bench.steps, text.fingerprint()],
                            lambda way=way, lr=lr, seed=seed: _in_turn(
-                               bench, way, lr, text, old, seed)) for seed in bench.seeds]
+                               bench, way, lr, held, old, seed)) for seed in bench.seeds[:3]]
         ways[way] = [[[run[row][column] for run in runs]
                       for column in range(1 + len(lora_tasks.TASKS))]
                      for row in range(len(lora_tasks.TASKS))]
-    return {"tasks": ["base text", *lora_tasks.TASKS], "base bits": bits(bench.base, text),
-            "ways": ways}
+    return {"tasks": ["base text", *lora_tasks.TASKS], "base bits": before[0],
+            "ways": {way: [[[cell - start for cell in column]
+                            for column, start in zip(row, before, strict=True)] for row in rows]
+                     for way, rows in ways.items()}}
 
 
-def _in_turn(bench: Bench, way: str, lr: float, text: FineTuningData,
+def _in_turn(bench: Bench, way: str, lr: float, held: Sequence[FineTuningData],
              old: Sequence[Example], seed: int) -> list[list[float]]:
-    """Change of bits on each task after each of them: rows are what was learned last."""
+    """Bits on each held-out part after each task: rows are what was learned last."""
     data = [bench.task(seed, name=name) for name in lora_tasks.TASKS]
-    before = [bits(bench.base, some) for some in (text, *data)]
     model = bench.made(lora("all layers", LORA_RANK) if way.startswith("LoRA") else whole, seed)
     rows = []
     for number, some in enumerate(data):
         past = [old, *(earlier.train for earlier in data[:number])]
         bench.learn(model, Replay(some, past) if "replay" in way else some, lr, seed)
-        rows.append([bits(model, other) - start
-                     for other, start in zip((text, *data), before, strict=True)])
+        rows.append([bits(model, part) for part in held])
     return rows
 
 
