@@ -1,0 +1,200 @@
+"""The figures and tables of chapter 08 say what their data shows, whatever the data is."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch import nn
+
+from scratchbook.companions import lora_figures as figures
+from scratchbook.companions import lora_tables as tables
+from scratchbook.config import ModelConfig
+from scratchbook.model import DecoderLM
+from scratchbook.teaching import draw
+
+
+def diagonal(*strengths: float) -> torch.Tensor:
+    return torch.diag(torch.tensor(strengths))
+
+
+def test_a_matrix_taken_apart_by_hand():
+    parts = figures.taken_apart({"blocks.0.q_proj": diagonal(3.0, 4.0, 0.0)})
+    assert figures.held_by(parts["blocks.0.q_proj"].strengths).tolist() == pytest.approx(
+        [16 / 25, 1, 1])
+    rows = figures.rank_rows({"blocks.0.q_proj": parts["blocks.0.q_proj"],
+                              "blocks.1.q_proj": parts["blocks.0.q_proj"]}, 0.65)
+    assert rows == [{"layer": "q_proj", "fewest": 2, "median": 2, "most": 2}]
+    assert figures.rank_rows(parts, 0.64)[0]["most"] == 1  # what is met exactly is met
+
+
+def two_models() -> tuple[nn.Module, nn.Module]:
+    sizes = ModelConfig(vocab_size=50, max_seq_len=16, num_layers=2, d_model=16, num_heads=2)
+    base, tuned = DecoderLM(sizes), DecoderLM(sizes)
+    tuned.load_state_dict(base.state_dict())
+    with torch.no_grad():
+        for number, layer in enumerate(m for m in tuned.blocks.modules()
+                                       if isinstance(m, nn.Linear)):
+            layer.weight += 0.1 * draw(*layer.weight.shape, name=f"change {number}")
+    return base, tuned
+
+
+def test_all_directions_put_in_give_the_tuned_layers():
+    base, tuned = two_models()
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    found = figures.changes(base, tuned)
+    parts = figures.taken_apart(found)
+    for way in ("strongest", "random"):
+        whole = figures.with_directions(base, parts, 10_000, way, seed=0)
+        assert all(torch.allclose(weight, tuned.state_dict()[name], atol=1e-5)
+                   for name, weight in whole.state_dict().items())
+    one = figures.with_directions(base, parts, 1, "strongest", seed=0)
+    for path, change in figures.changes(base, one).items():
+        left, strengths, right = parts[path]
+        assert torch.allclose(change, strengths[0] * left[:, :1] @ right[:1], atol=1e-5)
+    other = figures.with_directions(base, parts, 1, "random", seed=0)
+    lengths = [[m.norm() for m in figures.changes(base, model).values()] for model in (one, other)]
+    assert sum(a > b + 1e-4 for a, b in zip(*lengths, strict=True)) > 0
+    assert all(torch.equal(weight, before[name]) for name, weight in base.state_dict().items())
+
+
+def test_spectra_know_a_planted_direction_from_its_shuffled_numbers():
+    base, _ = two_models()
+    layers = {path: layer for path, layer in base.named_modules()
+              if isinstance(layer, nn.Linear) and path.startswith("blocks.")}
+    planted = {path: draw(layer.out_features, 1, name=f"u {path}")
+               @ draw(1, layer.in_features, name=f"v {path}") for path, layer in layers.items()}
+    found = figures.spectra(figures.taken_apart(planted), planted, base, seed=0)
+    assert found["the change"][0] > 0.999
+    assert found["shuffled"][0] < 0.7
+    assert all(line[-1] == pytest.approx(1) for line in found.values())
+
+
+def test_the_picture_of_spectra_tells_its_lines():
+    lines = {"the change": [0.5, 0.9, 1.0], "random": [0.4, 0.7, 1.0]}
+    figure, alt = figures.plot_spectra(lines, (1, 2), {"strongest": [3.0, 2.5]}, 4.0, 2.0)
+    assert "the change 100%, random 100%" in alt and "strongest from 3.00 to 2.50" in alt
+    assert alt.endswith("base 4.00, fine-tuned 2.00.")
+    plt.close(figure)
+
+
+def test_corners_are_cut_and_of_few_digits():
+    base, tuned = two_models()
+    made = figures.corners(base, figures.changes(base, tuned), diagonal(1.0, 2.0), seed=0, size=5)
+    assert [len(rows) for rows in made.values()] == [2, 5, 5, 5]
+    assert made["rank two, by hand"] == [[0.5, 0.0], [0.0, 1.0]]
+    assert "rank two, by hand: the fourth is 0.50" in figures.rank_still(made)
+    assert len(json.dumps(made)) < 2000
+
+
+def test_what_learns_is_counted():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    row = figures.trained_rows({"x": (model, 2.345)})[0]
+    assert row == {"trained": "x", "numbers that learn": 10, "share": "38.46%",
+                   "gradients and means": "0.00 MB", "bits per byte after": "2.35"}
+
+
+def test_a_mistake_that_passes_is_an_error(tmp_path, capsys):
+    def fails():
+        raise ValueError(f"{tmp_path}/first: no")
+    figures.refused(fails, tmp_path)
+    assert capsys.readouterr().out == "refused: FOLDER/first: no\n"
+    with pytest.raises(AssertionError, match="should have been refused"):
+        figures.refused(lambda: None, tmp_path)
+
+
+def test_the_command_is_run_and_its_end_is_shown(tmp_path, capsys):
+    figures.command(["list"], tmp_path, lines=3)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    with pytest.raises(RuntimeError, match="status 2"):
+        figures.command(["cost", "--model", "none such"], tmp_path)
+
+
+def test_parity_has_a_row_for_each_method():
+    rows = {row["method"]: row for row in figures.parity_rows("peft")}
+    assert {"LoRA", "rsLoRA", "DoRA"} <= set(rows)
+    assert all(row["largest difference"] < 1e-5 for row in rows.values())
+
+
+def way(*bits: float, count: int = 100, rate: float | None = 0.01) -> dict:
+    return {"bits": list(bits), "trainable": count, "rate": rate,
+            "tried": {"0.001": 2.0, "0.01": 1.9}, "seconds": [3.0] * len(bits)}
+
+
+def made_up_runs() -> dict:
+    """Recorded runs as JSON gives them back; LoRA is no different from full, the gate is better."""
+    better, same = (1.0, 1.1, 1.0), (1.5, 1.7, 1.6)
+    return {
+        "measure": "bits per byte",
+        "against": {"base": way(4.0, 4.1, 4.0, count=0, rate=None), "LoRA": way(*same),
+                    "full": way(1.6, 1.6, 1.6, count=9000)},
+        "family": {"LoRA": way(*same), "IA3": way(2.5, 2.6, 2.6)},
+        "code_aware": {"plain": way(*same), "gated": way(*better), "ranks by class": way(*same)},
+        "grid": {"q,v": {"1": [2.0, 2.1, 2.0], "8": [1.5, 1.6, 1.5]},
+                 "all": {"1": [1.0, 1.1, 1.0], "8": [1.0, 1.0, 1.1]}},
+        "grid_trainable": {"q,v": {"1": 1000, "8": 8000}, "all": {"1": 3000, "8": 24_000}},
+        "memory": [{"way": "full", "weights": 4e6, "saved, formula": 98.0,
+                    "saved, measured": 100.0, "ms a step": 10.0}],
+        "sizes": {"LoRA": {"25": [3.0, 3.1, 3.0], "1000": [1.0, 1.1, 1.0]}},
+        "forgetting": {"tasks": ["base text", "one"], "base bits": 2.0,
+                       "ways": {"full": [[[0.5, 0.5, 0.6], [-1.0, -1.0, -1.0]]],
+                                "LoRA": [[[0.01, 0.02, 0.01], [-1.0, -0.9, -1.0]]]}}}
+
+
+def test_a_table_says_how_the_rate_was_chosen():
+    rows = {row["way"]: row for row in tables.against_rows(made_up_runs()["against"])}
+    assert rows["base"]["rate"] == "none"
+    assert rows["LoRA"]["rate"] == "0.01 of 0.001, 0.01"
+    assert rows["LoRA"]["bits"].startswith("1.600 ± ") and rows["LoRA"]["CPU s"] == "3"
+
+
+def test_verdicts_are_written_by_the_numbers():
+    runs = made_up_runs()
+    one, other = tables.code_verdicts(runs["code_aware"])
+    assert str(one).startswith("gated against plain: better (-0.5")
+    assert other.word == "no clear difference"
+    ia3 = tables.family_rows(runs["family"])[1]
+    assert ia3["against LoRA"].startswith("worse (+0.9")
+    full, lora = tables.forgetting_verdicts(runs["forgetting"])[-2:]
+    assert full.endswith("asked for: missed") and lora.endswith("asked for: met")
+    assert tables.forgetting_verdicts(runs["forgetting"])[0].startswith(
+        "LoRA against full: forgets less")
+
+
+def test_the_best_cell_is_compared_in_its_row_and_its_column():
+    rows = tables.grid_rows(made_up_runs()["grid"])
+    assert [row["compared"] for row in rows] == ["all, rank 1 against all, rank 8",
+                                                 "all, rank 1 against q,v, rank 1"]
+    assert [row["verdict"] for row in rows] == ["no clear difference", "better"]
+
+
+def test_memory_says_how_far_the_formula_is_off():
+    row = tables.memory_rows(made_up_runs()["memory"])[0]
+    assert row["formula off by"] == "-2.0%" and row["weights"] == "4.00"
+
+
+def test_pictures_of_the_runs_are_told():
+    runs = made_up_runs()
+    for (figure, alt), words in (
+            (tables.plot_grid(runs["grid"], runs["grid_trainable"], runs["measure"]),
+             "q,v, rank 8: 1.533"),
+            (tables.plot_sizes(runs["sizes"], runs["measure"]),
+             "LoRA: 3.033 with 25, 1.033 with 1000"),
+            (tables.plot_forgetting(runs["forgetting"], runs["measure"]),
+             "full, after all of it: base text +0.53, one -1.00")):
+        assert words in alt
+        plt.close(figure)
+
+
+def test_the_closing_sentences_say_what_the_tables_say():
+    numbers = {"runs": made_up_runs(), "lora_rank": 8, "held": {"the change": 0.7, "random": 0.1},
+               "regained": {"strongest": 0.9, "random": 0.2}, "lost": {"float32": 1e-8},
+               "first_step": {"1": {"1": 1.0, "64": 8.0}, "8 / r": {"1": 8.0, "64": 1.0}}}
+    said = tables.findings(json.loads(json.dumps(numbers)))
+    assert said[0].startswith("8 of 256 directions held 70% of the change")
+    assert "times 8 with scale 1, times 0.12 with scale 8 / r" in said[1]
+    assert any(line.startswith("gated against plain: better") for line in said)
+    summary = tables.summary_lines(numbers)
+    assert "LoRA against full: no clear difference" in summary[0]
+    assert "gated against plain: better" in summary[1]
