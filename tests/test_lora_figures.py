@@ -119,7 +119,8 @@ def test_parity_has_a_row_for_each_method():
 
 def way(*bits: float, count: int = 100, rate: float | None = 0.01) -> dict:
     return {"bits": list(bits), "trainable": count, "rate": rate,
-            "tried": {"0.001": 2.0, "0.01": 1.9}, "seconds": [3.0] * len(bits)}
+            "tried": {"0.001": 2.0, "0.01": 1.9}, "accuracy": [0.5] * len(bits),
+            "seconds": [3.0] * len(bits)}
 
 
 def made_up_runs() -> dict:
@@ -188,13 +189,15 @@ def test_pictures_of_the_runs_are_told():
 
 
 def test_the_closing_sentences_say_what_the_tables_say():
-    numbers = {"runs": made_up_runs(), "lora_rank": 8, "held": {"the change": 0.7, "random": 0.1},
+    runs = made_up_runs()
+    numbers = {"lora_rank": 8, "held": {"the change": 0.7, "random": 0.1},
                "regained": {"strongest": 0.9, "random": 0.2}, "lost": {"float32": 1e-8},
-               "first_step": {"1": {"1": 1.0, "64": 8.0}, "8 / r": {"1": 8.0, "64": 1.0}}}
-    said = tables.findings(json.loads(json.dumps(numbers)))
+               "first_step": {"1": {1: 1.0, 64: 8.0}, "8 / r": {1: 8.0, 64: 1.0}}}
+    said = [*tables.findings(numbers), *tables.run_findings(runs)]
     assert said[0].startswith("8 of 256 directions held 70% of the change")
     assert "times 8 with scale 1, times 0.12 with scale 8 / r" in said[1]
     assert any(line.startswith("gated against plain: better") for line in said)
-    summary = tables.summary_lines(numbers)
+    summary = tables.summary_lines(runs)
     assert "LoRA against full: no clear difference" in summary[0]
     assert "gated against plain: better" in summary[1]
+    assert summary[2].startswith("Of the base's own text after two tasks: LoRA against full")

@@ -30,7 +30,7 @@ def against_rows(against: Mapping[str, Mapping]) -> list[dict]:
     return [{"way": way, "numbers that learn": row["trainable"],
              "rate": "none" if row["rate"] is None else
              f"{row['rate']:g} of {', '.join(row['tried'])}",
-             "bits": spread(row["bits"]),
+             "bits": spread(row["bits"]), "exactly right": f"{mean(row['accuracy']):.0%}",
              "CPU s": f"{mean(row['seconds']):.0f}" if row.get("seconds") else "none"}
             for way, row in against.items()]
 
@@ -203,17 +203,14 @@ def findings(numbers: Mapping) -> list[str]:
         f"{numbers['regained']['strongest']:.0%} of the learning, as many random ones "
         f"{numbers['regained']['random']:.0%}.",
         "From rank 1 to 64 the first step grew " + ", ".join(
-            f"times {line['64'] / line['1']:.2g} with scale {rule}"
+            f"times {line[64] / line[1]:.2g} with scale {rule}"
             for rule, line in numbers["first_step"].items()) + ".",
         "Merging lost " + ", ".join(f"{share:.1e} of the change in {kind}"
-                                    for kind, share in numbers["lost"].items()) + ".",
-        *_of_the_runs(numbers.get("runs"))]
+                                    for kind, share in numbers["lost"].items()) + "."]
 
 
-def _of_the_runs(runs: Mapping | None) -> list[str]:
-    """What the recorded comparisons say; a run of the page alone has none."""
-    if runs is None:
-        return []
+def run_findings(runs: Mapping) -> list[str]:
+    """What the recorded comparisons say, in sentences that they write."""
     return [
         *_sentences(_beside(runs["against"], "full")),
         *_sentences(_beside(runs["family"], "LoRA")),
@@ -221,12 +218,13 @@ def _of_the_runs(runs: Mapping | None) -> list[str]:
         *(f"{line}." for line in forgetting_verdicts(runs["forgetting"]))]
 
 
-def summary_lines(numbers: Mapping) -> list[str]:
+def summary_lines(runs: Mapping) -> list[str]:
     """Those lines of the Summary that hold a verdict of the recorded runs."""
-    runs = numbers["runs"]
     lora = next(one for one in _beside(runs["against"], "full") if one.name == "LoRA")
     return [f"Recorded here: {lora}.",
-            "Recorded here: " + "; ".join(map(str, code_verdicts(runs["code_aware"]))) + "."]
+            "Of syntax: " + "; ".join(map(str, code_verdicts(runs["code_aware"]))) + ".",
+            "Of the base's own text after two tasks: "
+            + "; ".join(forgetting_verdicts(runs["forgetting"])[:3]) + "."]
 
 
 def _sentences(found: Sequence[Comparison]) -> list[str]:
