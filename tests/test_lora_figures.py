@@ -23,9 +23,12 @@ def test_a_matrix_taken_apart_by_hand():
     assert figures.held_by(parts["blocks.0.q_proj"].strengths).tolist() == pytest.approx(
         [16 / 25, 1, 1])
     rows = figures.rank_rows({"blocks.0.q_proj": parts["blocks.0.q_proj"],
-                              "blocks.1.q_proj": parts["blocks.0.q_proj"]}, 0.65)
-    assert rows == [{"layer": "q_proj", "fewest": 2, "median": 2, "most": 2}]
-    assert figures.rank_rows(parts, 0.64)[0]["most"] == 1  # what is met exactly is met
+                              "blocks.1.q_proj": parts["blocks.0.q_proj"]}, 0.65,
+                             {"blocks.0.q_proj": 3, "blocks.1.q_proj": 1})
+    assert rows == [{"layer": "q_proj", "for 65%": "2 to 2", "median": 2,
+                     "of the budget": "1 to 3", "its median": 2}]
+    met = figures.rank_rows(parts, 0.64, {"blocks.0.q_proj": 0})  # what is met exactly is met
+    assert met[0]["for 64%"] == "1 to 1"
 
 
 def two_models() -> tuple[nn.Module, nn.Module]:

@@ -127,11 +127,13 @@ def plot_spectra(lines: Mapping[str, Sequence[float]], ranks: Sequence[int],
     left.legend(fontsize=8)
     for colour, marker, (way, line) in zip(palette(), MARKERS, kept.items(), strict=False):
         right.semilogx(ranks, line, marker=marker, ms=4, color=colour, label=f"{way} directions")
-    for name, height in (("base", before), ("fine-tuned, all of it", after)):
+    for name, height, side in (("base", before, "bottom"), ("fine-tuned, all of it", after, "top")):
         right.axhline(height, color=INK, lw=0.8, ls=":")
-        right.text(ranks[0], height, f" {name}", va="bottom", fontsize=8)
+        right.text(ranks[0], height, f" {name}", va=side, fontsize=8)
+    room = 0.08 * abs(before - after)
+    right.set_ylim(min(before, after, *sum(kept.values(), [])) - room, max(before, after) + room)
     right.set(xlabel="directions kept", ylabel="bits per byte of the answers")
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.93))
     for ax in (left, right):
         ax.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
         ax.minorticks_off()
@@ -176,14 +178,20 @@ def rank_still(matrices: Mapping[str, Sequence[Sequence[float]]]) -> str:
     return svg
 
 
-def rank_rows(parts: Mapping[str, Parts], share: float) -> list[dict]:
-    """For each kind of layer: how many directions hold `share` of the change, least to most."""
-    kinds: dict[str, list[int]] = {}
+def rank_rows(parts: Mapping[str, Parts], share: float, budget: Mapping[str, int]) -> list[dict]:
+    """For each kind of layer, fewest to most: directions that hold `share`, and of the budget."""
+    kinds: dict[str, list[tuple[int, int]]] = {}
     for path, part in parts.items():
         needed = int((held_by(part.strengths) < share).sum()) + 1
-        kinds.setdefault(path.rsplit(".", 1)[-1], []).append(needed)
-    return [{"layer": kind, "fewest": min(found), "median": int(statistics.median(found)),
-             "most": max(found)} for kind, found in kinds.items()]
+        kinds.setdefault(path.rsplit(".", 1)[-1], []).append((needed, budget[path]))
+    rows = []
+    for kind, found in kinds.items():
+        needed, given = zip(*found, strict=True)
+        rows.append({"layer": kind, f"for {share:.0%}": f"{min(needed)} to {max(needed)}",
+                     "median": int(statistics.median(needed)),
+                     "of the budget": f"{min(given)} to {max(given)}",
+                     "its median": int(statistics.median(given))})
+    return rows
 
 
 # --- what the page shows of its own adapters ---------------------------------------------------

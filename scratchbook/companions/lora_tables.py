@@ -5,7 +5,7 @@ Chapter:  chapters/08_lora.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -158,23 +158,24 @@ def plot_forgetting(forgetting: Mapping, measure: str) -> tuple[Figure, str]:
     tasks, ways = forgetting["tasks"], forgetting["ways"]
     means = {way: [[mean(cell) for cell in row] for row in rows] for way, rows in ways.items()}
     most = max(abs(value) for rows in means.values() for row in rows for value in row) or 1.0
-    figure, axes = plt.subplots(1, len(ways), figsize=(2.3 * len(ways), 2.6), sharey=True,
+    lines = (len(ways) + 1) // 2
+    figure, axes = plt.subplots(lines, 2, figsize=(6.4, 1.9 * lines), sharex=True, sharey=True,
                                 layout="constrained", squeeze=False)
     words = []
-    for ax, (way, rows) in zip(axes[0], means.items(), strict=True):
-        image = ax.imshow(rows, cmap="PuOr_r", vmin=-most, vmax=most)
+    for ax, (way, rows) in zip(axes.flat, means.items(), strict=False):
+        image = ax.imshow(rows, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
         for y, row in enumerate(rows):
             for x, value in enumerate(row):
                 ax.text(x, y, f"{value:+.2f}", ha="center", va="center", fontsize=7,
                         color="white" if abs(value) > 0.55 * most else "black")
-        ax.set_xticks(range(len(tasks)), tasks, rotation=40, ha="right", fontsize=8)
+        ax.set_xticks(range(len(tasks)), tasks, fontsize=8)
         ax.set_yticks(range(len(rows)), [f"after {name}" for name in tasks[-len(rows):]],
                       fontsize=8)
         ax.tick_params(length=0)
         ax.set_title(way, fontsize=9)
         words.append(f"{way}, after all of it: " + ", ".join(
             f"{task} {value:+.2f}" for task, value in zip(tasks, rows[-1], strict=True)))
-    figure.colorbar(image, ax=axes[0].tolist(), label="change", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="change", shrink=0.8)
     return figure, f"Change of {measure} from the base. " + "; ".join(words) + "."
 
 
@@ -212,7 +213,7 @@ def findings(numbers: Mapping) -> list[str]:
 def run_findings(runs: Mapping) -> list[str]:
     """What the recorded comparisons say, in sentences that they write."""
     return [
-        *_sentences(_beside(runs["against"], "full")),
+        *_sentences(one for one in _beside(runs["against"], "full") if one.name == "LoRA"),
         *_sentences(_beside(runs["family"], "LoRA")),
         *_sentences(code_verdicts(runs["code_aware"])),
         *(f"{line}." for line in forgetting_verdicts(runs["forgetting"]))]
@@ -227,5 +228,5 @@ def summary_lines(runs: Mapping) -> list[str]:
             + "; ".join(forgetting_verdicts(runs["forgetting"])[:3]) + "."]
 
 
-def _sentences(found: Sequence[Comparison]) -> list[str]:
+def _sentences(found: Iterable[Comparison]) -> list[str]:
     return [f"{one}." for one in found]
