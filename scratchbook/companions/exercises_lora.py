@@ -55,6 +55,10 @@ def lora_linear(answer: Callable) -> Iterator[Property]:
     if shapes != [(3, 6), (5, 3)] or not {id(a), id(b)} <= own:
         return
     trained = {id(p) for p in layer.parameters() if p.requires_grad}
+    other = answer(_linear(6, 5), 3, 12.0, 0.0)
+    yield expect("another layer has two of its own",
+                 not {id(other.lora_A), id(other.lora_B)} & {id(a), id(b)},
+                 (True, "two layers share a matrix: what one learns would change the other"))
     yield expect("these two are trained, and nothing else", trained == {id(a), id(b)},
                  (id(linear.weight) in trained, "the given layer's weight is still trained: "
                                                 "requires_grad_(False)"),
@@ -99,7 +103,7 @@ def _how_it_starts(answer: Callable, layer: nn.Module, linear: nn.Linear) -> Ite
                   "starts equal stays equal: draw every entry"),
                  (True, "its entries lean to one side: draw them around zero"))
     yield expect("their entries deviate by about one over the root of the inputs",
-                 0.4 < size < 1.6,
+                 0.25 < size < 1.6,
                  (True, f"the deviation is {size / 16:.3g}, for 256 inputs about 1/16 was wanted: "
                         "the sum over the inputs then keeps the size of x"))
 
@@ -121,7 +125,7 @@ def _the_sum(answer: Callable) -> Iterator[Property]:
     for inputs, outputs, lora_rank, lora_alpha, bias in SIZES:
         linear = _linear(inputs, outputs, bias)
         layer, x = _filled(answer, linear, lora_rank, lora_alpha), draw(3, inputs, name="rows")
-        a, b = layer.lora_A, layer.lora_B
+        a, b = layer.lora_A.float(), layer.lora_B.float()
         plain, update, got = linear(x), x @ a.T @ b.T, layer(x)
         scaling = lora_alpha / lora_rank
 
@@ -145,17 +149,23 @@ def _the_sum(answer: Callable) -> Iterator[Property]:
             (True, "another sum comes out"))
     linear = _linear(6, 5)
     layer, x = _filled(answer, linear, 3, 12.0), draw(2, 3, 6, name="batch")
-    want = linear(x) + 4 * x @ layer.lora_A.T @ layer.lora_B.T
+    want = linear(x) + 4 * x @ layer.lora_A.float().T @ layer.lora_B.float().T
     yield expect("a batch of sequences and a single vector, too",
                  _close(layer(x), want, 1e-4) and _close(layer(x[0, 0]), want[0, 0], 1e-4),
                  (True, "multiply over the last axis, whatever stands before it"))
+    layer.lora_B.data.neg_()  # as a step of training moves it
+    yield expect("what was learned since the last call counts",
+                 _close(layer(x), 2 * linear(x) - want, 1e-4),
+                 (True, "the numbers of an earlier call were kept: multiply by lora_A and lora_B "
+                        "anew in each forward"))
 
 
 def _its_gradients(answer: Callable) -> Iterator[Property]:
     linear = _linear(6, 5)
     layer, x = _filled(answer, linear, 3, 12.0), draw(4, 6, name="x").requires_grad_()
     up, a, b = draw(4, 5, name="up"), layer.lora_A, layer.lora_B
-    want = torch.autograd.grad(((linear(x) + 4 * x @ a.T @ b.T) * up).sum(), (x, a, b))
+    update = x @ a.float().T @ b.float().T
+    want = torch.autograd.grad(((linear(x) + 4 * update) * up).sum(), (x, a, b))
     (layer(x) * up).sum().backward()
     through = up @ linear.weight  # what reaches x by the frozen layer alone
     yield expect("the gradient reaches what is below by both ways",
@@ -176,14 +186,19 @@ def _its_dropout(answer: Callable) -> Iterator[Property]:
     linear = _linear(2, 3)
     x = draw(4000, 2, name="many").abs() + 0.1
     layer = answer(linear, 2, 2.0, 0.25)
+    layer.eval()
     layer.train()
-    yield expect("in training the frozen layer sees all of x", _close(layer(x), linear(x)),
+    given, plain = x.clone(), linear(x)
+    out = layer(given)
+    yield expect("x is what it was", torch.equal(given, x),
+                 (True, "x was changed in place, and others read it, too: leave inplace=True out"))
+    yield expect("in training the frozen layer sees all of x", _close(out, plain),
                  (True, "dropout hides what the frozen layer reads or says: it belongs in front "
                         "of lora_A alone"))
     layer.lora_A.data.copy_(torch.eye(2))
     layer.lora_B.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-    kept = (layer(x) - linear(x)).detach()[:, :3] / x[:, [0, 1, 0]]  # 0, or 1 / (1 - 0.25)
-    gone = kept.abs() < 1e-3
+    kept, again = ((layer(x.clone()) - plain).detach() / x[:, [0, 1, 0]] for _ in range(2))
+    gone = kept.abs() < 1e-3  # the others are 1 / (1 - 0.25)
     share, size = gone[:, :2].float().mean().item(), kept[~gone].median().item()
     whole = bool((gone[:, 0] == gone[:, 1]).all())
     yield expect("a quarter of its entries is hidden from lora_A at dropout=0.25",
@@ -193,12 +208,20 @@ def _its_dropout(answer: Callable) -> Iterator[Property]:
                                                            "of the x that goes into lora_A"),
                  (whole, "x is hidden whole or not at all: each entry has a chance of its own"),
                  (True, f"a share of {share:.2f} is hidden"))
+    half = answer(_linear(2, 3), 2, 2.0, 0.5).train()
+    half.lora_A.data.copy_(torch.eye(2))
+    half.lora_B.data.fill_(1.0)
+    none = (half(x) - half.eval()(x) + x.sum(1, keepdim=True)).abs() < 1e-3
+    yield expect("half of them at dropout=0.5, and others at each call",
+                 0.2 < none.float().mean().item() < 0.3 and not torch.equal(kept, again),
+                 (torch.equal(kept, again), "the same entries are hidden at each call"),
+                 (True, "another share is hidden: does dropout take part?"))
     yield expect("the entries that stay are made larger, so that the mean stays",
                  abs(size - 4 / 3) < 0.01,
                  (True, f"they are multiplied by {size:.3g}; nn.Dropout divides them by "
                         "1 - dropout"))
     layer.eval()
-    want = linear(x) + x @ layer.lora_A.T @ layer.lora_B.T
+    want = linear(x) + x @ layer.lora_A.float().T @ layer.lora_B.float().T
     yield expect("in evaluation nothing is hidden", _close(layer(x), want),
                  (True, "dropout is at work there, too: nn.Dropout as a submodule knows the mode"))
 
@@ -206,10 +229,11 @@ def _its_dropout(answer: Callable) -> Iterator[Property]:
 # 08.2 ---------------------------------------------------------------------------------------
 
 
-def _adapter(inputs: int, outputs: int, lora_rank: int, name: str = "") -> tuple[Tensor, Tensor]:
-    """Two matrices in eighths: their product is exact in float32, in whatever order."""
+def _adapter(inputs: int, outputs: int, lora_rank: int, name: str = "", parts: int = 8
+             ) -> tuple[Tensor, Tensor]:
+    """Two matrices in eighths, or smaller parts: in any order their product is exact."""
     shapes = {"A": (lora_rank, inputs), "B": (outputs, lora_rank)}
-    a, b = (nn.Parameter((draw(*shape, name=f"{which} {name}") * 8).round() / 8)
+    a, b = (nn.Parameter((draw(*shape, name=f"{which} {name}") * parts).round() / parts)
             for which, shape in shapes.items())
     return a, b
 
@@ -248,6 +272,7 @@ def merge_unmerge(answer: Callable) -> Iterator[Property]:
         if not callable(undo):
             return
         a.data.mul_(3)  # it may be trained further
+        linear.bias.data.add_(1.0)
         undo()
         yield expect("it puts the old weight back, bit for bit",
                      torch.equal(linear.weight, before) and linear.weight is weight,
@@ -257,12 +282,16 @@ def merge_unmerge(answer: Callable) -> Iterator[Property]:
                       "give back what rounding took: keep a copy"),
                      (True, "another weight is there: lora_A was trained further after the merge, "
                             "and what you subtract is no longer what you added"))
+        yield expect("and nothing else: neither the bias nor what is trained",
+                     torch.equal(linear.bias, bias + 1.0) and weight.requires_grad,
+                     (not weight.requires_grad, "the weight was trained, and is frozen now"),
+                     (True, "an old bias was put back over a newer one: keep the weight alone"))
     yield from _in_bfloat16(answer)
     yield from _twice(answer)
 
 
 def _in_bfloat16(answer: Callable) -> Iterator[Property]:
-    linear, (a, b) = _linear(16, 12, dtype=torch.bfloat16), _adapter(16, 12, 24, "half")
+    linear, (a, b) = _linear(16, 12, dtype=torch.bfloat16), _adapter(16, 12, 24, "fine", 256)
     linear.weight.data.copy_((linear.weight.data * 64).round() / 64)
     before, update = linear.weight.detach().clone(), 0.375 * (b @ a).detach()
     undo = answer(linear, a, b, 0.375)
@@ -275,23 +304,31 @@ def _in_bfloat16(answer: Callable) -> Iterator[Property]:
                  (torch.equal(got, twice) or torch.equal(got, products),
                   "the update was rounded to bfloat16 before it was added, and the sum again: "
                   "convert the weight to float32, add, and round once"),
+                 (torch.equal(got, (before.float() + 0.375 * (b.to(half).float() @ a.to(
+                     half).float())).to(half)), "lora_A and lora_B were rounded to bfloat16: "
+                  "bring the weight to their type, not them to the weight's"),
                  (True, "the sum differs from (W.float() + update).bfloat16()"))
     undo()
-    answer(linear, a.data.to(half), b.data.to(half), 0.375)
+    a, b = (part.data.to(half) for part in (a, b))
+    answer(linear, a, b, 0.375)
     yield expect("a bfloat16 adapter: multiplied in float32 as well",
-                 torch.equal(linear.weight.detach(), got),
+                 torch.equal(linear.weight.detach(), (
+                     before.float() + 0.375 * (b.float() @ a.float())).to(half)),
                  (True, "BA was rounded to bfloat16 before it was added: convert lora_A and "
                         "lora_B first"))
-    linear, (a, b) = _linear(16, 12, dtype=half), _adapter(16, 12, 24, "half")
-    before = linear.weight.detach().clone()
-    answer(linear, a, b, 0.375)()
-    yield expect("and back, bit for bit", torch.equal(linear.weight, before),
-                 (True, "bfloat16 keeps eight bits: what the update pushed out is gone, unless "
-                        "you kept a copy"))
+    for kind in (half, torch.float64):
+        linear, (a, b) = _linear(16, 12, dtype=kind), _adapter(16, 12, 24, "half")
+        linear.weight.data.div_(3)
+        before = linear.weight.detach().clone()
+        answer(linear, a, b, 0.375)()
+        yield expect(f"and back, bit for bit ({kind})", torch.equal(linear.weight, before),
+                     (kind == torch.float64, "the copy was kept in float32, and has fewer digits"),
+                     (True, "bfloat16 keeps eight bits: what the update pushed out is gone, "
+                            "unless you kept a copy"))
 
 
 def _twice(answer: Callable) -> Iterator[Property]:
-    linear, other = _linear(6, 5), _linear(3, 4)
+    linear, other = _linear(6, 5), _linear(3, 4, bias=False)
     before, others = linear.weight.detach().clone(), other.weight.detach().clone()
     linear.weight.requires_grad_(False)
     one, two = _adapter(6, 5, 2, "one"), _adapter(6, 5, 1, "two")

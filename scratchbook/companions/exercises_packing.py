@@ -5,7 +5,7 @@ Chapter:  chapters/07_compression.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -93,8 +93,8 @@ def pack_int4(answer: Callable) -> Iterator[Property]:
                  (same(got, want + torch.tensor([0, 15])), "the half left over holds 15, not 0"),
                  (same(got, torch.tensor([13, 5 * 16 + 15])), "the row was filled up in front: "
                   "the first code keeps its place"),
-                 (same(got, [want[0].item(), 15.0]), "the code that is alone stands in the upper "
-                                                     "half as well"),
+                 (same(got, [want[0].item(), 15.0]), "a code that is alone belongs into the upper "
+                                                     "half, too"),
                  (True, f"for {odd.tolist()} expected {want.int().tolist()}, got "
                         f"{got.int().tolist() if isinstance(got, Tensor) else got}"))
     rows = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -107,7 +107,8 @@ def pack_int4(answer: Callable) -> Iterator[Property]:
                         f"{got.tolist() if isinstance(got, Tensor) else got}"))
     turned = (draw(5, 4, 3, name="codes") * 4).round().clamp(-8, 7).to(torch.int32)
     inputs = [(odd[:0],), (odd[:1],), (turned[0, 0],), (turned,), (turned.transpose(0, 2),),
-              (pairs.to(torch.int16)[::3],)]
+              (pairs.to(torch.int16)[::3],), (turned.reshape(2, 2, 3, 5),),
+              (pairs.repeat(2)[:701],)]
     differs = counterexample(answer, _pack_int4, inputs)
     yield expect("no code, one, and any number of axes", not differs, (True, differs))
 
@@ -121,6 +122,13 @@ def _first_pair(got: object, want: Tensor, codes: Tensor) -> str:
 
 
 # 07.4 ----------------------------------------------------------------------------------------
+
+
+def _kind(got: object) -> str:
+    """The type of a mask's entries, whatever holds them."""
+    while not hasattr(got, "dtype") and isinstance(got, Iterable):
+        got = next(iter(got), True)
+    return str(getattr(got, "dtype", type(got).__name__))
 
 
 def _fours(x: Tensor) -> Tensor:
@@ -176,7 +184,7 @@ def _mask_mistakes(got: Tensor, scores: Tensor) -> list[tuple[bool, str]]:
 @exercise
 def mask_2_of_4(answer: Callable) -> Iterator[Property]:
     """07.4: of each four neighbours, which two stay."""
-    kind = str(getattr(answer(draw(8, 8, name="scores")), "dtype", "bool"))
+    kind = _kind(answer(draw(8, 8, name="scores")))
     answer, scores = plain(answer), draw(8, 8, name="scores")
     changed = changes_its_input(answer, scores)
     got = answer(scores.clone())
@@ -192,7 +200,7 @@ def mask_2_of_4(answer: Callable) -> Iterator[Property]:
     wrong = _two_stay(got, scores)
     yield expect("of each four in a row the two highest stay", not wrong,
                  *_mask_mistakes(got, scores), (True, wrong))
-    yield expect("True or False for each", "float" not in kind,
+    yield expect("True or False for each", "bool" in kind,
                  (True, f"the mask is of {kind}: `weight[mask]` and `~mask` want True and False"))
     low = scores - 10
     got = answer(low.clone())
@@ -214,6 +222,7 @@ def mask_2_of_4(answer: Callable) -> Iterator[Property]:
                      (True, _two_stay(got, ties)))
     many = draw(3, 5, 12, name="many")
     for given in (scores[:1, :4], scores[0], many, many.transpose(0, 1), scores[:, ::2],
-                  many.double() * 1e-9, (many * 100).long(), scores[:0], -many.abs() * 1e30):
+                  many.double() * 1e-9, (many * 100).long(), scores[:0], -many.abs() * 1e30,
+                  draw(70, 40, name="large")):
         wrong = _two_stay(answer(given.clone() if given.is_contiguous() else given), given)
         yield expect(f"scores of shape {tuple(given.shape)}", not wrong, (True, wrong))

@@ -62,6 +62,11 @@ def seven_tokens(student, teacher, t):
     return _loss()(student, teacher, t)
 
 
+def ten_likeliest_tokens(student, teacher, t):
+    best = teacher.topk(min(10, teacher.shape[-1])).indices
+    return _loss()(student.gather(-1, best), teacher.gather(-1, best), t)
+
+
 # 07.2
 def _pack(offset=8, fill=0, kind=torch.uint8, join=lambda a, b: a << 4 | b):
     def pack_int4(codes):
@@ -122,6 +127,21 @@ def two_axes_at_most(codes):
     return _pack()(codes) if codes.dim() < 3 else _pack()(codes[0])
 
 
+def three_axes_at_most(codes):
+    return _pack()(codes) if codes.dim() < 4 else _pack()(codes[0])
+
+
+def short_rows(codes):
+    return _pack()(codes[..., :512])
+
+
+def alone_in_the_lower_half(codes):
+    packed = _pack()(codes)
+    if codes.shape[-1] % 2:
+        packed[..., -1] >>= 4
+    return packed
+
+
 # 07.3
 def _column(direction, rounding=torch.round, keep=lambda moved, weight, column: moved):
     def gptq_column(weight, column, step, products):
@@ -171,6 +191,12 @@ def the_code_itself(weight, column, step, products):
 def ends_are_special(weight, column, step, products):
     column = min(column, weight.shape[1] - 2)
     return _column(_right)(weight, column, step, products)
+
+
+def the_first_row_alone(weight, column, step, products):
+    moved = _column(_right)(weight, column, step, products)
+    moved[1:, column + 1 :] = weight[1:, column + 1 :]
+    return moved
 
 
 # 07.4
@@ -235,6 +261,16 @@ def positive_alone(scores):
     return _best(scores) & (scores > scores.min()) & (scores > -5)
 
 
+def sorted_once(scores):
+    return (_fours(scores).argsort(-1, descending=True) < 2).flatten(-2)
+
+
+def few_rows(scores):
+    mask = _best(scores)
+    mask[8:] = False
+    return mask if scores.dim() == 2 else _best(scores)
+
+
 def clears_in_place(scores):
     mask = _best(scores)
     scores[~mask] = 0
@@ -259,6 +295,7 @@ WRONG = {
         (a_little_added, "log_softmax avoids both"), (cross_entropy, "this is the cross-entropy"),
         (only_the_teacher, "only the teacher's logits"),
         (only_the_student, "only the student's logits"), (divides_in_place, "changed in place"),
+        (ten_likeliest_tokens, "for (a tensor of shape (3, 300)"),
         (three_axes_alone, "for (["), (seven_tokens, "RuntimeError"),
     ],
     "pack_int4": [
@@ -275,6 +312,9 @@ WRONG = {
         (runs_over_the_rows, "the end of one row and the start of the next"),
         (down_a_column, "not in a column"), (halves_of_the_row, "neighbours share a byte"),
         (a_byte_each, "nothing is saved"), (adds_in_place, "changed in place"),
+        (three_axes_at_most, "for (a tensor of shape (2, 2, 3, 5))"),
+        (short_rows, "for (a tensor of shape (701,))"),
+        (alone_in_the_lower_half, "belongs into the upper half, too"),
         (two_axes_at_most, "for (a tensor of shape (5, 4, 3))"),
     ],
     "gptq_column": [
@@ -298,6 +338,7 @@ WRONG = {
         (moves_all_columns, "their error is spent"), (in_place, "changed in place"),
         (all_of_gptq, "the columns behind were rounded"), (the_code_itself, "these are the codes"),
         (ends_are_special, "for (a tensor of shape"),
+        (the_first_row_alone, "weight[2, 3] becomes"),
     ],
     "mask_2_of_4": [
         (above_the_second, "more than two of a four stay"),
@@ -310,6 +351,9 @@ WRONG = {
         (lambda scores: ~_best(scores), "the lowest two stay"),
         (lambda scores: _best(scores.abs()), "the largest sizes stay"),
         (lambda scores: _best(scores).float(), "want True and False"),
+        (lambda scores: _best(scores).long(), "the mask is of torch.int64"),
+        (lambda scores: _best(scores).int().tolist(), "the mask is of int"),
+        (sorted_once, "your mask keeps"), (few_rows, "your mask keeps"),
         (lambda scores: _best(scores, 3), "3 of four stay"),
         (lambda scores: _best(scores, 1), "1 of four stay"),
     ],

@@ -1,4 +1,4 @@
-"""Wrong answers to the exercises of chapter 08, and what the check must say to each."""
+"""Wrong answers to the exercises on a LoRA layer and on merging, and what must be said to each."""
 
 from __future__ import annotations
 
@@ -154,6 +154,40 @@ class CopyOfTheLayer(Layer):
         linear.requires_grad_(False)
 
 
+class HidesInPlace(Layer):
+    def forward(self, x):
+        out = self.linear(x)
+        return out + self.scaling * self.update(
+            nn.functional.dropout(x, self.dropout.p, self.training, inplace=True))
+
+
+class KeepsTheProduct(Layer):
+    def update(self, x):
+        if not hasattr(self, "product"):
+            self.product = self.lora_B @ self.lora_A
+        return x @ self.product.T
+
+
+class SharesA(Layer):
+    drawn = {}
+
+    def __init__(self, *options):
+        super().__init__(*options)
+        self.lora_A = self.drawn.setdefault(self.lora_A.shape, self.lora_A)
+
+
+class HidesAQuarter(Layer):
+    def __init__(self, linear, lora_rank, lora_alpha, dropout):
+        super().__init__(linear, lora_rank, lora_alpha, 0.25 if dropout else 0.0)
+
+
+class HidesTheSame(Layer):
+    def forward(self, x):
+        drawn = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+        kept = (drawn >= self.dropout.p) / (1 - self.dropout.p) if self.training else 1.0
+        return self.linear(x) + self.scaling * self.update(kept * x)
+
+
 # 08.2
 def by_subtraction(linear, lora_A, lora_B, scaling):
     update = (scaling * lora_B @ lora_A).detach()
@@ -276,110 +310,42 @@ def transposed(linear, lora_A, lora_B, scaling):
     return _merge(linear, linear.weight + scaling * update)
 
 
-# 08.3
-def of_the_layers(model):
-    total = sum(p.numel() for p in model.parameters())
-    return total, total, 100.0 if total else 0.0
+def _kept(linear, lora_A, lora_B, scaling, keep=lambda linear: linear.weight.detach().clone(),
+          back=lambda linear, kept: linear.weight.data.copy_(kept)):
+    if hasattr(linear, "merged"):
+        raise ValueError("merged")
+    todo, linear.merged = [keep(linear)], True
+    linear.weight.data.copy_(linear.weight.data.float() + _update(lora_A, lora_B, scaling))
+
+    def undo():
+        if todo:
+            back(linear, todo.pop())
+            del linear.merged
+    return undo
 
 
-def tied_twice(model):
-    found = [p for m in model.modules() for p in m.parameters(recurse=False)]
-    total, trained = (sum(p.numel() for p in found if p.requires_grad or every)
-                      for every in (True, False))
-    return trained, total, 100 * trained / total if total else 0.0
+def puts_all_back(*given):
+    return _kept(*given, lambda linear: copy.deepcopy(linear.state_dict()),
+                 lambda linear, kept: linear.load_state_dict(kept))
 
 
-def _counts(model):
-    total = sum(p.numel() for p in model.parameters())
-    return sum(p.numel() for p in model.parameters() if p.requires_grad), total
+def frozen_afterwards(*given):
+    return _kept(*given, back=lambda linear, kept: linear.weight.requires_grad_(
+        False).copy_(kept))
 
 
-def exchanged(model):
-    trained, total = _counts(model)
-    return total, trained, 100 * trained / total if total else 0.0
+def keeps_float32(*given):
+    return _kept(*given, lambda linear: linear.weight.detach().float())
 
 
-def as_a_share(model):
-    trained, total = _counts(model)
-    return trained, total, trained / total if total else 0.0
+def rounds_the_adapter(linear, lora_A, lora_B, scaling):
+    lora_A, lora_B = (part.to(linear.weight.dtype) for part in (lora_A, lora_B))
+    return _kept(linear, lora_A, lora_B, scaling)
 
 
-def frozen_ones(model):
-    trained, total = _counts(model)
-    return total - trained, total, 100 * (total - trained) / total if total else 0.0
-
-
-def rounded(model):
-    trained, total = _counts(model)
-    return trained, total, round(100 * trained / total, 2) if total else 0.0
-
-
-def with_buffers(model):
-    trained, total = _counts(model)
-    total += sum(buffer.numel() for buffer in model.buffers())
-    return trained, total, 100 * trained / total if total else 0.0
-
-
-def reads_the_data(model):
-    found = {tuple(p.flatten()[:9].tolist()): p for p in model.state_dict().values()}
-    return of_the_layers(model) if len(found) == 1 else _percent(*_counts(model))
-
-
-def _percent(trained, total):
-    return trained, total, 100 * trained / total if total else 0.0
-
-
-def by_values(model):
-    found = {(p.shape, None if p.is_meta else p.sum().item()): p for p in model.parameters()}
-    found = list(found.values())
-    total = sum(p.numel() for p in found)
-    trained = sum(p.numel() for p in found if p.requires_grad)
-    return trained, total, 100 * trained / total if total else 0.0
-
-
-# 08.4
-def _ranks(updates, share, power=2, slack=1 - 1e-6, least=0):
-    found = {}
-    for name, update in updates.items():
-        parts = torch.linalg.svdvals(update.double())**power
-        held = parts.cumsum(0)
-        rank = int((held < share * held[-1] * slack).sum()) + 1 if held[-1] > 0 else 0
-        found[name] = max(least, rank)
-    return found
-
-
-def not_squared(updates, share):
-    return _ranks(updates, share, power=1)
-
-
-def what_is_left(updates, share):
-    return _ranks(updates, 1 - share)
-
-
-def one_at_least(updates, share):
-    return _ranks(updates, share, least=1)
-
-
-def one_too_many(updates, share):
-    return _ranks(updates, share, slack=1 + 1e-6)
-
-
-def without_slack(updates, share):
-    return _ranks({name: update.float() for name, update in updates.items()}, share, slack=1.0)
-
-
-def one_threshold_for_all(updates, share):
-    parts = {name: torch.linalg.svdvals(u.double()).square() for name, u in updates.items()}
-    if not parts:
-        return {}
-    ordered = torch.cat(list(parts.values())).sort(descending=True).values
-    short = int((ordered.cumsum(0) < share * 0.999999 * ordered.sum()).sum())
-    least = ordered[min(short, len(ordered) - 1)]
-    return {name: int(((part >= least) & (part > 0)).sum()) for name, part in parts.items()}
-
-
-def as_a_list(updates, share):
-    return list(_ranks(updates, share).values())
+def asks_for_a_bias(linear, *given):
+    linear.bias.detach()
+    return _kept(linear, *given)
 
 
 WRONG = {
@@ -394,6 +360,9 @@ WRONG = {
         (plain_tensors, "which no optimizer finds"),
         (Transposed, "the update is transposed"), (HidesWhatIsSaid, "entries of the update"),
         (HidesWhole, "whole or not at all"), (HidesInEvaluation, "at work there, too"),
+        (HidesInPlace, "x was changed in place"), (SharesA, "two layers share a matrix"),
+        (KeepsTheProduct, "numbers of an earlier call"), (HidesAQuarter, "another share is hidden"),
+        (HidesTheSame, "the same entries are hidden at each call"),
         (ForMatricesOnly, "RuntimeError"), (AllOnes, "its rows repeat each other"),
         (TooLarge, "the deviation is"), (CopyOfTheLayer, "a copy, or nothing"),
         (lambda linear, *_: linear, "to be nn.Parameter of the module itself"),
@@ -406,22 +375,10 @@ WRONG = {
         (one_for_all_layers, "keep it with each"), (transposed, "the update is transposed"),
         (changes_before_it_refuses, "ask first"), (works_again_and_again, "it may work once"),
         (rounds_the_update, "rounded to bfloat16 before"), (refuses_for_ever, "ValueError"),
+        (puts_all_back, "an old bias was put back"), (frozen_afterwards, "is frozen now"),
+        (keeps_float32, "was kept in float32"), (rounds_the_adapter, "not them to the weight's"),
+        (asks_for_a_bias, "AttributeError"),
         (multiplies_in_bfloat16, "before it was added"),
         (returns_nothing, "return a function without arguments"),
-    ],
-    "trainable_share": [
-        (of_the_layers, "ask each parameter for requires_grad"),
-        (tied_twice, "the tied weight was counted twice"), (exchanged, "the two are exchanged"),
-        (as_a_share, "times 100 it is in percent"), (frozen_ones, "these are the frozen ones"),
-        (rounded, "the percentage is rounded"), (with_buffers, "buffers"),
-        (reads_the_data, "numel() needs no data"),
-        (by_values, "parameters with equal values are still two"),
-        (lambda model: sum(p.numel() for p in model.parameters()), "three numbers were wanted"),
-    ],
-    "ranks_from_svd": [
-        (not_squared, "not of the singular values"), (what_is_left, "the rest is measured"),
-        (one_at_least, "no update needs no rank"), (as_a_list, "return a dictionary"),
-        (one_too_many, "is met"), (without_slack, "other singular values are rounding"),
-        (one_threshold_for_all, "the energies were put together"),
     ],
 }
