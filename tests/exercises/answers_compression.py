@@ -292,7 +292,7 @@ WRONG = {
         (_loss(dim=0), "along the wrong axis"), (_loss(dim=1), "along the wrong axis"),
         (mean_of_everything, "the mean runs over the vocabulary too"),
         (batchmean, "(`batchmean`)"), (log_of_softmax, "log_softmax avoids both"),
-        (a_little_added, "log_softmax avoids both"), (cross_entropy, "this is the cross-entropy"),
+        (a_little_added, "logits of a thousand too"), (cross_entropy, "this is the cross-entropy"),
         (only_the_teacher, "only the teacher's logits"),
         (only_the_student, "only the student's logits"), (divides_in_place, "changed in place"),
         (ten_likeliest_tokens, "for (a tensor of shape (3, 300)"),
