@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from scratchbook.cli import main
 from scratchbook.companions import lora_figures as figures
 from scratchbook.companions import lora_tables as tables
 from scratchbook.config import ModelConfig
@@ -108,10 +109,10 @@ def test_a_mistake_that_passes_is_an_error(tmp_path, capsys):
 
 
 def test_the_command_is_run_and_its_end_is_shown(tmp_path, capsys):
-    figures.command(["list"], tmp_path, lines=3)
+    figures.command(main, ["list"], tmp_path, lines=3)
     assert len(capsys.readouterr().out.splitlines()) == 3
     with pytest.raises(RuntimeError, match="status 2"):
-        figures.command(["cost", "--model", "none such"], tmp_path)
+        figures.command(main, ["cost", "--model", "none such"], tmp_path)
 
 
 def test_parity_has_a_row_for_each_method():

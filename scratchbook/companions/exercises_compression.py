@@ -34,6 +34,7 @@ def _lists(got: object) -> object:
 
 
 def shape(got: object) -> tuple[int, ...] | None:
+    """The shape of a tensor; None for anything else."""
     return tuple(got.shape) if isinstance(got, Tensor) else None
 
 

@@ -244,10 +244,9 @@ def refused(mistake: Callable[[], object], folder: Path, width: int = 100) -> No
         raise AssertionError("this mistake should have been refused")
 
 
-def command(arguments: Sequence[str], folder: Path, lines: int = 14) -> None:
-    """Run `scratchbook` with these arguments and print the last lines of what it says."""
-    from scratchbook.cli import main
-
+def command(main: Callable[[list[str]], int], arguments: Sequence[str], folder: Path,
+            lines: int = 14) -> None:
+    """Run `main`, the command `scratchbook`, and print the last lines of what it says."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         status = main(list(arguments))
