@@ -246,7 +246,10 @@ def refused(mistake: Callable[[], object], folder: Path, width: int = 100) -> No
 
 def command(main: Callable[[list[str]], int], arguments: Sequence[str], folder: Path,
             lines: int = 14) -> None:
-    """Run `main`, the command `scratchbook`, and print the last lines of what it says."""
+    """Run the command line `main` with these arguments and print the last lines that it says.
+
+    Raises:   RuntimeError when it ends with another status than 0
+    """
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         status = main(list(arguments))
