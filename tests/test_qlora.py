@@ -18,8 +18,8 @@ from scratchbook.finetuning.quantized_base import (
     dequantized,
     merge_dequantized,
     qlora,
-    training_bytes,
 )
+from scratchbook.finetuning.tuning_memory import step_bytes
 from scratchbook.generation import generate
 from scratchbook.weights import load_pretrained, save_pretrained
 from tests.random_models import random_model
@@ -88,9 +88,9 @@ def test_gradients_go_to_adapters_alone_and_packed_codes_stay():
 def test_memory_is_what_tensors_take():
     full, packed = base(), quantize(base(), "nf4", double=True)
     model = trained()
-    counted = training_bytes(model)
-    assert counted["base"] == size_in_bytes(packed) < 0.25 * size_in_bytes(full)
-    assert counted["base"] + counted["adapter"] == size_in_bytes(model)
+    counted = step_bytes(model, 2, 16)
+    packed_bytes = counted["weights"] - sum(p.nbytes for p in learned(model).values())
+    assert packed_bytes == size_in_bytes(packed) < 0.25 * size_in_bytes(full)
     step(model)
     optimizer = torch.optim.AdamW(learned(model).values(), lr=0.01)
     optimizer.step()
@@ -102,7 +102,7 @@ def test_memory_is_what_tensors_take():
     matrices = [m.packed for m in packed.modules() if hasattr(m, "packed")]
     numbers = [p.shape[0] * p.shape[1] for p in matrices]
     norms = 4 * sum(p.numel() for p in packed.parameters())
-    assert counted["base"] == norms + sum(n // 2 + n // 64 + 4 * -(-n // (64 * 256)) + 4
+    assert packed_bytes == norms + sum(n // 2 + n // 64 + 4 * -(-n // (64 * 256)) + 4
                                           for n in numbers)
 
 

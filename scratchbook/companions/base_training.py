@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -98,8 +99,13 @@ def train_base(run: Path) -> DecoderLM:
 
 @torch.no_grad()
 def ship(run: Path, folder: Path, model: DecoderLM) -> None:
-    """Write the shipped copy: eight bits per weight, the tokenizer, the split and the card."""
-    beside = run.parent / f"{run.name}_made_from"
+    """Write the shipped copy: eight bits per weight, the tokenizer, the split and the card.
+
+    The folder is filled beside the old one and takes its place whole: no tokenizer of one
+    training ever stands beside the weights of another.
+    """
+    beside, whole = run.parent / f"{run.name}_made_from", folder
+    folder = whole.with_name(f"{whole.name}.new")
     for name in (base_model.TOKENIZER, base_model.HELD_OUT):
         write_atomically(folder / name, (beside / name).read_bytes())
     parts, tokenizer = split(), BPETokenizer.load(folder / base_model.TOKENIZER)
@@ -109,6 +115,9 @@ def ship(run: Path, folder: Path, model: DecoderLM) -> None:
     shipped, _ = base_model.load_base(folder)
     after = held_out_bits(shipped, tokenizer, parts[1])
     write_atomically(folder / "README.md", card(run, shipped, parts, before, after))
+    if whole.exists():
+        shutil.rmtree(whole)
+    folder.rename(whole)
 
 
 def held_out_bits(model: DecoderLM, tokenizer: BPETokenizer, documents: list[Document]

@@ -30,7 +30,6 @@ from scratchbook.finetuning.quantized_base import (
     dequantized,
     merge_dequantized,
     qlora,
-    training_bytes,
 )
 from scratchbook.finetuning.ranks import (
     AdaLoRA,
@@ -90,7 +89,6 @@ __all__ = [
     "settle",
     "token_classes",
     "trainable_count",
-    "training_bytes",
     "unmerge",
     "unwrap",
     "use_adapter",

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from scratchbook.compression.files import digest, read_tensors
-from scratchbook.finetuning.lora import chosen_layers, install, linear_layers, lora_layers
+from scratchbook.finetuning.lora import chosen_layers, install, linear_layers
 from scratchbook.finetuning.low_rank import DoRA, LoRALinear, LowRank, is_conv1d, shape_of
 from scratchbook.runtime import write_atomically
 
@@ -50,14 +50,15 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str = "default",
               of a kind that is no LoRA in peft
     Chapter:  chapters/08_lora.ipynb
     """
-    held = {path: layer for path, layer in lora_layers(model).items() if name in layer.adapters}
+    held = {path: layer for path, layer in _at_every_place(model).items()
+            if name in layer.adapters}
     _check_name(model, name)
     adapters = {path: layer.adapters[name] for path, layer in held.items()}
     kinds = {type(adapter) for adapter in adapters.values()}
     if len(kinds) > 1 or not kinds <= {LowRank, DoRA}:
         raise ValueError(f"adapter {name!r} consists of {', '.join(k.__name__ for k in kinds)}, "
                          "not of LowRank or DoRA alone: AdaLoRA's is made one by settle(model)")
-    tensors = {f"{PREFIX}{path}.{PARTS[part]}": value.detach().cpu().contiguous()
+    tensors = {f"{PREFIX}{path}.{PARTS[part]}": value.detach().cpu().contiguous().clone()
                for path, adapter in adapters.items()
                for part, value in adapter.named_parameters()}
     folder = Path(folder)
@@ -141,7 +142,7 @@ def adapter_names(model: nn.Module) -> list[str]:
 
 def base_hashes(model: nn.Module) -> dict[str, str]:
     """A hash of every tensor of the base, under the name that it had before it was wrapped."""
-    wrapped = tuple(lora_layers(model))
+    wrapped = tuple(_at_every_place(model))
     adapters = tuple(f"{path}.adapters." for path in wrapped)
     state = {name: tensor for name, tensor in model.state_dict().items()
              if not name.startswith(adapters)}
@@ -149,6 +150,12 @@ def base_hashes(model: nn.Module) -> dict[str, str]:
         state = {name.replace(f"{path}.base_layer.", f"{path}.", 1): tensor
                  for name, tensor in state.items()}
     return {name: digest({"": tensor})[:32] for name, tensor in state.items()}
+
+
+def _at_every_place(model: nn.Module) -> dict[str, LoRALinear]:
+    """As `lora_layers`; a layer that stands at two places has two paths here."""
+    return {path: layer for path, layer in model.named_modules(remove_duplicate=False)
+            if isinstance(layer, LoRALinear)}
 
 
 def _check_name(model: nn.Module, *names: str | None) -> list[LoRALinear]:

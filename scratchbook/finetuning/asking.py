@@ -14,6 +14,7 @@ from scratchbook.data.documents import read_utf8
 from scratchbook.finetuning.bases import Base, open_base
 from scratchbook.finetuning.data import FineTuningData, finetuning_data
 from scratchbook.finetuning.tuning import (
+    MERGED,
     Adapting,
     Tuned,
     check_mergeable,
@@ -116,8 +117,10 @@ def run_request(request: FineTuningRequest, loggers: Callable[[int], tuple] = la
 
 
 def _merged(request: FineTuningRequest, adapting: Adapting, base: Base, done: Tuned) -> list[str]:
+    older = done.folder / MERGED
     if not request.merge:
-        return []
+        said = f"merged      {older} is of an earlier start: --merge writes it anew"
+        return [said] if older.exists() else []
     where = save_merged(done.model, base.tokenizer, adapting, done.folder)
     return [f"merged      {where}: a plain model"]
 
@@ -136,7 +139,8 @@ def told(done: Tuned, data: FineTuningData) -> list[str]:
         change = 100 * (after.kept / before.kept - 1)
         lines.append(f"kept        {before.kept:.3f} bits per byte of the text before, "
                      f"{after.kept:.3f} after: {change:+.1f} %")
-    size = sum(f.stat().st_size for f in done.folder.glob("adapter*/*") if f.is_file()) or (
+    files = [*done.folder.glob("adapter/*"), *done.folder.glob("adapter.safetensors")]
+    size = sum(file.stat().st_size for file in files if file.is_file()) or (
         4 * trainable(done.model))
     return [*lines, f"learned     {trainable(done.model):,} numbers in {done.folder}, "
                     f"{size / 1e6:,.2f} MB"]

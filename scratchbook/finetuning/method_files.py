@@ -63,6 +63,8 @@ def load_adaptation(model: DecoderLM, path: str | Path, any_base: bool = False) 
     plan = _plan(path, metadata)
     if digest(tensors, metadata["plan"]) != metadata.get("sha256"):
         raise ValueError(f"{path} has changed since it was written: copy it again")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"{path}: its numbers are not finite")
     method, options = plan["method"], plan["options"]
     if not any_base and base_hash(model, tensors) != plan["base"]:
         raise ValueError(f"{path} was learned on other weights than those of this model: load its "
@@ -106,7 +108,8 @@ def base_hash(model: nn.Module, learned: Collection[str]) -> str:
 def _plan(path: Path, metadata: dict[str, str]) -> dict:
     try:
         plan = json.loads(metadata["plan"])
-        known = plan["format"] == FORMAT and plan["method"] in METHODS
+        known = (plan["format"] == FORMAT and plan["method"] in METHODS
+                 and {"version", "base"} <= plan.keys() and isinstance(plan["options"], dict))
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:

@@ -11,10 +11,10 @@ from typing import Any
 from scratchbook.evaluation.report import evaluate
 from scratchbook.finetuning.bases import open_base
 from scratchbook.finetuning.tuning import Adapting, base_left_out
-from scratchbook.training.checkpoint import checkpoints, folder_of, load_checkpoint
+from scratchbook.training.checkpoint import load_checkpoint
 from scratchbook.training.identity import read_config
 from scratchbook.training.judging import baselines, heading_tests, measure, unreadable
-from scratchbook.training.runs import OpenRun, open_run
+from scratchbook.training.runs import OpenRun, find_checkpoint, open_run
 
 
 def adapted_run(path: str | Path) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ def open_tuned(path: str | Path, which: str | int = "best") -> OpenRun:
     if base.sha256() != found["base_sha256"]:
         raise ValueError(f"{found['base']} is not the base that {run} was tuned on: its weights "
                          "have changed. Put those back")
-    model, checkpoint = adapting.apply(base.model), _checkpoint(run, which)
+    model, checkpoint = adapting.apply(base.model), find_checkpoint(run, which)
     with base_left_out(model):
         state = load_checkpoint(checkpoint, model)
     return OpenRun(model.requires_grad_(False).eval(), base.tokenizer, read_config(run),
@@ -68,16 +68,3 @@ def measure_tuned(run: str | Path, which: str | int, texts: dict[str, str], test
     result = evaluate(opened.model, opened.tokenizer, texts, tests, baselines() if tests else None)
     result |= heading_tests(opened, texts)
     return {"run": Path(run).resolve().name, "step": opened.step} | result
-
-
-def _checkpoint(run: Path, which: str | int) -> Path:
-    found = {folder.name: folder for folder in checkpoints(run)}
-    if not found:
-        raise FileNotFoundError(f"{run} holds no checkpoint yet")
-    name = folder_of(run, which).name if isinstance(which, int) else which
-    if which in ("best", "last"):
-        pointer = run / which
-        name = pointer.read_text(encoding="utf-8") if pointer.is_file() else max(found)
-    if name not in found:
-        raise FileNotFoundError(f"{run} has no checkpoint {name}; it has {', '.join(found)}")
-    return found[name]

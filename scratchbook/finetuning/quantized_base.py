@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
-from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scratchbook.compression.layers import QuantizedEmbedding, QuantizedLinear, quantize
 from scratchbook.finetuning.lora import apply_lora, chosen_layers, merge, unwrap
@@ -69,26 +68,6 @@ def merge_dequantized(model: nn.Module) -> nn.Module:
     twin = dequantized(model)
     merge(twin)
     return unwrap(twin)
-
-
-def training_bytes(model: nn.Module, state_bytes: int = 8) -> dict[str, int]:
-    """What training this model holds besides activations: base, adapter, gradients, optimizer.
-
-    `state_bytes` is the optimizer's for each number that learns: Adam's two float32 means. What
-    layers share counts once.
-
-    Chapter:  chapters/08_lora.ipynb
-    """
-    tensors = {(t.device, t.data_ptr() or id(t)): t
-               for t in chain(model.parameters(), model.buffers())}
-    learned = [t for t in tensors.values() if t.requires_grad]
-    base = [t for t in tensors.values() if not t.requires_grad]
-    return {"base": _bytes(base), "adapter": _bytes(learned), "gradients": _bytes(learned),
-            "optimizer": state_bytes * sum(t.numel() for t in learned)}
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 @torch.no_grad()

@@ -20,8 +20,12 @@ TRIPLET = ("lora_A", "lora_E", "lora_B")
 def weight_changes(tuned: nn.Module, base: nn.Module) -> dict[str, Tensor]:
     """What a full fine-tuning added to every linear layer; (out_features, in_features) each.
 
+    Raises:   ValueError for a model whose change lies in an adapter beside the weights
     Chapter:  chapters/08_lora.ipynb
     """
+    if any(layer.active and layer.kept is None for layer in lora_layers(tuned).values()):
+        raise ValueError("what this model learned lies in an adapter beside its weights: "
+                         "merge(model) first, or ask the adapter for its delta()")
     before = linear_layers(base)
     return {path: (full_matrix(layer) - full_matrix(before[path])).detach()
             for path, layer in linear_layers(tuned).items()}
@@ -201,8 +205,9 @@ def mask_to_budget(model: nn.Module, budget: int) -> dict[str, Tensor]:
     every = torch.cat(list(scores.values()))
     if budget >= len(every):
         return {path: torch.ones_like(score, dtype=torch.bool) for path, score in scores.items()}
-    threshold = every.kthvalue(len(every) - budget).values
-    kept = {path: score > threshold for path, score in scores.items()}
+    highest = torch.zeros_like(every, dtype=torch.bool)
+    highest[every.argsort(descending=True, stable=True)[:budget]] = True  # of equals the first
+    kept = dict(zip(scores, highest.split([len(score) for score in scores.values()]), strict=True))
     for path, adapter in layers.items():
         adapter.lora_E.masked_fill_(~kept[path][:, None], 0.0)
     return kept

@@ -23,12 +23,13 @@ from scratchbook.tokenizers.base import Tokenizer
 
 FORMAT, VERSION = "scratchbook syntax adapter", 1
 PARTS = ("lora_A", "lora_B")
+ENTRIES = {"classes", "groups", "lora_alpha", "dropout", "targets", "base", "tokenizer"}
 
 
 def save_syntax_lora(model: DecoderLM, path: str | Path, name: str = "syntax") -> Path:
     """Write one gated adapter alone, with hashes of its base, its tokenizer and itself.
 
-    Raises:   ValueError when the model holds no gated adapter of that name
+    Raises:   ValueError when the model holds no gated adapter of that name, or another is merged
     Chapter:  chapters/08_lora.ipynb
     """
     held = {place: layer.adapters[name] for place, layer in lora_layers(model).items()
@@ -36,6 +37,8 @@ def save_syntax_lora(model: DecoderLM, path: str | Path, name: str = "syntax") -
     if not held or not all(isinstance(each, ClassGatedLowRank) for each in held.values()):
         raise ValueError(f"the model holds no gated adapter {name!r}: apply_syntax_lora makes one; "
                          "plain LoRA is saved by save_adapter")
+    if any(layer.kept is not None for layer in lora_layers(model).values()):
+        raise ValueError("an adapter is merged into the model: unmerge(model) first")
     tensors = {f"{place}.{part}": getattr(each, part).detach().cpu().contiguous()
                for place, each in held.items() for part in PARTS}
     first = next(iter(held.values()))
@@ -60,7 +63,8 @@ def load_syntax_lora(model: DecoderLM, tokenizer: Tokenizer, path: str | Path,
     tensors, metadata = read_tensors(path)
     try:
         plan = json.loads(metadata["plan"])
-        known = plan["format"] == FORMAT and plan["version"] == VERSION
+        known = (plan["format"] == FORMAT and plan["version"] == VERSION
+                 and plan.keys() >= ENTRIES and isinstance(plan["groups"], dict))
     except (KeyError, TypeError, ValueError):
         known = False
     if not known or tuple(plan["classes"]) != CLASSES:
@@ -73,6 +77,8 @@ def load_syntax_lora(model: DecoderLM, tokenizer: Tokenizer, path: str | Path,
     if not any_base and base_hashes(model) != plan["base"]:
         raise ValueError(f"{path} was learned on other weights than those of this model: load its "
                          "base, or pass any_base=True if the two are near (the base quantized)")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"{path}: its numbers are not finite")
     rank = sum(plan["groups"].values())
     for place, layer in chosen_layers(model, plan["targets"]).items():
         rows, columns = shape_of(layer)

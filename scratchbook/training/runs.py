@@ -97,7 +97,7 @@ def open_run(path: str | Path, which: str | int = "best",
     """
     run = Path(path)
     config = read_config(run)
-    folder = _find(run, which)
+    folder = find_checkpoint(run, which)
     if config["model"] is None:
         raise ValueError(f"{run} was trained on a model without a config: build that model and "
                          "fill it by load_checkpoint")
@@ -130,7 +130,11 @@ def _tokenizer_of(run: Path, config: dict[str, Any]) -> Tokenizer | ByteTokenize
     return Tokenizer.load(file)
 
 
-def _find(run: Path, which: str | int) -> Path:
+def find_checkpoint(run: Path, which: str | int) -> Path:
+    """The folder of a run's "best" or "last" checkpoint, or of that of a step.
+
+    Raises:   FileNotFoundError when the run has none, or none of that name
+    """
     found = {folder.name: folder for folder in checkpoints(run)}
     if not found:
         raise FileNotFoundError(f"{run} holds no checkpoint yet")
@@ -194,7 +198,7 @@ def start_from(model: nn.Module, run: str | Path, which: str | int = "best",
     if tokenizer is not None and name_of(tokenizer) != name_of(theirs):
         raise ValueError(f"{run} was trained with another tokenizer: its weights know other ids. "
                          f"Use --data.tokenizer {run / 'tokenizer.json'}")
-    return load_checkpoint(_find(run, which), model)["step"]
+    return load_checkpoint(find_checkpoint(run, which), model)["step"]
 
 
 @contextmanager

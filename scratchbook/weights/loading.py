@@ -65,7 +65,10 @@ def save_pretrained(model: DecoderLM | EncoderModel, folder: str | Path) -> Path
     """Write config.json and model.safetensors, which `load_pretrained` reads back exactly.
 
     The weights are complete before they take the place of older ones, in one file or in parts.
+
+    Raises:   ValueError for a model with other tensors than its config asks for, such as a LoRA
     """
+    _refuse_wrapped(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     entries = {"model_type": OURS, "encoder": isinstance(model, EncoderModel)}
@@ -80,6 +83,15 @@ def save_pretrained(model: DecoderLM | EncoderModel, folder: str | Path) -> Path
     write_atomically(folder / "config.json",
                      json.dumps(entries | asdict(model.config), indent=1) + "\n")
     return folder
+
+
+def _refuse_wrapped(model: DecoderLM | EncoderModel) -> None:
+    with torch.device("meta"):
+        plain = type(model)(model.config).state_dict().keys()
+    if other := sorted(plain ^ model.state_dict().keys()):
+        raise ValueError(f"{other[0]} and {len(other) - 1} more tensors are not those of a plain "
+                         "model: save the adapter alone, or merge(model) and unwrap(model) first; "
+                         "quantized models are saved by save_compressed")
 
 
 class _Tensors:

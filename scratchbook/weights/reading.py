@@ -46,10 +46,6 @@ class Weights:
         with torch.device("meta"):
             return DecoderLM(self.config)
 
-    def bytes_per_number(self) -> int:
-        """The width of the numbers in the files, by the first matrix found there."""
-        return next(self._read(name) for name in self.tensors.places).element_size()
-
     def read(self, model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of an empty model, one after the other; a tied head is not repeated.
 
