@@ -54,8 +54,10 @@ def direct(weight, products, scheme, size):
     return torch.cat(codes, 1)
 
 
+@pytest.mark.parametrize("block", [5, 128])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-def test_gptq_makes_the_choices_of_a_direct_solve(scheme):
+def test_gptq_makes_the_choices_of_a_direct_solve(scheme, block, monkeypatch):
+    monkeypatch.setattr("scratchbook.compression.gptq.BLOCK", block)
     weight, x = layer()
     products = (x.T @ x / len(x)).double()
     codes, _, _ = gptq(weight, products, scheme, damping=0.0)

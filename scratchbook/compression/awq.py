@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import Tensor, nn
 
-from scratchbook.compression.gptq import Inputs, calibrate, layer_error
+from scratchbook.compression.gptq import Inputs, calibrate, output_size
 from scratchbook.compression.layers import PackedWeight, replace_layers, targets
 from scratchbook.compression.quantize import Scheme, quantized
 
@@ -31,7 +31,8 @@ def awq_scale(weight: Tensor, inputs: Inputs, scheme: Scheme) -> Tensor:
         scale = inputs.sizes.clamp(min=1e-4 * inputs.sizes.max().clamp(min=1e-30)) ** (
             step / POWERS)
         scale = scale / (scale.max() * scale.min()).sqrt()
-        error = layer_error(weight, quantized(weight * scale, scheme) / scale, inputs.products)
+        moved = quantized(weight * scale, scheme) / scale - weight
+        error = output_size(moved, inputs.products).item()
         if error < least:
             best, least = scale, error
     return best

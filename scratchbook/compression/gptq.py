@@ -18,6 +18,8 @@ from scratchbook.compression.layers import PackedWeight, replace_layers, targets
 from scratchbook.compression.quantize import Scheme, choose_scales, from_codes, to_codes
 from scratchbook.generation import eval_mode
 
+BLOCK = 64  # columns that are rounded before those behind them are told
+
 
 @dataclass
 class Inputs:
@@ -65,14 +67,22 @@ def calibrate(model: nn.Module, layers: dict[str, nn.Module], batches: Iterable[
     return found
 
 
+def output_size(weight: Tensor, products: Tensor) -> Tensor:
+    """The mean square of a layer's outputs, summed over all outputs.
+
+    Shapes:   weight (rows, columns), products (columns, columns) -> (), float64
+    """
+    weight = weight.detach().double()
+    return (weight @ products.double() * weight).sum()
+
+
 def layer_error(weight: Tensor, rounded: Tensor, products: Tensor) -> float:
     """How far the outputs of a layer move, as a share of their size: 0 is not at all.
 
     Shapes:   weight and rounded (rows, columns), products (columns, columns)
     """
-    weight, products = weight.detach().double(), products.double()
-    gap = rounded.detach().double() - weight
-    return ((gap @ products * gap).sum() / (weight @ products * weight).sum()).sqrt().item()
+    gap = rounded.detach().double() - weight.detach().double()
+    return (output_size(gap, products) / output_size(weight, products)).sqrt().item()
 
 
 def gptq(weight: Tensor, products: Tensor, scheme: Scheme, damping: float = 0.01
@@ -81,6 +91,7 @@ def gptq(weight: Tensor, products: Tensor, scheme: Scheme, damping: float = 0.01
 
     They move by what least squares asks for, which one Cholesky factor of the inverse of
     `products` holds for all columns. `damping`, a share of its mean diagonal, is added to it.
+    Columns beyond the current block move once a block, for all of its errors in one product.
 
     Shapes:   weight (rows, columns), products (columns, columns)
               -> codes (rows, columns), scales and zeros (rows, groups)
@@ -100,17 +111,21 @@ def gptq(weight: Tensor, products: Tensor, scheme: Scheme, damping: float = 0.01
     whole = scheme.group_size == "tensor"
     size = scheme.group_size if isinstance(scheme.group_size, int) else columns
     inner = replace(scheme, group_size="tensor" if whole else "channel")
+    block = BLOCK if size == columns else size * max(1, BLOCK // size)  # of whole groups
     codes, scales, zeros = [], [], []
-    for column in range(columns):
-        if column % size == 0:
-            scale, zero = choose_scales(left[:, column : column + size], inner)
-            scales.append(scale)
-            zeros.append(zero)
-        now = left[:, column : column + 1]
-        codes.append(to_codes(now, scale, zero, inner))
-        rounded = from_codes(codes[-1], scale, zero, inner)
-        error = (now - rounded) / factor[column, column]
-        left[:, column + 1 :] -= error * factor[column, column + 1 :]
+    for start in range(0, columns, block):
+        end, errors = min(start + block, columns), []
+        for column in range(start, end):
+            if column % size == 0:
+                scale, zero = choose_scales(left[:, column : column + size], inner)
+                scales.append(scale)
+                zeros.append(zero)
+            now = left[:, column : column + 1]
+            codes.append(to_codes(now, scale, zero, inner))
+            rounded = from_codes(codes[-1], scale, zero, inner)
+            errors.append((now - rounded) / factor[column, column])
+            left[:, column + 1 : end] -= errors[-1] * factor[column, column + 1 : end]
+        left[:, end:] -= torch.cat(errors, 1) @ factor[start:end, end:]
     return (torch.cat(codes, 1), torch.cat(scales, 1),
             None if zeros[0] is None else torch.cat(zeros, 1))
 
