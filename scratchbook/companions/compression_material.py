@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,8 +37,8 @@ from scratchbook.training.loop import Trained
 
 RUNS = (repository_root() or Path.cwd()) / "build" / "runs" / "07"
 BUDGET = 1_000_000  # parameters of a student, embeddings included
-TUNING_SEED = 100  # on which rates are chosen; none of the seeds that are compared
-RATES = {"student": (0.005, 0.01, 0.02), "grown": (0.00005, 0.00015, 0.0005)}
+TUNING_SEED = 100  # its runs choose the rates; it has batches and held-out text of its own
+RATES = {"student": (0.02, 0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006)}
 WAYS = {"hard labels": None, "soft labels": Distillation(0.5, 0.5, 2.0),
         "+ features": Distillation(0.5, 0.5, 2.0, features=1.0),
         "+ attention": Distillation(0.5, 0.5, 2.0, attention=1.0)}
@@ -63,23 +63,40 @@ FULL = Sizes(student_steps=50, grown_steps=15, batch_size=8, seq_len=128, judged
 
 def kept(make: Callable[[], Any], runs: Path | None = None, **plan: object) -> Any:
     """What `make` returns, from the file of an earlier run of the same plan where there is one."""
-    text = json.dumps(plan, sort_keys=True, default=str)
-    name = f"{plan['what']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    file = (RUNS if runs is None else runs) / name.replace(" ", "_").replace(",", "")
+    file = _place(plan, "json", runs)
     if file.is_file():
         return json.loads(file.read_text("utf-8"))["found"]
     found = make()
-    write_atomically(file, json.dumps({"plan": json.loads(text), "found": found}))
+    write_atomically(file, json.dumps({"plan": plan, "found": found}, default=str))
     return found
 
 
+def kept_file(write: Callable[[Path], object], runs: Path | None = None, **plan: object) -> Path:
+    """The file that `write` was given to write, or the one of an earlier run of the same plan."""
+    file = _place(plan, "safetensors", runs)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file)
+    return file
+
+
+def _place(plan: Mapping[str, object], ending: str, runs: Path | None) -> Path:
+    text = json.dumps(plan, sort_keys=True, default=str)
+    name = f"{plan['what']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.{ending}"
+    return (RUNS if runs is None else runs) / name.replace(" ", "_").replace(",", "")
+
+
 @cache
-def _ids(tokenizer: Tokenizer, documents: int | None, judged: int) -> tuple[Tensor, Tensor, float]:
-    """Training ids, the first whole held-out documents of `judged` tokens, their bytes a token."""
+def _ids(tokenizer: Tokenizer, documents: int | None, judged: int, tail: bool
+         ) -> tuple[Tensor, Tensor, float]:
+    """Training ids, whole held-out documents of `judged` tokens, their bytes a token.
+
+    They are the first that are held out or, for the tail, the last, the very last one first.
+    """
     training, held = base_documents()
     every = 1 if documents is None else max(1, len(training) // documents)
     rows, size, count = [], 0, 0
-    for document in held:
+    for document in reversed(held) if tail else held:
         rows.append(as_ids(tokenizer, [document]))
         size, count = size + len(document.text.encode("utf-8")), count + len(rows[-1])
         if count >= judged:
@@ -91,10 +108,13 @@ def _ids(tokenizer: Tokenizer, documents: int | None, judged: int) -> tuple[Tens
 def windows(tokenizer: Tokenizer, sizes: Sizes, seed: int = 0) -> Windows:
     """Windows over the base model's text; held out are the first `judged` tokens of its own part.
 
+    With the tuning seed they are of its last documents: no rate is chosen on text that is judged.
+
     Raises:   ValueError when the text is shorter than one window
     Chapter:  chapters/07_compression.ipynb
     """
-    training, validation, per_token = _ids(tokenizer, sizes.training, sizes.judged)
+    training, validation, per_token = _ids(tokenizer, sizes.training, sizes.judged,
+                                            seed == TUNING_SEED)
     return Windows(training, validation, sizes.seq_len, seed, per_token)
 
 

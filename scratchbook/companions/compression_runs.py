@@ -42,6 +42,7 @@ from scratchbook.tokenizers.base import Tokenizer
 
 __all__ = ["distillation", "qat", "sparsity"]
 LONGER = "hard labels, as many seconds"
+PROGRESSIVE = ["progressive, hard labels", "progressive"]
 PAIRS = [["soft labels", "hard labels"], ["+ features", "soft labels"],
          ["+ attention", "soft labels"], ["progressive", "progressive, hard labels"]]
 
@@ -50,52 +51,89 @@ def distillation(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], f
                  runs: Path | None = None, sizes: Sizes | None = None) -> dict[str, Any]:
     """Students by each way and their controls, the same steps, batches and first weights.
 
-    Rates: in full hard and soft labels each pick the best of three on a seed of their own, and
-    what is added to soft labels has theirs; all else, and quick, takes the middle one.
+    In full every way has the best of four rates, chosen by runs that are judged on other text
+    than the results; what is added to soft labels has theirs. Quick takes one rate for all.
     "progressive" takes away layers of the teacher in stages; its control starts from the same
     layers, loses the same ones, and never hears the teacher. Features and attention are matched
-    in full only; there one more control has hard labels for as many CPU seconds as soft ones took.
+    in full only; there one more control has hard labels for as many CPU seconds as soft ones take.
 
     Shapes:   -> {"bits", "agreement", "kl", "seconds": {way: [by seed]}, "rates": {way: rate},
-              "pairs": [[way, control]], "parameters", "steps", "teacher": bits, "speed"}
+              "tried": {way: {rate: bits}}, "edge": {way: "smallest" or "largest" of them},
+              "tokens": {way: read by one student}, "pairs": [[way, control]], "parameters",
+              "steps", "longer steps", "teacher": bits, "speed"}
     Chapter:  chapters/07_compression.ipynb
     """
     sizes = sizes or (FULL if full else QUICK)
     one = partial(_taught, model, tokenizer, sizes, runs)
-    names = [*(name for name in WAYS if full or "+" not in name),
-             "progressive, hard labels", "progressive"]
-    rates = {name: _best_rate(partial(one, name), RATES["student"], full)
-             for name in ("hard labels", "soft labels")}
-    rates |= {name: rates["soft labels"] if name.startswith("+") else RATES["grown"][1]
-              for name in names if name not in rates}
-    rows = {name: [one(name, rates[name], seed) for seed in seeds] for name in names}
+    ladder = _ladder(model)
+    names = [*(name for name in WAYS if full or "+" not in name), *PROGRESSIVE]
+    steps = dict.fromkeys(names, sizes.student_steps) | dict.fromkeys(
+        PROGRESSIVE, sizes.grown_steps)
     pairs = [pair for pair in PAIRS if pair[0] in names]
+    tuned = _untuned(names)
     if full:
-        longer = _times(rows)
-        rows[LONGER] = [one(LONGER, rates["hard labels"], seed, longer) for seed in seeds]
-        pairs.append(["soft labels", LONGER])
+        tuned, steps[LONGER] = _tuned_ways(one, steps)
+        names, pairs = [*names, LONGER], [*pairs, ["soft labels", LONGER]]
+    rows = [{name: one(name, steps[name], tuned["rates"][name], seed) for name in names}
+            for seed in seeds]
     student = new_student(model, BUDGET, 0)
-    found = {key: {name: [row[key] for row in by_seed] for name, by_seed in rows.items()}
+    found = {key: {name: [row[name][key] for row in rows] for name in names}
              for key in ("bits", "agreement", "kl", "seconds")}
-    return found | {
-        "pairs": pairs, "rates": rates, "steps": sizes.student_steps,
-        "progressive steps": sizes.grown_steps, "layers": _ladder(model),
+    window = sizes.batch_size * sizes.seq_len
+    return found | tuned | {
+        "pairs": pairs, "steps": sizes.student_steps, "longer steps": steps.get(LONGER),
+        "progressive steps": sizes.grown_steps, "layers": ladder,
+        "tokens": {name: window * steps[name] * (len(ladder) if name in PROGRESSIVE else 1)
+                   for name in names},
         "parameters": sum(p.numel() for p in student.parameters()),
         "teacher": bits(model, windows(tokenizer, sizes)),
         "speed": _speeds(model, student, 3 if full else 1)}
 
 
-def _best_rate(one: Callable[[float, int], Mapping], rates: Sequence[float], tune: bool) -> float:
-    """The rate whose run with the tuning seed ends best; untuned the middle one."""
-    if not tune:
-        return rates[len(rates) // 2]
-    return min(rates, key=lambda rate: one(rate, TUNING_SEED)["bits"])
+def _untuned(names: Sequence[str]) -> dict[str, dict]:
+    """What `_chosen` returns where nothing was tried: one rate for all that start alike."""
+    middle = {kind: rates[len(rates) // 2] for kind, rates in RATES.items()}
+    return {"rates": {name: middle["grown" if name in PROGRESSIVE else "student"]
+                      for name in names}, "tried": {}, "edge": {}}
 
 
-def _times(rows: Mapping[str, Sequence[Mapping]]) -> float:
-    """How many times the CPU seconds of hard labels soft ones took, the middle of all seeds."""
-    return statistics.median(soft["seconds"] / hard["seconds"] for soft, hard in
-                             zip(rows["soft labels"], rows["hard labels"], strict=True))
+def _tuned_ways(one: Callable[..., Mapping[str, float]], steps: Mapping[str, int]
+                ) -> tuple[dict[str, dict], int]:
+    """What `_chosen` returns for all ways, and the steps of hard labels for as many seconds."""
+    def of(names: Sequence[str], kind: str, counts: Mapping[str, int]) -> dict[str, dict]:
+        return _tried({name: partial(one, name, counts[name]) for name in names}, RATES[kind])
+
+    trials = of(["hard labels", "soft labels"], "student", steps)
+    longer = round(steps["hard labels"] * _times(trials))
+    trials |= of([LONGER], "student", {LONGER: longer}) | of(PROGRESSIVE, "grown", steps)
+    tuned = _chosen(trials)
+    tuned["rates"] |= {name: tuned["rates"]["soft labels"] for name in steps if "+" in name}
+    return tuned, longer
+
+
+def _tried(ways: Mapping[str, Callable[[float, int], Mapping]], rates: Sequence[float]
+           ) -> dict[str, dict[float, Mapping]]:
+    """A run of each way at each rate; the ways take turns, so that their seconds compare."""
+    rows = {rate: {name: one(rate, TUNING_SEED) for name, one in ways.items()} for rate in rates}
+    return {name: {rate: rows[rate][name] for rate in rates} for name in ways}
+
+
+def _chosen(trials: Mapping[str, Mapping[float, Mapping]]) -> dict[str, dict]:
+    """The rate whose run ends best for each way; "edge" names those with none beyond theirs."""
+    tried = {name: {rate: row["bits"] for rate, row in rows.items()}
+             for name, rows in trials.items()}
+    best = {name: min(found, key=found.__getitem__) for name, found in tried.items()}
+    ends = {name: {min(found): "smallest", max(found): "largest"} for name, found in tried.items()}
+    return {"rates": best, "edge": {name: ends[name][rate] for name, rate in best.items()
+                                    if rate in ends[name]},
+            "tried": {name: {str(rate): loss for rate, loss in found.items()}
+                      for name, found in tried.items()}}
+
+
+def _times(trials: Mapping[str, Mapping[float, Mapping]]) -> float:
+    """How many times the CPU seconds of hard labels soft ones took, the middle of all pairs."""
+    hard, soft = trials["hard labels"], trials["soft labels"]
+    return statistics.median(soft[rate]["seconds"] / hard[rate]["seconds"] for rate in hard)
 
 
 def _ladder(model: DecoderLM) -> list[int]:
@@ -105,12 +143,11 @@ def _ladder(model: DecoderLM) -> list[int]:
 
 
 def _taught(model: DecoderLM, tokenizer: Tokenizer, sizes: Sizes, runs: Path | None, name: str,
-            rate: float, seed: int, longer: float = 1.0) -> dict[str, float]:
+            steps: int, rate: float, seed: int) -> dict[str, float]:
     """One run by one way: bits, agreement, divergence and the CPU seconds that it trained."""
     data = windows(tokenizer, sizes, seed)
-    progressive = name.startswith("progressive")
+    progressive = name in PROGRESSIVE
     how = WAYS["soft labels"] if name == "progressive" else WAYS.get(name)
-    steps = round(longer * (sizes.grown_steps if progressive else sizes.student_steps))
 
     def make() -> dict[str, float]:
         student, stages = model, _ladder(model)
@@ -145,35 +182,37 @@ def qat(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool
         group_size: int | str = "channel") -> dict[str, Any]:
     """Rounded as it is; trained on and then rounded; trained on with the rounding in place.
 
-    The two that train see the same batches for the same steps; in full each picks the best of
-    three rates on a seed of its own, judged after rounding.
+    The two that train see the same batches for the same steps; in full each has the best of four
+    rates, judged after rounding, on other text than the results.
 
-    Shapes:   -> {"bits": {way: [by seed]}, "kind", "steps", "rates": {way: rate}, "whole": bits}
+    Shapes:   -> {"bits": {way: [by seed]}, "kind", "steps", "rates": {way: rate}, "whole": bits,
+              "tried", "edge": as of `distillation`}
     Chapter:  chapters/07_compression.ipynb
     """
     sizes = sizes or (FULL if full else QUICK)
-    one = partial(_trained_on, model, tokenizer, sizes, runs, (kind, group_size))
-    names = {"trained on, then rounded": False, "QAT": True}
-    rates = {name: _best_rate(partial(one, name, inside), RATES["grown"], full)
-             for name, inside in names.items()}
-    found = {name: [one(name, inside, rates[name], seed)["bits"] for seed in seeds]
-             for name, inside in names.items()}
+    ways = {name: partial(_trained_on, model, tokenizer, sizes, runs, (kind, group_size), name)
+            for name in ("trained on, then rounded", "QAT")}
+    middle = RATES["grown"][len(RATES["grown"]) // 2]
+    tuned = _chosen(_tried(ways, RATES["grown"])) if full else {
+        "rates": dict.fromkeys(ways, middle), "tried": {}, "edge": {}}
+    found = {name: [one(tuned["rates"][name], seed)["bits"] for seed in seeds]
+             for name, one in ways.items()}
     data = windows(tokenizer, sizes)
     rounded = bits(quantize(copy.deepcopy(model), kind, group_size), data)
     said = {"channel": "a row", "tensor": "a matrix"}.get(group_size, f"{group_size} weights")
-    return {"bits": {"rounded": [rounded] * len(seeds)} | found, "rates": rates,
-            "steps": sizes.grown_steps, "kind": f"{kind}, a scale for {said}",
-            "whole": bits(model, data)}
+    return tuned | {
+        "bits": {"rounded": [rounded] * len(seeds)} | found, "steps": sizes.grown_steps,
+        "kind": f"{kind}, a scale for {said}", "whole": bits(model, data)}
 
 
 def _trained_on(model: DecoderLM, tokenizer: Tokenizer, sizes: Sizes, runs: Path | None,
-                scheme: tuple[str, int | str], name: str, inside: bool, rate: float, seed: int
+                scheme: tuple[str, int | str], name: str, rate: float, seed: int
                 ) -> dict[str, float]:
     data = windows(tokenizer, sizes, seed)
 
     def make() -> dict[str, float]:
         config = recipe(sizes.grown_steps, rate, sizes, seed, "adamw")
-        return {"bits": bits(round_later(model, data, config, *scheme, inside=inside), data)}
+        return {"bits": bits(round_later(model, data, config, *scheme, inside=name == "QAT"), data)}
 
     return kept(make, runs, what=name, rate=rate, seed=seed, sizes=asdict(sizes), scheme=scheme,
                 teacher=mark(model), data=data.fingerprint())

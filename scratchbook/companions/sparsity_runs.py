@@ -6,6 +6,7 @@ Chapter:  chapters/07_compression.ipynb
 from __future__ import annotations
 
 import copy
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,6 +31,7 @@ from scratchbook.compression.pruning import (
     Masks,
     Scores,
     apply_masks,
+    linears,
     magnitude_scores,
     masks_kept,
     masks_of_lowest,
@@ -49,12 +51,17 @@ SHARES = (0.25, 0.5, 0.75)
 RETRAINED = {"magnitude": 0.75, "movement": 0.75, "wanda": 0.75, "2:4 wanda": 0.5}
 RATE = 0.00015  # of retraining and of the steps that movement watches
 WATCHED = 3  # times the steps of retraining, while movement is scored
-SCOPES = {"magnitude": "layer", "movement": "layer", "wanda": "row"}  # as their papers compare
+SCOPES = {  # weights are compared within a matrix or a row: as in the papers, and the other way
+    "magnitude": "layer", "movement": "layer", "wanda": "row",
+    "magnitude, per row": "row", "wanda, per layer": "layer"}
+PARTS = (0.25, 0.5, 0.75)  # of the heads, or of the channels, that go
 
 
 def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool,
              runs: Path | None = None, sizes: Sizes | None = None) -> dict[str, Any]:
-    """Bits per byte by the share of weights that are gone, for each score; lists are by seed.
+    """Bits per byte by the share of all linear layers' weights that are gone; lists are by seed.
+
+    Heads and channels have the share that goes with them: half of the heads is less than half.
 
     The seed draws what Wanda and movement look at, and the batches of retraining. In full one
     share of every score is retrained as well, its mask kept, over three seeds; quick takes one
@@ -66,8 +73,8 @@ def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full:
     """
     sizes, seeds = sizes or (FULL if full else QUICK), list(seeds)[:3 if full else 1]
     found = [kept(partial(_curves, model, windows(tokenizer, sizes, seed), sizes, seed, full),
-                  runs, what="sparsity", seed=seed, full=full, sizes=asdict(sizes),
-                  teacher=mark(model)) for seed in seeds]
+                  runs, what="sparsity by share and scope", seed=seed, full=full,
+                  sizes=asdict(sizes), teacher=mark(model)) for seed in seeds]
     curves = {name: {share: [row["bits"][name][share] for row in found] for share in shares}
               for name, shares in found[0]["bits"].items()}
     return {"dense": bits(model, windows(tokenizer, sizes)), "curves": curves,
@@ -81,19 +88,19 @@ def _curves(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, full: bool
     scores = {"magnitude": magnitude_scores(model), "wanda": wanda_scores(model, calibration),
               "movement": watched(model, data, sizes, seed)}
     masks: dict[str, dict[str, Masks]] = {
-        name: {str(share): masks_of_lowest(table, share, SCOPES[name]) for share in SHARES}
-        for name, table in scores.items()}
-    masks["2:4 wanda"] = {"0.5": n_of_m_masks(scores["wanda"])}
+        name: {str(share): masks_of_lowest(scores[name.split(",")[0]], share, scope)
+               for share in SHARES} for name, scope in SCOPES.items()}
+    masks |= {f"2:4 {name}": {"0.5": n_of_m_masks(scores[name])} for name in ("magnitude", "wanda")}
     found: dict[str, dict] = {"bits": {}, "bytes": {}}
     for name, by_share in masks.items():
         for share, mask in by_share.items():
             _note(found, name, share, *_masked(model, mask, data))
-            if full and float(share) == RETRAINED[name]:
+            if full and float(share) == RETRAINED.get(name):
                 _note(found, f"{name}, retrained", share,
                       *_masked(model, mask, data, sizes, seed))
-    for name in ("heads", "channels"):
-        small = without_parts(model, scores["wanda"], name)
-        _note(found, name, "0.5", bits(small, data), size_of(small))
+    for name, part in itertools.product(("heads", "channels"), PARTS):
+        small = without_parts(model, scores["wanda"], name, part)
+        _note(found, name, share_gone(model, small), bits(small, data), size_of(small))
     return found
 
 
@@ -126,14 +133,21 @@ def _masked(model: DecoderLM, masks: Masks, data: Windows, sizes: Sizes | None =
 
 
 @torch.no_grad()
-def without_parts(model: DecoderLM, scores: Scores, name: str) -> DecoderLM:
-    """A copy with half of its heads, or half of its channels."""
+def without_parts(model: DecoderLM, scores: Scores, name: str, part: float = 0.5) -> DecoderLM:
+    """A copy without that part of its heads, or of its channels."""
     small = copy.deepcopy(model)
     if name == "heads":
-        prune_heads(small, scores, max(1, model.config.num_kv_heads // 2))
+        prune_heads(small, scores, max(1, round((1 - part) * model.config.num_kv_heads)))
     else:
-        prune_channels(small, scores, max(1, model.config.d_ff // 2))
+        prune_channels(small, scores, max(1, round((1 - part) * model.config.d_ff)))
     return small
+
+
+def share_gone(model: DecoderLM, small: DecoderLM) -> str:
+    """The share of the linear layers' weights that a smaller copy lacks, such as "0.34"."""
+    whole, left = (sum(layer.weight.numel() for layer in linears(each).values())
+                   for each in (model, small))
+    return f"{1 - left / whole:.2f}"
 
 
 def size_of(model: DecoderLM) -> int:
