@@ -1,6 +1,7 @@
 """Packed layers: the product of what they hold, in the memory of their codes, in any model."""
 
 import copy
+import platform
 import shutil
 
 import pytest
@@ -54,7 +55,7 @@ def linear(scheme: Scheme, out=37, width=128, bias=True) -> QuantizedLinear:
 def test_the_compiled_product_is_that_of_the_numbers_it_holds(scheme, bias):
     assert not isinstance(packed_product.library(), str)
     layer = linear(scheme, bias=bias)
-    for shape in ((1,), (2, 3), (32,), (33,), (0,)):
+    for shape in ((1,), (2,), (2, 3), (32,), (33,), (0,)):  # few rows, then some, then many
         x = torch.randn(*shape, 128)
         exact = F.linear(x.double(), layer.dequantize().double(),
                          layer.bias.double() if bias else None)
@@ -62,6 +63,26 @@ def test_the_compiled_product_is_that_of_the_numbers_it_holds(scheme, bias):
     for height in (1, 2, 3, 5):  # fewer rows than are read side by side
         layer, x = linear(scheme, height), torch.randn(1, 128)
         assert_close(layer(x), F.linear(x, layer.dequantize(), layer.bias), rtol=1e-5, atol=2e-6)
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"),
+                    reason="the flags are those of x86-64 processors")
+@pytest.mark.parametrize("flags", ["-mno-avx512f", "-mno-avx512f -mno-avx2 -mno-avx"])
+@torch.no_grad()
+def test_older_processors_compute_the_same(monkeypatch, tmp_path, flags):
+    compiler = tmp_path / "older"
+    found = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    compiler.write_text(f'#!/bin/sh\nexec "{found}" "$@" {flags}\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    packed_product.library.cache_clear()
+    try:
+        assert not isinstance(packed_product.library(), str)
+        for scheme in SCHEMES:
+            test_the_compiled_product_is_that_of_the_numbers_it_holds(scheme, True)
+    finally:
+        packed_product.library.cache_clear()
 
 
 @needs_compiler
@@ -226,6 +247,20 @@ def test_what_cannot_be_is_refused_by_name_and_nothing_changes(change, options, 
     with pytest.raises(ValueError, match=message):
         quantize(model, **options)
     assert before == dict(model.named_modules())
+
+
+def test_latent_attention_is_packed_but_for_the_matrix_that_it_folds_into_queries():
+    model = tiny(latent_dim=32)
+    with pytest.raises(ValueError, match='blocks.0.attention.up_proj: .*skip="attention.up_proj"'):
+        quantize(model)
+    quantize(model, skip="attention.up_proj")
+    kept = [n for n, m in model.named_modules() if type(m) is nn.Linear]
+    assert kept == ["blocks.0.attention.up_proj", "blocks.1.attention.up_proj"]
+    whole = model(torch.tensor([[1, 2, 3, 4]]))
+    with torch.no_grad():
+        cache = model.new_cache()
+        steps = [model(torch.tensor([[i]]), cache=cache) for i in (1, 2, 3, 4)]
+    assert_close(torch.cat(steps, dim=1), whole, atol=1e-5, rtol=0)
 
 
 def test_a_model_that_is_one_layer_cannot_be_replaced_in_place():

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratchbook.attention.latent import LatentAttention
 from scratchbook.compression import packed_product
 from scratchbook.compression.quantize import (
     SCALES_IN_A_BLOCK,
@@ -242,6 +243,10 @@ def targets(model: nn.Module, scheme: Scheme, skip: Collection[str] = ()) -> dic
     if not layers or "" in layers:
         raise ValueError("there is no linear layer or embedding to replace inside of "
                          f"{type(model).__name__}" + (": is it quantized already?" * (not layers)))
+    for name, module in model.named_modules():
+        if isinstance(module, LatentAttention) and f"{name}.up_proj".lstrip(".") in layers:
+            raise ValueError(f"{name}.up_proj: latent attention multiplies this matrix into its "
+                             'queries, which a packed one cannot be: skip="attention.up_proj"')
     for name, layer in layers.items():
         if layer._forward_hooks or layer._forward_pre_hooks:
             raise ValueError(f"{name} has hooks, which would be lost: remove or skip it")

@@ -3,11 +3,20 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 typedef float lanes __attribute__((vector_size(64)));  // 16 numbers side by side
+typedef float half_of_them __attribute__((vector_size(32)));
+typedef float quarter_of_them __attribute__((vector_size(16)));
+
+#ifdef __AVX512F__
+const int STREAMS = 4;  // rows read side by side: sums and numbers must fit into the registers
+#else
+const int STREAMS = 2;
+#endif
+const int TILE = STREAMS, FEW = 2;  // from more vectors than FEW on, rows are unpacked once for all
 
 template <class V, class T>
 static inline V load(const T *from) {
@@ -16,10 +25,27 @@ static inline V load(const T *from) {
   return vector;
 }
 
+template <class V>
+static inline V two_halves(const void *whole) {  // the sum of its two halves
+  return load<V>((const char *)whole) + load<V>((const char *)whole + sizeof(V));
+}
+
+static inline float sum_of(lanes numbers) {
+  const half_of_them eight = two_halves<half_of_them>(&numbers);
+  const quarter_of_them four = two_halves<quarter_of_them>(&eight);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
 // 16 codes of a byte each, as numbers
 static inline lanes numbers_of(const uint8_t *from) {
 #ifdef __AVX512F__
   return (lanes)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(from)));
+#elif defined(__AVX2__)
+  __m256 numbers[2];
+  for (int half = 0; half < 2; half++)
+    numbers[half] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(
+        _mm_loadl_epi64((const __m128i *)(from + 8 * half))));
+  return load<lanes>(numbers);
 #else
   float numbers[16];
   for (int lane = 0; lane < 16; lane++) numbers[lane] = (int8_t)from[lane];
@@ -33,6 +59,18 @@ static inline lanes look_up(lanes table, const uint8_t *from) {
 #ifdef __AVX512F__
   const __m512i codes = _mm512_cvtepu8_epi32(load<__m128i>(from));
   return (lanes)_mm512_permutexvar_ps(_mm512_srli_epi32(codes, SHIFT), (__m512)table);
+#elif defined(__AVX2__)
+  __m256 tables[2], numbers[2];
+  memcpy(tables, &table, sizeof table);
+  for (int half = 0; half < 2; half++) {  // three bits choose of eight, the fourth of which eight
+    const __m256i codes =
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from + 8 * half)));
+    const __m256i place = _mm256_srli_epi32(codes, SHIFT);
+    numbers[half] = _mm256_blendv_ps(_mm256_permutevar8x32_ps(tables[0], place),
+                                     _mm256_permutevar8x32_ps(tables[1], place),
+                                     _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28 - SHIFT)));
+  }
+  return load<lanes>(numbers);
 #else
   float numbers[16];
   for (int lane = 0; lane < 16; lane++) numbers[lane] = table[from[lane] >> SHIFT & 15];
@@ -41,6 +79,7 @@ static inline lanes look_up(lanes table, const uint8_t *from) {
 }
 
 // out[n][r] = bias[r] + sum over groups g of scales[r][g] * (codes of g . x[n] - zero * sum of x)
+template <bool HALF>
 struct Product {
   const uint8_t *codes;
   const float *table, *scales;
@@ -49,53 +88,113 @@ struct Product {
   float *out;
   long height, width, group;
 
-  // STREAMS stretches of `count` rows each, read side by side
-  template <bool HALF, int STREAMS>
+  long stride() const { return HALF ? width / 2 : width; }
+  lanes numbers() const { return HALF ? load<lanes>(table) : lanes{}; }
+
+  // MANY stretches of `count` rows each, read side by side, times one vector
+  template <int MANY, bool SHIFTED, int GROUP>
   void sweep(const float *x, const float *sums, float *to, long first, long count) const {
-    const long stride = HALF ? width / 2 : width, groups = width / group;
-    const lanes numbers = HALF ? load<lanes>(table) : lanes{};
+    const lanes known = numbers();
+    const long groups = width / group;
     for (long r = first; r < first + count; r++) {
-      lanes total[STREAMS] = {};
-      float shift[STREAMS] = {};
-      for (long g = 0; g < groups; g++) {
-        lanes part[STREAMS] = {};
-        for (long i = g * group; i < (g + 1) * group; i += 32) {
+      lanes total[MANY] = {};
+      float shift[MANY] = {};
+      const uint8_t *place[MANY];
+      const float *scale[MANY];
+      for (int s = 0; s < MANY; s++) {
+        place[s] = codes + (r + s * count) * stride();
+        scale[s] = scales + (r + s * count) * groups;
+      }
+      for (long g = 0, i = 0; g < groups; g++) {
+        lanes part[MANY] = {};
+        for (const long end = i + (GROUP ? GROUP : group); i < end; i += 32) {
           const lanes first_half = load<lanes>(x + i), second_half = load<lanes>(x + i + 16);
-          for (int s = 0; s < STREAMS; s++) {
-            const uint8_t *place = codes + (r + s * count) * stride + (HALF ? i / 2 : i);
-            __builtin_prefetch(place + 1024);  // ask now for what is read soon
-            part[s] += (HALF ? look_up<4>(numbers, place) : numbers_of(place)) * first_half;
-            part[s] += (HALF ? look_up<0>(numbers, place) : numbers_of(place + 16)) * second_half;
+          for (int s = 0; s < MANY; s++) {
+            const uint8_t *here = place[s] + (HALF ? i / 2 : i);
+            __builtin_prefetch(here + 1024);  // ask now for what is read soon
+            part[s] += (HALF ? look_up<4>(known, here) : numbers_of(here)) * first_half;
+            part[s] += (HALF ? look_up<0>(known, here) : numbers_of(here + 16)) * second_half;
           }
         }
-        for (int s = 0; s < STREAMS; s++) {
-          const long at = (r + s * count) * groups + g;
-          total[s] += part[s] * scales[at];
-          if (zeros) shift[s] += scales[at] * zeros[at] * sums[g];
+        for (int s = 0; s < MANY; s++) {
+          total[s] += part[s] * scale[s][g];
+          if (SHIFTED) shift[s] += scale[s][g] * zeros[(r + s * count) * groups + g] * sums[g];
         }
       }
-      for (int s = 0; s < STREAMS; s++) {
+      for (int s = 0; s < MANY; s++) {
         const long row = r + s * count;
-        float sum = (bias ? bias[row] : 0) - shift[s];
-        for (int lane = 0; lane < 16; lane++) sum += total[s][lane];
-        to[row] = sum;
+        to[row] = (bias ? bias[row] : 0) - shift[s] + sum_of(total[s]);
       }
     }
   }
 
-  template <bool HALF>
+  // the numbers of one row of the matrix, in the order in which `x` is turned
+  void unpack(long row, float *to) const {
+    const lanes known = numbers();
+    for (long g = 0; g < width / group; g++) {
+      const long at = row * (width / group) + g;
+      const lanes scale = lanes{} + scales[at], zero = lanes{} + (zeros ? zeros[at] : 0.0f);
+      for (long i = g * group; i < (g + 1) * group; i += 32) {
+        const uint8_t *place = codes + row * stride() + (HALF ? i / 2 : i);
+        const lanes pair[2] = {HALF ? look_up<4>(known, place) : numbers_of(place),
+                               HALF ? look_up<0>(known, place) : numbers_of(place + 16)};
+        for (int half = 0; half < 2; half++) {
+          const lanes number = (pair[half] - zero) * scale;
+          memcpy(to + i + 16 * half, &number, sizeof number);
+        }
+      }
+    }
+  }
+
+  // HIGH unpacked rows of the matrix times WIDE vectors
+  template <int HIGH, int WIDE>
+  void tile(const float *matrix, const float *x, long row, long n) const {
+    lanes sums[HIGH][WIDE] = {};
+    for (long i = 0; i < width; i += 16)
+      for (int h = 0; h < HIGH; h++)
+        for (int w = 0; w < WIDE; w++)
+          sums[h][w] += load<lanes>(matrix + h * width + i) * load<lanes>(x + w * width + i);
+    for (int h = 0; h < HIGH; h++)
+      for (int w = 0; w < WIDE; w++)
+        out[(n + w) * height + row + h] = (bias ? bias[row + h] : 0) + sum_of(sums[h][w]);
+  }
+
+  template <int HIGH>
+  void rows_at(long row, int rows, const float *x, float *space) const {
+    for (int h = 0; h < HIGH; h++) unpack(row + h, space + h * width);
+    int n = 0;
+    for (; n + TILE <= rows; n += TILE) tile<HIGH, TILE>(space, x + n * width, row, n);
+    for (; n < rows; n++) tile<HIGH, 1>(space, x + n * width, row, n);
+  }
+
+  // GROUP is the size of a group where the compiler may know it, else 0
+  template <bool SHIFTED, int GROUP>
+  void all(const float *x, const float *sums, float *to) const {
+    const long count = height / STREAMS, left = height % STREAMS;
+    sweep<STREAMS, SHIFTED, GROUP>(x, sums, to, 0, count);
+    sweep<1, SHIFTED, GROUP>(x, sums, to, height - left, left);
+  }
+
   void run(int rows, const float *x) const {
-    const long count = height / 4, left = height % 4;
-    std::vector<float> turned(width), sums(width / group);
+    std::vector<float> turned(rows * width), sums(width / group), space(TILE * width);
+    for (long i = 0; i < rows * width; i++)
+      // of 32 numbers those that meet upper halves of bytes come first, then the others
+      turned[HALF ? i / 32 * 32 + i % 2 * 16 + i % 32 / 2 : i] = x[i];
+    if (rows > FEW) {
+      long row = 0;
+      for (; row + TILE <= height; row += TILE)
+        rows_at<TILE>(row, rows, turned.data(), space.data());
+      for (; row < height; row++) rows_at<1>(row, rows, turned.data(), space.data());
+      return;
+    }
     for (int n = 0; n < rows; n++, x += width) {
       sums.assign(sums.size(), 0);
-      for (long i = 0; i < width; i++) {
-        // of 32 numbers those that meet upper halves of bytes come first, then the others
-        turned[HALF ? i / 32 * 32 + i % 2 * 16 + i % 32 / 2 : i] = x[i];
-        sums[i / group] += x[i];
-      }
-      sweep<HALF, 4>(turned.data(), sums.data(), out + n * height, 0, count);
-      sweep<HALF, 1>(turned.data(), sums.data(), out + n * height, height - left, left);
+      for (long i = 0; zeros && i < width; i++) sums[i / group] += x[i];
+      const float *vector = turned.data() + n * width;
+      float *to = out + n * height;
+      if (zeros) all<true, 0>(vector, sums.data(), to);
+      else if (group == 32) all<false, 32>(vector, sums.data(), to);
+      else all<false, 0>(vector, sums.data(), to);
     }
   }
 };
@@ -103,6 +202,8 @@ struct Product {
 extern "C" void multiply_packed(int half, int rows, const uint8_t *codes, const float *table,
                                 const float *scales, const int8_t *zeros, const float *bias,
                                 const float *x, float *out, long height, long width, long group) {
-  const Product product{codes, table, scales, zeros, bias, out, height, width, group};
-  half ? product.run<true>(rows, x) : product.run<false>(rows, x);
+  if (half)
+    Product<true>{codes, table, scales, zeros, bias, out, height, width, group}.run(rows, x);
+  else
+    Product<false>{codes, table, scales, zeros, bias, out, height, width, group}.run(rows, x);
 }
