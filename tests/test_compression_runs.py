@@ -144,6 +144,7 @@ def test_qat_and_its_control_train_equally_long(model, tokenizer, tmp_path, monk
     assert {len(row) for row in found["bits"].values()} == {2}
     assert found["bits"]["rounded"][0] == found["bits"]["rounded"][1] != found["whole"]
     assert found["kind"] == "int4, a scale for a row"
+    assert (found["judged"], found["seq_len"]) == (64, 16)
 
 
 def test_in_full_both_ways_of_rounding_are_tuned(model, tokenizer, tmp_path):

@@ -118,6 +118,11 @@ def windows(tokenizer: Tokenizer, sizes: Sizes, seed: int = 0) -> Windows:
     return Windows(training, validation, sizes.seq_len, seed, per_token)
 
 
+def judged_on(sizes: Sizes) -> dict[str, int]:
+    """How many held-out tokens a result is judged by, and how many of them a window has."""
+    return {"judged": sizes.judged, "seq_len": sizes.seq_len}
+
+
 def score(model: nn.Module, data: Batches) -> Score:
     """The surprise over everything held out, window by window."""
     return score_batches(model, data.validation(16))

@@ -23,6 +23,7 @@ from scratchbook.companions.compression_material import (
     WAYS,
     Sizes,
     bits,
+    judged_on,
     kept,
     kept_file,
     mark,
@@ -92,7 +93,8 @@ def pipeline(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int],
     Shapes:   -> {"rows": [{"name", "needs", "tokens": of training, "parameters", "bytes", "bits",
               "windows", "tests", "peak_bytes", "reader_peak_bytes": by numpy alone, or None,
               "tokens_per_second", "speed_ratio": to the first row, "p50", "p95"}],
-              "empty_peak_bytes": of importing torch, "reader_target_bytes", "rates", "seed"}
+              "empty_peak_bytes": of importing torch, "reader_target_bytes", "rates", "seed",
+              "judged", "seq_len"}
     Chapter:  chapters/07_compression.ipynb
     """
     sizes, seed = sizes or FULL, seeds[0]
@@ -113,7 +115,8 @@ def pipeline(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int],
     speeds = _in_turns(models, prompts_of(data))
     return {"rows": [row | speeds[row["name"]] for row in rows],
             "empty_peak_bytes": peak_memory("import torch"),
-            "reader_target_bytes": READER_TARGET, "rates": rates, "seed": seed}
+            "reader_target_bytes": READER_TARGET, "rates": rates, "seed": seed,
+            **judged_on(sizes)}
 
 
 def format_of(name: str) -> str:

@@ -23,6 +23,7 @@ from scratchbook.companions.compression_material import (
     WAYS,
     Sizes,
     bits,
+    judged_on,
     kept,
     mark,
     new_student,
@@ -60,7 +61,8 @@ def distillation(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], f
     Shapes:   -> {"bits", "agreement", "kl", "seconds": {way: [by seed]}, "rates": {way: rate},
               "tried": {way: {rate: bits}}, "edge": {way: "smallest" or "largest" of them},
               "tokens": {way: read by one student}, "pairs": [[way, control]], "parameters",
-              "steps", "longer steps", "teacher": bits, "speed"}
+              "steps", "longer steps", "teacher": bits, "speed",
+              "judged", "seq_len": of the text that is judged}
     Chapter:  chapters/07_compression.ipynb
     """
     sizes = sizes or (FULL if full else QUICK)
@@ -85,7 +87,7 @@ def distillation(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], f
         "progressive steps": sizes.grown_steps, "layers": ladder,
         "tokens": {name: window * steps[name] * (len(ladder) if name in PROGRESSIVE else 1)
                    for name in names},
-        "parameters": sum(p.numel() for p in student.parameters()),
+        "parameters": sum(p.numel() for p in student.parameters()), **judged_on(sizes),
         "teacher": bits(model, windows(tokenizer, sizes)),
         "speed": _speeds(model, student, 3 if full else 1)}
 
@@ -186,7 +188,7 @@ def qat(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool
     rates, judged after rounding, on other text than the results.
 
     Shapes:   -> {"bits": {way: [by seed]}, "kind", "steps", "rates": {way: rate}, "whole": bits,
-              "tried", "edge": as of `distillation`}
+              "tried", "edge", "judged", "seq_len": as of `distillation`}
     Chapter:  chapters/07_compression.ipynb
     """
     sizes = sizes or (FULL if full else QUICK)
@@ -202,7 +204,7 @@ def qat(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool
     said = {"channel": "a row", "tensor": "a matrix"}.get(group_size, f"{group_size} weights")
     return tuned | {
         "bits": {"rounded": [rounded] * len(seeds)} | found, "steps": sizes.grown_steps,
-        "kind": f"{kind}, a scale for {said}", "whole": bits(model, data)}
+        "kind": f"{kind}, a scale for {said}", "whole": bits(model, data), **judged_on(sizes)}
 
 
 def _trained_on(model: DecoderLM, tokenizer: Tokenizer, sizes: Sizes, runs: Path | None,

@@ -21,6 +21,7 @@ from scratchbook.companions.compression_material import (
     QUICK,
     Sizes,
     bits,
+    judged_on,
     kept,
     mark,
     recipe,
@@ -68,7 +69,8 @@ def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full:
     seed and retrains nothing. Sizes are of files of `save_sparse`.
 
     Shapes:   -> {"dense": bits, "curves": {name: {share: [by seed]}}, "bytes": {name: {share:
-              bytes}}, "steps": of movement and retraining, "seeds"}
+              bytes}}, "steps": of movement and retraining, "seeds", "judged",
+              "seq_len"}
     Chapter:  chapters/07_compression.ipynb
     """
     sizes, seeds = sizes or (FULL if full else QUICK), list(seeds)[:3 if full else 1]
@@ -78,7 +80,8 @@ def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full:
     curves = {name: {share: [row["bits"][name][share] for row in found] for share in shares}
               for name, shares in found[0]["bits"].items()}
     return {"dense": bits(model, windows(tokenizer, sizes)), "curves": curves,
-            "bytes": found[0]["bytes"], "steps": sizes.grown_steps, "seeds": seeds}
+            "bytes": found[0]["bytes"], "steps": sizes.grown_steps, "seeds": seeds,
+            **judged_on(sizes)}
 
 
 def _curves(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, full: bool
