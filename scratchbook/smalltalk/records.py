@@ -17,7 +17,8 @@ DIALECTS = ("pharo", "squeak", "cuis", "gnu", "dolphin", "visualworks", "gemston
 class MethodRecord:
     r"""One method: `source` is its message pattern and body, with "\n" between lines.
 
-    The wrapper of the file format (brackets, category line, doubled `!`) is gone.
+    The wrapper of the file format (brackets, category line, doubled `!`) is gone. An `encoding`
+    other than UTF-8 was guessed from the bytes.
     """
 
     source: str
@@ -29,6 +30,7 @@ class MethodRecord:
     licence: str = ""
     path: str = ""
     dialect: str = "pharo"
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class ClassRecord:
     licence: str = ""
     path: str = ""
     dialect: str = "pharo"
+    encoding: str = "utf-8"
+    package: str = ""
 
 
 @dataclass(frozen=True)
