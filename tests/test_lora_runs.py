@@ -122,27 +122,23 @@ def test_adapters_that_know_syntax_learn_as_many_numbers(bench, monkeypatch):
 @pytest.mark.slow
 def test_the_family_learns_about_as_many_numbers(bench, monkeypatch):
     monkeypatch.setattr(lora_runs, "SMALL_RATES", (1e-2,))
-    bench.seeds, seeds = [0], bench.seeds
-    try:
-        found = lora_runs.family(bench)
-    finally:
-        bench.seeds = seeds
+    monkeypatch.setattr(bench, "seeds", [0])
+    found = lora_runs.family(bench)
     counts = {name: row["trainable"] for name, row in found.items() if name != "DoRA"}
     assert max(counts.values()) <= 1.1 * min(counts.values()), counts
 
 
 @pytest.mark.slow
 def test_forgetting_has_a_row_for_each_task_and_a_column_for_each_text(bench, monkeypatch):
-    monkeypatch.setattr(lora_runs, "RATES", {"full": (1e-3,), "LoRA": (1e-2,)})
-    bench.seeds, seeds = [0], bench.seeds
-    try:
-        found = lora_runs.forgetting(bench)
-    finally:
-        bench.seeds = seeds
+    monkeypatch.setattr(lora_runs, "RATES", {"full": (5e-4,), "LoRA": (3e-3,)})
+    monkeypatch.setattr(bench, "steps", 6)  # after two the sign is the processor's rounding
+    monkeypatch.setattr(bench, "seeds", [0])
+    found = lora_runs.forgetting(bench)
     assert found["tasks"] == ["base text", "calls", "tests"] and len(found["ways"]) == 4
     for rows in found["ways"].values():
         assert [len(row) for row in rows] == [3, 3]
-        assert rows[0][1][0] < 0       # what was just learned costs less than before
+        learned = rows[0][1][0], rows[1][2][0]
+        assert max(learned) < -0.3, rows  # each was 0.66 or more when this was written
 
 
 @pytest.mark.slow

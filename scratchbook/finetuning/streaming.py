@@ -101,7 +101,8 @@ def loading_bytes(config: ModelConfig, kind: str = "nf4", group_size: int | str 
     `file_bytes` is the width of a number in the files. Beside the packed model there is at times
     a matrix as the file has it, its copy in `dtype`, and what packing some rows takes.
 
-    Shapes:   -> {"model": bytes, "at work": bytes, "peak": bytes}; Python and torch excluded
+    Shapes:   -> {"model": bytes, "at work": bytes, "peak": bytes}; Python, torch and what the
+              allocator keeps of freed memory (glibc: up to 64 MB) excluded
     Raises:   ValueError as `load_quantized` does
     Chapter:  chapters/08_lora.ipynb
     """
