@@ -176,7 +176,8 @@ def test_a_repository_that_arrived_before_the_kill_is_not_fetched_again(tmp_path
     assert [e.error for e in collect(sources, tmp_path / "raw", base_url=str(up))] == ["", ""]
 
 
-@pytest.mark.parametrize("place", ["ann+bank/repo", "ann+bank", "ann/bank", "bank", "bank.git", "."])
+@pytest.mark.parametrize("place", ["ann+bank/repo", "ann+bank", "ann/bank", "bank", "bank.git",
+                                   "."])
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_repository_that_is_here_is_found(tmp_path, place, bare):
     here = tmp_path / "here" / place if place != "." else tmp_path / "here"
