@@ -169,13 +169,17 @@ def price_bars(text: str, prices: Mapping[str, torch.Tensor], start: int,
 
 @torch.no_grad()
 def letter_prices(model: nn.Module, ids: torch.Tensor, window: int = 256) -> torch.Tensor:
-    """What each letter but the first costs the model, in bits, the text read in windows.
+    """What each letter but the first costs the model, in bits.
+
+    The windows overlap by half, and of all but the first the second half counts.
 
     Shapes:   ids (letters) -> (letters - 1)
     """
-    pieces = [ids[start : start + window + 1] for start in range(0, len(ids) - 1, window)]
-    logprobs = [model(piece[None, :-1])[0].log_softmax(dim=-1).gather(1, piece[1:, None])
-                for piece in pieces]
+    logprobs, half = [], window // 2
+    for start in range(0, len(ids) - 1, half):
+        piece = ids[start : start + window + 1]
+        costs = model(piece[None, :-1])[0].log_softmax(dim=-1).gather(1, piece[1:, None])
+        logprobs.append(costs[half if start else 0 :])
     return -torch.cat(logprobs)[:, 0].cpu() / math.log(2)
 
 
