@@ -12,6 +12,7 @@ from scratchbook.cli.corpus_commands import add_corpus_commands
 from scratchbook.cli.evaluation_commands import add_evaluation_commands
 from scratchbook.cli.finetuning_commands import add_finetuning_commands
 from scratchbook.cli.planning_commands import add_planning_commands
+from scratchbook.cli.smalltalk_commands import add_smalltalk_commands
 from scratchbook.cli.training_commands import add_training_commands
 from scratchbook.cli.writing_commands import add_writing_commands
 from scratchbook.runtime import saying_new_names
@@ -39,6 +40,7 @@ examples
   scratchbook chat runs/first                       give it one beginning after the other
   scratchbook diagnose runs/first                   why it writes gibberish
   scratchbook corpus collect --root . --include '*.md'
+  scratchbook smalltalk collect --output smalltalk  the code that chapter 09 is trained on
 """
 
 
@@ -104,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add_corpus_commands(commands)
     add_evaluation_commands(commands, _add)
     add_writing_commands(commands, _add)
+    add_smalltalk_commands(commands)
     return top
 
 

@@ -134,16 +134,19 @@ def _bring(source: Source, folder: Path, local: str | Path | None, base_url: str
 
 def _find(source: Source, local: Path) -> Path:
     """The repository of a source below `local`, in any of the usual places, or `local` itself."""
-    owner, name = source.name.split("/")
-    places = [local / source.folder / "repo", local / source.folder, local / owner / name,
-              local / f"{owner}_{name}", local / f"{owner}-{name}", local / name,
-              local / f"{name}.git"]
-    found = next((place for place in places if place.is_dir()), None)
+    found = next((place for place in _places(source, local) if place.is_dir()), None)
     if found is None and is_repository(local):
         found = local
     if found is None:
         raise CollectError(f"not below {local}")
     return found
+
+
+def _places(source: Source, local: Path) -> list[Path]:
+    owner, name = source.name.split("/")
+    return [local / source.folder / "repo", local / source.folder, local / owner / name,
+              local / f"{owner}_{name}", local / f"{owner}-{name}", local / name,
+              local / f"{name}.git"]
 
 
 def is_repository(path: Path) -> bool:
@@ -201,3 +204,28 @@ def run_git(*words: str, where: Path, timeout: float = 600) -> str:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise CollectError(f"git {words[0]}: {lines[-1] if lines else 'failed'}")
     return done.stdout.decode("utf-8", "replace")
+
+
+def any_here(sources: Iterable[Source], local: str | Path) -> bool:
+    """Whether a folder holds a repository of the table, by its name."""
+    path = Path(local)
+    if not path.is_dir():
+        raise ValueError(f"{local} is no folder: give one of repositories, or one repository")
+    return any(place.is_dir() for source in sources for place in _places(source, path))
+
+
+def collect_folder(where: str | Path, folder: str | Path, licence: str = "not stated"
+                   ) -> list[Checkout]:
+    """Enter a repository or a plain folder that is in no table, as one training project.
+
+    Its project is the name of the folder. Returns the whole manifest, the new entry last.
+
+    Raises:   ValueError for a folder that holds no Smalltalk file
+    """
+    where, folder = Path(where).resolve(), Path(folder)
+    entry = replace(measure(where, where.name), licence=licence)
+    if not entry.files:
+        raise ValueError(f"{where} holds no Smalltalk file ({' '.join(SUFFIXES)})")
+    entries = [old for old in load_manifest(folder) if old.name != entry.name] + [entry]
+    _save_manifest(folder, entries)
+    return entries
