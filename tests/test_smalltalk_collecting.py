@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scratchbook.smalltalk.collecting import CollectError, collect, load_manifest, run_git
-from scratchbook.smalltalk.sources import (
+from scratchbook.smalltalk.source_table import (
     Source,
     check_families,
     choose_sources,

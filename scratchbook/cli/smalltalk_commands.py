@@ -68,7 +68,7 @@ def _action(actions, name: str, text: str) -> argparse.ArgumentParser:
 def collect_smalltalk(options: argparse.Namespace) -> int:
     """Bring every source here; one line each, and how many could not be had."""
     from scratchbook.smalltalk import collecting
-    from scratchbook.smalltalk.sources import GITHUB, choose_sources, load_sources
+    from scratchbook.smalltalk.source_table import GITHUB, choose_sources, load_sources
 
     if options.search:
         return _search(options)

@@ -5,7 +5,7 @@ is written anew after each. So a collection that was cut off goes on with what i
 repository that cannot be had costs one line, not the run.
 
 Adds:       git at a pinned commit without its history, or repositories that are here already
-Leaves out: what is in the files: the readers; which repositories there are: sources, github
+Leaves out: what is in the files: the readers; which repositories there are: source_table, github
 Chapter:    chapters/09_smalltalk_model.ipynb
 """
 
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scratchbook.runtime import write_atomically
-from scratchbook.smalltalk.sources import GITHUB, Source
+from scratchbook.smalltalk.source_table import GITHUB, Source
 
 SUFFIXES = (".st", ".cs", ".cls", ".pax", ".pac", ".gs", ".sources", ".changes", ".mcz")
 MANIFEST = "manifest.json"
