@@ -15,7 +15,7 @@ STEPS = [
     ["runtime", "config"], ["smalltalk"], ["tokenizers"],
     ["norms", "positions", "feedforward", "cache", "attention"],
     ["blocks", "accounting"], ["model"],
-    ["weights", "generation"], ["sampling", "fast_decoding"],
+    ["weights", "generation"], ["sampling", "fast_decoding", "constrained"],
     ["data"], ["evaluation", "interpret"], ["training"],
     ["compression"], ["base_model"], ["finetuning"], ["preference"], ["retrieval"], ["serving"],
     ["teaching"], ["companions"], ["publishing"], ["cli"], ["__main__"],

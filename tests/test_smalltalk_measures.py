@@ -2,7 +2,7 @@
 
 import math
 
-from scratchbook.smalltalk.judging import (
+from scratchbook.smalltalk.measures import (
     Share,
     World,
     block_parameters,
