@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
-from scratchbook.smalltalk.measures import is_trivial
 from scratchbook.smalltalk.lexer import END, scan
+from scratchbook.smalltalk.measures import is_trivial
 from scratchbook.smalltalk.nodes import (
     AssignmentNode,
     BlockNode,
