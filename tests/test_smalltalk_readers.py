@@ -141,7 +141,7 @@ def test_a_binary_file_is_refused():
         decode(b"ab\0cd")
 
 
-NAMES = st.from_regex(r"[A-Z][A-Za-z0-9]{0,8}", fullmatch=True)
+NAMES = st.sampled_from(["Cage", "Den", "Keeper", "Zoo2", "A", "ÄÖ", "_x"])
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\x00"),
                 max_size=12)
 PARTS = st.sampled_from(["[ :x | x ]", "'it''s ]'", '"a ] comment [ \'"', "$[", "$'", '$"', "#[1]",

@@ -26,7 +26,7 @@ from scratchbook.smalltalk.readers.definitions import (
     unquoted,
 )
 from scratchbook.smalltalk.readers.origins import Origin
-from scratchbook.smalltalk.readers.scanning import line_of, selector_of
+from scratchbook.smalltalk.readers.scanning import line_of, selector_of, trimmed
 from scratchbook.smalltalk.records import Record, Skipped
 
 _DOUBLED = re.compile(r"!!|!")
@@ -48,11 +48,14 @@ _DIALECTS = {"From Cuis": "cuis", "From Pharo": "pharo", "From Squeak": "squeak"
 
 
 def is_chunks(text: str) -> bool:
-    """Whether a text holds headers of chunks, or a class definition that `!` ends."""
-    if _HEADER.search(text):
-        return True
-    end = text.find("!")
-    return end >= 0 and class_definition(text[:end]) is not None
+    """Whether a text holds a header of chunks: methods, comments or categories of a class."""
+    return _HEADER.search(text) is not None
+
+
+def is_definition(text: str) -> bool:
+    """Whether a text starts with a class definition, `!` behind it or not, and holds no header."""
+    message = text.partition("!")[0]
+    return bool(class_definition(message) or class_side_variables(message))
 
 
 def chunk_dialect(text: str) -> str:
@@ -64,7 +67,7 @@ def chunk_dialect(text: str) -> str:
 def read_chunks(text: str, origin: Origin) -> Iterator[Record]:
     """The classes, then the methods of a chunk file, each in its last version.
 
-    What stands behind the last `!` of a file that was cut off inside a method is skipped.
+    What stands behind the last `!` is read as a message, unless it is a method that was cut off.
     """
     origin = origin.speaking(chunk_dialect(text))
     yield from _ChunkFile(text, origin).read()
@@ -84,6 +87,8 @@ class _ChunkFile:
     def read(self) -> Iterator[Record]:
         while (chunk := self.next_chunk()) is not None:
             self.follow(chunk.strip())
+        if not self.problems:
+            self.perform(self.text[self.position:].strip())
         yield from self.problems
         yield from self.records()
 
@@ -124,7 +129,7 @@ class _ChunkFile:
         protocol = unquoted(header["category"] or "")
         start = self.position
         for chunk in self.listed():
-            source = _trimmed(chunk)
+            source = trimmed(chunk)
             if selector := selector_of(source):
                 self.methods[name, side, selector] = source, protocol
             else:
@@ -183,10 +188,3 @@ class _ChunkFile:
             if protocol.startswith("*"):
                 package = package or protocol[1:]
             yield self.origin.method(source, name, side, protocol=protocol, package=package)
-
-
-def _trimmed(chunk: str) -> str:
-    """The chunk without white space around it; a blank that `$` quotes stays."""
-    source = chunk.strip()
-    kept = len(chunk) - len(chunk.lstrip()) + len(source)
-    return source + chunk[kept:kept + 1] if source.endswith("$") else source

@@ -28,9 +28,9 @@ _CLASS_SIDE = re.compile(
 _COMMENT = re.compile(BLANK + r"(?P<name>[\w.]+)\s+comment:\s*'(?P<text>[^']*(?:''[^']*)*)'")
 _PART = re.compile(r"(\w+):\s*('[^']*(?:''[^']*)*'|\{[^}]*\}|#?\([^)]*\)|#\{[^}]*\}|#?[\w.]+)")
 _VARIABLES = {
-    "instance_variables": ("instanceVariableNames", "slots"),
-    "class_variables": ("classVariableNames", "sharedVariables"),
-    "class_instance_variables": ("classInstanceVariableNames",),
+    "instance_variables": ("instanceVariableNames", "slots", "instVarNames"),
+    "class_variables": ("classVariableNames", "sharedVariables", "classVars"),
+    "class_instance_variables": ("classInstanceVariableNames", "classInstVars"),
     "pools": ("poolDictionaries", "sharedPools", "imports"),
 }
 _WORD = re.compile(r"[^\W\d]\w*(?:\.\w+)*")

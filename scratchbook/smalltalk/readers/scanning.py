@@ -17,22 +17,22 @@ _KEYWORDS = rf"{NAME}:{BLANK}{NAME}(?:{BLANK}{NAME}:{BLANK}{NAME})*"
 _BINARY = rf"""[^\w\s"'$#:;.()\[\]{{}}^`]+{BLANK}{NAME}"""
 _PATTERN = re.compile(rf"{BLANK}(?:{_KEYWORDS}|{_BINARY}|{NAME}(?![\w:]))")
 _COMMENT = re.compile(r'"[^"]*"')
-_BRACKETS = re.compile(r"""'[^']*'|"[^"]*"|\$.|[\[\]]""", re.S)
-_LATE_CONTROLS = re.compile(rb"[\x80-\x9f]")  # letters in Mac Roman, nothing printable in Latin-1
+_BRACKETS = re.compile(r"""'[^']*'|"[^"]*"|\$.|[\[\]'"]""", re.S)
+_NO_LATIN = re.compile(rb"[\x80-\x9f]")
 
 
 def decode(data: bytes) -> tuple[str, str]:
     r"""The text of a source file with "\n" between lines, and the name of its encoding.
 
     UTF-8 with or without its mark, UTF-32 or UTF-16; whatever is none of these was written on a
-    machine with 256 letters: Windows where its line ends say so, else an old Macintosh if there
-    are bytes that Latin-1 has no letter for.
+    machine with 256 letters. Bytes that Latin-1 has no letter for then tell an old Macintosh,
+    which ends lines with a single "\r", from Windows.
 
-    Raises:   ValueError when the bytes are no text
+    Raises:   ValueError when more than one character in a hundred is NUL: no text
     """
     text, encoding = _decoded(data)
-    if "\0" in text:
-        raise ValueError("holds NUL characters: a binary file")
+    if text.count("\0") * 100 > len(text):
+        raise ValueError("full of NUL characters: a binary file")
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), encoding
 
 
@@ -44,15 +44,17 @@ def _decoded(data: bytes) -> tuple[str, str]:
             return data.decode(encoding), encoding
         except UnicodeDecodeError:
             continue
-    if not _LATE_CONTROLS.search(data):
+    if not _NO_LATIN.search(data):
         return data.decode("latin-1"), "latin-1"
-    windows = b"\r\n" in data
-    return data.decode("cp1252" if windows else "mac-roman", "replace"), (
-        "cp1252" if windows else "mac-roman")
+    encoding = "mac-roman" if b"\r" in data and b"\n" not in data else "cp1252"
+    return data.decode(encoding, "replace"), encoding
 
 
 def closing_bracket(text: str, start: int) -> int:
-    """Where the `]` stands that closes the `[` at `start`; -1 when there is none."""
+    """Where the `]` stands that closes the `[` at `start`; -1 when there is none.
+
+    None is either where a quote before it is never closed.
+    """
     depth = 0
     for match in _BRACKETS.finditer(text, start):
         mark = match.group()
@@ -62,6 +64,8 @@ def closing_bracket(text: str, start: int) -> int:
             depth -= 1
             if depth == 0:
                 return match.start()
+        elif mark in ("'", '"'):
+            return -1
     return -1
 
 
@@ -79,6 +83,18 @@ def selector_of(source: str) -> str:
         return "".join(re.findall(rf"{NAME}:", joined))
     name = re.match(rf"{NAME}|[^\w\s]+", joined)
     return name.group() if name else ""
+
+
+def joined(pattern: str, body: str) -> str:
+    """A message pattern and what stood in the brackets behind it; words do not grow together."""
+    return pattern + ("" if not body or body[0].isspace() else " ") + body
+
+
+def trimmed(text: str) -> str:
+    """A method without the white space around it; a blank that a final `$` quotes stays."""
+    source = text.strip()
+    end = len(text) - len(text.lstrip()) + len(source)
+    return source + text[end:end + 1] if source.endswith("$") else source
 
 
 def line_of(text: str, position: int) -> int:
