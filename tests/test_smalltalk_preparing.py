@@ -116,6 +116,32 @@ def planted(seed: int) -> list[str]:
             source[:last] + ":= other" + source[last + 2:] + "\n\tx := 3"]
 
 
+def test_a_family_on_two_sides_is_refused_before_anything_is_read():
+    checkouts = [Checkout("a/one", family="f"), Checkout("b/two", family="f", split="test")]
+    with pytest.raises(ValueError, match="family 'f' is split"):
+        prepare(checkouts, lambda checkout: 1 / 0, parse)
+
+
+def test_the_sides_of_the_table_are_kept_and_projects_stay_whole():
+    files = {f"p/{n}": [method(invented(50 * n + k), f"p/{n}") for k in range(20)]
+             for n in range(6)}
+    parts, _, _ = corpus(files, {"p/4": "test", "p/1": "validation"})
+    assert {split: {r.project for r in records} for split, records in parts.items()} == {
+        "test": {"p/4"}, "validation": {"p/1"}, "train": {"p/0", "p/2", "p/3", "p/5"}}
+
+
+def test_where_nothing_is_held_out_whole_packages_are():
+    files = {"own": [MethodRecord(invented(n), f"C{n % 80}", False, package=f"P{n % 40}",
+                                  project="own") for n in range(800)] + [Skipped("x", "y")]}
+    parts, _, funnel = corpus(files)
+    packages = {split: {r.package for r in records} for split, records in parts.items()}
+    assert sum(map(len, packages.values())) == 40  # none is on two sides
+    assert all(3 <= len(packages[split]) <= 5 for split in ("test", "validation"))
+    assert funnel.facts["not_read"]["own"]["count"] == 1
+    parts, _, _ = corpus({"own": files["own"][:1]})
+    assert len(parts["train"]) == 1  # one package alone stays for training
+
+
 def test_planted_near_duplicates_all_go_and_strangers_stay():
     files = {"a/one": [method(text) for seed in range(60) for text in planted(seed)]
              + [method(invented(seed)) for seed in range(1000, 1100)]}

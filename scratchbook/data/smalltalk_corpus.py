@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from scratchbook.smalltalk.preparing import (
     syntax_objection,
 )
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Record
+from scratchbook.smalltalk.source_table import check_families
 
 ORDER = ("test", "validation", "train")  # what is held out comes first
 LONG = 60  # characters: below, methods of strangers are equal by chance
@@ -52,9 +53,10 @@ def prepare(checkouts: Sequence[Checkout], read: Reader, parse: Judge, threshold
     `threshold` is Jaccard's similarity of runs of six tokens, `cap` the largest share that one
     project may have of the training text.
 
-    Raises:   ValueError when no method is left, or for a share outside 0..1
+    Raises:   ValueError when no method is left, for a family on two sides, or a share outside 0..1
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
+    check_families(checkouts)
     funnel = Funnel()
     parts, classes = _gather(checkouts, read, parse, max_characters, funnel, say)
     if not any(parts.values()):
@@ -82,24 +84,57 @@ def _gather(checkouts: Sequence[Checkout], read: Reader, parse: Judge, max_chara
     classes: dict[tuple[str, str], tuple[str, ClassRecord]] = {}
     seen: dict[bytes, str] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
-    for split in ORDER:
-        for checkout in checkouts:
-            if checkout.split != split or checkout.error:
-                continue
-            before = len(parts[split])
-            for record in read(checkout):
-                if isinstance(record, MethodRecord):
-                    parts[split] += _judged(record, split, seen, parse, max_characters, funnel)
-                elif isinstance(record, ClassRecord):
-                    classes.setdefault((checkout.name, record.name), (split, record))
-                else:
-                    skipped[checkout.name].append(f"{record.path}: {record.reason}")
-            say(f"{checkout.name}: {len(parts[split]) - before:,} methods kept, "
-                f"{len(skipped[checkout.name]):,} files or parts not read")
+    for split, checkout, records in _in_order(checkouts, read):
+        before = len(parts[split])
+        for record in records:
+            if isinstance(record, MethodRecord):
+                parts[split] += _judged(record, split, seen, parse, max_characters, funnel)
+            elif isinstance(record, ClassRecord):
+                classes.setdefault((checkout.name, record.name), (split, record))
+            else:
+                skipped[checkout.name].append(f"{record.path}: {record.reason}")
+        say(f"{split}: {checkout.name}: {len(parts[split]) - before:,} methods kept, "
+            f"{len(skipped[checkout.name]):,} files or parts not read")
     funnel.facts["not_collected"] = {c.name: c.error for c in checkouts if c.error}
     funnel.facts["not_read"] = {name: {"count": len(lines), "examples": lines[:5]}
                                 for name, lines in skipped.items() if lines}
     return parts, _without_told_comments(classes.values())
+
+
+def _in_order(checkouts: Sequence[Checkout], read: Reader
+              ) -> Iterator[tuple[str, Checkout, Iterable[Record]]]:
+    """The records of each source, what is held out first.
+
+    Where the table holds nothing out, one tenth of each source's text becomes the test and another
+    the validation, in whole packages.
+    """
+    there = [checkout for checkout in checkouts if not checkout.error]
+    if any(checkout.split != "train" for checkout in there):
+        for split in ORDER:
+            yield from ((split, c, read(c)) for c in there if c.split == split)
+        return
+    every = [(checkout, list(read(checkout))) for checkout in there]
+    sides = [_held_packages(records) for _, records in every]
+    for split in ORDER:
+        for (checkout, records), side in zip(every, sides, strict=True):
+            yield split, checkout, [record for record in records if side.get(
+                getattr(record, "package", None), "train") == split]
+
+
+def _held_packages(records: Iterable[Record], share: float = 0.1) -> dict[str, str]:
+    """The packages that are held out, in the order of their names' hashes; one stays at least."""
+    sizes: Counter[str] = Counter()
+    for record in records:
+        if isinstance(record, MethodRecord):
+            sizes[record.package] += len(record.source)
+    order, side = sorted(sizes, key=content_hash), {}
+    for split in ORDER[:-1]:
+        taken = 0
+        for package in order[:-1]:
+            if package not in side and taken + sizes[package] / 2 <= share * sizes.total():
+                side[package] = split
+                taken += sizes[package]
+    return side
 
 
 def _judged(record: MethodRecord, split: str, seen: dict[bytes, str], parse: Judge,

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from scratchbook.smalltalk.records import DIALECTS
 
@@ -75,12 +76,14 @@ def load_sources(path: str | Path | None = None) -> list[Source]:
     return sources
 
 
-def check_families(sources: Iterable[Source]) -> None:
+def check_families(sources: Iterable[Any]) -> None:
     """See that no family is trained on and held out at the same time.
+
+    Anything with a name, a family and a split will do, such as an entry of a manifest.
 
     Raises:   ValueError naming the family, its members and their sides
     """
-    seen: dict[str, Source] = {}
+    seen: dict[str, Any] = {}
     for source in sources:
         first = seen.setdefault(source.family or source.name, source)
         if first.split != source.split:
