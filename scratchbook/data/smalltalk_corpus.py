@@ -57,6 +57,9 @@ def prepare(checkouts: Sequence[Checkout], read: Reader, parse: Judge, threshold
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
     check_families(checkouts)
+    for name, share in (("threshold", threshold), ("cap", cap)):  # before the work, not after it
+        if not 0 < share <= 1:
+            raise ValueError(f"{name}={share} must be a share above 0 and up to 1")
     funnel = Funnel()
     parts, classes = _gather(checkouts, read, parse, max_characters, funnel, say)
     if not any(parts.values()):
