@@ -60,6 +60,6 @@ def special(token: str, learned: bool = True) -> Part:
     return Part(token, special=True, learned=learned)
 
 
-def given(parts: Iterable[Part]) -> tuple[Part, ...]:
+def as_prompt(parts: Iterable[Part]) -> tuple[Part, ...]:
     """The same parts as a prompt: read, but not learned."""
     return tuple(Part(part.text, part.special, learned=False) for part in parts)

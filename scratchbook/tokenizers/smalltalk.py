@@ -7,7 +7,7 @@ this file keeps whole what a reader of Smalltalk takes in at one glance. What on
     a fixed receiver    `self`, `super`, `true`, `false`, `nil`, `thisContext`, with the unary
                         selector or the keyword behind it: ` self size`, ` self assert:`
     a block's head      ` :each |`; and its brackets, as marks
-    a name              ` aStream`, `OrderedCollection`, `#at:put:`, with one mark before it: `(aSet`
+    a name              ` aStream`, `#at:put:`, with one mark before it: `(aSet`
     a number            three digits at the most
     an operator         ` +`, ` -->`, ` := self`, with the mark that opens its argument: ` , '`
     layout              closing marks, the full stop, the line break with its tabs, and what opens
@@ -40,16 +40,17 @@ from scratchbook.tokenizers.bpe import BPETokenizer
 
 _LETTER = "A-Za-z_\x80-\U0010ffff"
 _NAME = f"[{_LETTER}][0-9{_LETTER}]*"
+_OPERATOR = r"[-+*/\\~<>=@%&?,|!]+"
 _NO_MORE = f"(?![0-9:{_LETTER}])"  # the name ends here and is no keyword
-_OPENED = r"(?: ?[(\[{#'](?: ?[(\[{#'^:])?)?"  # the marks that open an argument
+_OPENED = r"(?: ?[(\[{#'](?: ?[(\[{#'^])?)?"  # the marks that open an argument
 _KEYWORD = f"{_NAME}:(?!=){_OPENED}"
 _FIXED = f"(?:self|super|true|false|nil|thisContext){_NO_MORE}"
 _UNARY = f"{_FIXED}(?: {_NAME}{_NO_MORE})?"
 # `at: self put: x` has no `self put:` in it: a keyword joins its receiver only where an
-# expression begins, after `^`, `:=`, an opening mark or a full stop
+# expression begins: after `^`, `:=` or a full stop
 _SEND = f"{_FIXED}(?: (?:{_NAME}{_NO_MORE}|{_KEYWORD}))?"
 _BREAK = r"[ \t]*\n[ \t\n]*"
-_OPENING = r"[\"|<(\[{#'][ :]?"
+_OPENING = r"[\"|<(\[{#'] ?"
 _LINE = rf"{_BREAK}(?:\^ ?(?:{_SEND})?|{_UNARY}|{_OPENING})?"  # with what opens the next line
 _STATEMENT = rf"{_BREAK}(?:\^ ?(?:{_SEND})?|{_SEND}|{_OPENING})?"
 
@@ -59,18 +60,17 @@ PATTERN = "|".join([
     rf" ?\.{_STATEMENT}",
     rf" ?;{_LINE}",
     _LINE,
-    rf" ?[(\[] ?{_SEND}",
     f" ?{_UNARY}",
     f" ?{_KEYWORD}",
     rf" ?:{_NAME}(?: ?\|(?!\|))?",  # a block's parameter
     rf" ?\^(?: ?{_SEND})?",
-    f" ?#{_NAME}(?::(?:{_NAME}:)*)?",  # a symbol
+    f" ?#(?:{_NAME}(?::(?:{_NAME}:)*)?|{_OPERATOR})",  # a symbol
     f" ?[(#]?{_NAME}",
     " ?[0-9]{1,3}",
-    r"\$[\s\S]",  # a character literal
+    r" ?\$[\s\S]",  # a character literal
     rf" ?:=(?: (?:{_SEND}|[(\[{{#']))?",
     rf" ?[|>]{_BREAK}",  # the end of temporaries, or of a pragma
-    r" ?[-+*/\\~<>=@%&?,|!]+(?: ?[(\[{#'])?",
+    rf" ?{_OPERATOR}(?: ?[(\[{{#'])?",
     r" ?[(\[{#]{1,3}",
     r"[ \t]+(?=[ \t])|[\s\S]",
 ])
