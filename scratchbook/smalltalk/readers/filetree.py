@@ -33,6 +33,7 @@ _METHOD_PATHS = [re.compile(form) for form in (
 )]
 _CLASS_PATH = re.compile(_IN_PACKAGE + _CLASS_FOLDER +
                          r"(?P<file>properties\.json|definition\.st)$")
+_COMMENT_PATH = re.compile(_IN_PACKAGE + r"[^/]+\.(?:class|trait)/README\.md$")
 _NOTICE = re.compile(r'\s*"\s*(?:notice|category):[^"]*?category:[ \t]*(?P<category>[^"\n]*)\n?\s*"'
                      r"[ \t]*\n?")
 _MANGLED = re.compile(r"-([0-9A-F]{2})-")
@@ -46,6 +47,11 @@ def is_method_path(path: str) -> bool:
 def is_class_path(path: str) -> bool:
     """Whether a file describes a class: `properties.json` or `definition.st` in its folder."""
     return _CLASS_PATH.search(path) is not None
+
+
+def is_comment_path(path: str) -> bool:
+    """Whether a file is the `README.md` of a class: its comment."""
+    return _COMMENT_PATH.search(path) is not None
 
 
 def read_method_file(text: str, origin: Origin) -> Iterator[Record]:

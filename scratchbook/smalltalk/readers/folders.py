@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from scratchbook.smalltalk.readers.chunk import is_chunks, is_definition, read_chunks
 from scratchbook.smalltalk.readers.filetree import (
     is_class_path,
+    is_comment_path,
     is_method_path,
     read_class_file,
     read_method_file,
@@ -55,14 +57,20 @@ class Folder:
                       if not (inside / name).is_symlink()]
         return sorted(found)
 
-    def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+    def contents(self, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Each path with what the file holds; None where it cannot be read."""
+        for path in paths:
+            try:
+                yield path, (self.root / path).read_bytes()
+            except OSError:
+                yield path, None
 
 
 class Repository:
     """The files of one commit of a git repository, bare or not, without checking them out.
 
-    One `git cat-file` answers for all: ten thousand files take a second or two.
+    One `git cat-file` copies all that is wanted into a temporary file: asking for one blob after
+    the other means ten thousand times to wait for another process.
     """
 
     def __init__(self, root: str | Path, commit: str = "HEAD") -> None:
@@ -80,32 +88,26 @@ class Repository:
             mode, kind, blob = facts.split()
             if kind == "blob" and mode != "120000":  # a link's content is a path
                 self.blobs[path] = blob
-        self.process: subprocess.Popen | None = None
 
     def paths(self) -> list[str]:
         return sorted(self.blobs)
 
-    def read(self, path: str) -> bytes:
-        if self.process is None:
-            self.process = subprocess.Popen([*self.git, "cat-file", "--batch"],
-                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=subprocess.DEVNULL, env=self.environment)
-        self.process.stdin.write(self.blobs[path].encode() + b"\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().split()
-        if len(answer) != 3:
-            raise FileNotFoundError(f"git has no content for {path}")
-        data = self.process.stdout.read(int(answer[2]))
-        self.process.stdout.read(1)  # the newline behind every blob
-        return data
-
-    def close(self) -> None:
-        """End the process that answers."""
-        if self.process is not None:
-            self.process.stdin.close()
-            self.process.stdout.close()
-            self.process.wait()
-            self.process = None
+    def contents(self, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Each path with its content; None where git has the name of a blob and not the blob."""
+        with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as answers:
+            names.write("".join(f"{self.blobs[path]}\n" for path in paths).encode())
+            names.seek(0)
+            subprocess.run([*self.git, "cat-file", "--batch", "--buffer"], stdin=names,
+                           stdout=answers, stderr=subprocess.DEVNULL, env=self.environment,
+                           check=True)
+            answers.seek(0)
+            for path in paths:
+                answer = answers.readline().split()
+                if len(answer) == 3:
+                    yield path, answers.read(int(answer[2]))
+                    answers.read(1)  # the newline behind every blob
+                else:
+                    yield path, None
 
 
 def read_folder(path: str | Path, project: str, licence: str = "", *, dialect: str = "",
@@ -126,37 +128,45 @@ def read_repository(path: str | Path, project: str, licence: str = "", *, commit
 
     Raises:   ValueError when git does not know the repository or the commit
     """
-    repository = Repository(path, commit)
-    try:
-        yield from _read_all(repository, project, licence, dialect, wanted)
-    finally:
-        repository.close()
+    yield from _read_all(Repository(path, commit), project, licence, dialect, wanted)
 
 
 def _read_all(files: Folder | Repository, project: str, licence: str, dialect: str,
               wanted: Callable[[str], bool]) -> Iterator[Record]:
-    paths = [path for path in files.paths() if wanted(path)]
-    known = set(paths)
+    paths = [path for path in files.paths() if wanted(path) and _may_hold_smalltalk(path)]
+    paths.sort(key=lambda path: (path.endswith(".sources"), path))  # a README before its class
+    readmes: dict[str, bytes] = {}
     changed: dict[str, set] = {}  # by folder: an image's changes win over its sources
-    for path in sorted(paths, key=lambda path: (path.endswith(".sources"), path)):
-        if (not path.lower().endswith(SUFFIXES) and not is_class_path(path)
-                or "/monticello.meta/" in path):
-            continue
-        origin = Origin(path, project, licence, dialect)
+    for path, data in files.contents(paths):
         folder = path.rpartition("/")[0]
-        try:
-            beside = f"{folder}/README.md"
-            readme = files.read(beside) if is_class_path(path) and beside in known else b""
-            for record in read_file(files.read(path), origin, readme):
-                if isinstance(record, MethodRecord) and path.endswith((".changes", ".sources")):
-                    key = record.class_name, record.class_side, selector_of(record.source)
-                    if path.endswith(".changes"):
-                        changed.setdefault(folder, set()).add(key)
-                    elif key in changed.get(folder, ()):
-                        continue
-                yield record
-        except OSError as error:
-            yield Skipped(path, f"unreadable: {error}")
+        if data is None:
+            yield Skipped(path, "its content is not there")
+        elif path.endswith("/README.md"):
+            readmes = {folder: data}
+        else:
+            records = read_file(data, Origin(path, project, licence, dialect),
+                                readmes.get(folder, b""))
+            if path.endswith((".changes", ".sources")):
+                records = _newest(records, changed.setdefault(folder, set()))
+            yield from records
+
+
+def _may_hold_smalltalk(path: str) -> bool:
+    if "/monticello.meta/" in path:
+        return False
+    return path.lower().endswith(SUFFIXES) or is_class_path(path) or is_comment_path(path)
+
+
+def _newest(records: Iterator[Record], changed: set) -> Iterator[Record]:
+    """The records that no file of changes replaces; those of such a file are noted in `changed`."""
+    for record in records:
+        if isinstance(record, MethodRecord):
+            key = record.class_name, record.class_side, selector_of(record.source)
+            if record.path.endswith(".changes"):
+                changed.add(key)
+            elif key in changed:
+                continue
+        yield record
 
 
 def read_file(data: bytes, origin: Origin, readme: bytes = b"") -> Iterator[Record]:
