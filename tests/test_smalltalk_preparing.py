@@ -1,5 +1,6 @@
 """Cleaning, duplicates, leaks, balance, the split by families and the audit of a corpus."""
 
+import hashlib
 import json
 import random
 
@@ -204,6 +205,19 @@ def test_a_source_that_was_not_collected_is_said():
     assert funnel.facts["not_collected"] == {"b/gone": "not there"}
 
 
+def test_a_repository_that_breaks_off_costs_its_rest_alone():
+    def read(checkout):
+        yield method("a ^ 1")
+        if checkout.name == "b/broken":
+            raise ValueError("git: object missing")
+
+    parts, _, funnel = prepare([Checkout("b/broken"), Checkout("a/one")],
+                               lambda checkout: (r for r in read(checkout)), parse)
+    assert len(parts["train"]) == 1
+    assert funnel.facts["not_read"] == {
+        "b/broken": {"count": 1, "examples": ["the rest of it: git: object missing"]}}
+
+
 def test_nothing_left_is_an_error_that_says_why():
     with pytest.raises(ValueError, match="no method is left of 1 sources.*does not parse"):
         corpus({"a/one": [method("b ^ [1")]})
@@ -250,6 +264,9 @@ def test_a_corpus_is_saved_and_read_again_with_all_that_is_known(tmp_path):
                             "MIT", "Maps/Map.class.st", "squeak")]
     classes = [("train", ClassRecord("Map", "Object", ("keys", "values"), comment="I map"))]
     save_corpus(tmp_path, {"train": records, "test": []}, classes, Funnel())
+    funnel = json.loads((tmp_path / "funnel.json").read_text(encoding="utf-8"))
+    assert funnel["files"]["train.jsonl"]["bytes"] == (tmp_path / "train.jsonl").stat().st_size
+    assert funnel["files"]["test.jsonl"]["sha256"] == hashlib.sha256(b"").hexdigest()
     assert load_methods(tmp_path / "train.jsonl") == records
     assert load_methods(tmp_path / "test.jsonl") == []
     assert load_classes(tmp_path / "classes.jsonl") == [classes[0][1]]

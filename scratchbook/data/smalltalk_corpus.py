@@ -21,7 +21,7 @@ import numpy as np
 
 from scratchbook.data.dedupe import WordHashes
 from scratchbook.data.similar_methods import closest, method_shingles, similar_sets
-from scratchbook.runtime import write_atomically
+from scratchbook.runtime import sha256_of, write_atomically
 from scratchbook.smalltalk.collecting import Checkout
 from scratchbook.smalltalk.preparing import (
     MAX_CHARACTERS,
@@ -35,7 +35,7 @@ from scratchbook.smalltalk.preparing import (
     objection,
     syntax_objection,
 )
-from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Record
+from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Record, Skipped
 from scratchbook.smalltalk.source_table import check_families
 
 ORDER = ("test", "validation", "train")  # what is held out comes first
@@ -76,6 +76,8 @@ def prepare(checkouts: Sequence[Checkout], read: Reader, parse: Judge, threshold
                                "gini_after": gini(_sizes(parts["train"]).values())}
     funnel.facts["audit"] = audit(parts)
     funnel.facts["splits"] = {split: size_of(parts[split]) for split in ORDER}
+    funnel.facts["sources"] = [{name: value for name, value in asdict(checkout).items()
+                                if name != "where"} for checkout in checkouts]
     return parts, classes, funnel
 
 
@@ -104,6 +106,15 @@ def _gather(checkouts: Sequence[Checkout], read: Reader, parse: Judge, max_chara
     return parts, _without_told_comments(classes.values())
 
 
+def _to_the_end(records: Iterable[Record]) -> Iterator[Record]:
+    """The records; where a repository breaks off, what was read of it stays and the rest is said.
+    """
+    try:
+        yield from records
+    except (ValueError, OSError) as error:
+        yield Skipped("the rest of it", str(error))
+
+
 def _in_order(checkouts: Sequence[Checkout], read: Reader
               ) -> Iterator[tuple[str, Checkout, Iterable[Record]]]:
     """The records of each source, what is held out first.
@@ -114,9 +125,9 @@ def _in_order(checkouts: Sequence[Checkout], read: Reader
     there = [checkout for checkout in checkouts if not checkout.error]
     if any(checkout.split != "train" for checkout in there):
         for split in ORDER:
-            yield from ((split, c, read(c)) for c in there if c.split == split)
+            yield from ((split, c, _to_the_end(read(c))) for c in there if c.split == split)
         return
-    every = [(checkout, list(read(checkout))) for checkout in there]
+    every = [(checkout, list(_to_the_end(read(checkout)))) for checkout in there]
     sides = [_held_packages(records) for _, records in every]
     for split in ORDER:
         for (checkout, records), side in zip(every, sides, strict=True):
@@ -259,6 +270,9 @@ def save_corpus(folder: str | Path, parts: Parts, classes: Iterable[tuple[str, C
     rows = (json.dumps({"split": split, **asdict(record)}, ensure_ascii=False)
             for split, record in classes)
     write_atomically(folder / "classes.jsonl", "".join(row + "\n" for row in rows))
+    written = [folder / f"{name}.jsonl" for name in (*parts, "classes")]
+    funnel.facts["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+                             for path in written}
     write_atomically(folder / "funnel.json",
                      json.dumps(funnel.as_dict(), indent=1, ensure_ascii=False) + "\n")
 
