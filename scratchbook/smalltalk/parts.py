@@ -37,12 +37,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Example:
-    """One training example of a task, with where its text comes from and what was done to it."""
+    """One training example of a task.
+
+    `label` says what was done to it: the kind of bug, of hole, of template. `keys` stand for the
+    code of its methods (see `tasks.code_key`), by which the leaks between splits are found.
+    """
 
     task: str
     parts: tuple[Part, ...]
     project: str = ""
     label: str = ""
+    keys: tuple[bytes, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """What is given, special tokens spelled out."""
+        return "".join(part.text for part in self.parts if not part.learned)
+
+    @property
+    def answer(self) -> str:
+        """What is to be written, special tokens spelled out."""
+        return "".join(part.text for part in self.parts if part.learned)
 
     @property
     def text(self) -> str:
