@@ -81,10 +81,12 @@ def whole(token: Token, text: str = "") -> Edit:
 
 
 def missing_bracket(method: Method) -> Iterator[Edit]:
+    """One of a pair of brackets left out."""
     return (whole(token) for token in method.inside("( ) [ ] { }"))
 
 
 def missing_quote(method: Method) -> Iterator[Edit]:
+    """The first or the last quote of a string or of a comment left out."""
     quoted = [token for token in method.tokens if token.kind == "string"] + method.comments
     for token in quoted:
         end = token.start + len(token.text)
@@ -93,16 +95,19 @@ def missing_quote(method: Method) -> Iterator[Edit]:
 
 
 def missing_period(method: Method) -> Iterator[Edit]:
+    """The full stop between two statements left out."""
     return (whole(token) for token in method.inside("."))
 
 
 def missing_colon(method: Method) -> Iterator[Edit]:
+    """A keyword without its colon, or a block's parameter."""
     keywords = (token for token in method.tokens if token.kind == "keyword")
     yield from (whole(token, token.text[:-1]) for token in keywords)
     yield from (whole(token) for token in method.inside(":"))
 
 
 def missing_operand(method: Method) -> Iterator[Edit]:
+    """An argument that is one word left out."""
     for node in method.messages():
         for argument in node.arguments:
             if isinstance(argument, VariableNode | LiteralNode):
@@ -110,6 +115,7 @@ def missing_operand(method: Method) -> Iterator[Edit]:
 
 
 def missing_bar(method: Method) -> Iterator[Edit]:
+    """One of the bars around temporaries, or behind a block's parameters, left out."""
     return (whole(token, token.text[1:]) for token in method.inside("| ||"))
 
 
@@ -124,6 +130,7 @@ def swapped_closers(method: Method) -> Iterator[Edit]:
 
 
 def extra_bracket(method: Method) -> Iterator[Edit]:
+    """A bracket written twice."""
     return (whole(token, token.text * 2) for token in method.inside("( ) [ ] { }"))
 
 
@@ -131,10 +138,12 @@ def extra_bracket(method: Method) -> Iterator[Edit]:
 
 
 def equals_for_assignment(method: Method) -> Iterator[Edit]:
+    """A comparison where an assignment was meant."""
     return (whole(token, "=") for token in method.inside(":="))
 
 
 def swapped_arguments(method: Method) -> Iterator[Edit]:
+    """Two neighbouring arguments of one message the wrong way round."""
     for node in method.messages():
         for one, other in pairwise(node.arguments):
             first, second = (method.source[each.start : each.stop] for each in (one, other))
@@ -153,6 +162,7 @@ def dropped_keyword(method: Method) -> Iterator[Edit]:
 
 
 def missing_return(method: Method) -> Iterator[Edit]:
+    """A value that is computed and not answered."""
     for node in method.nodes:
         if isinstance(node, ReturnNode):
             behind = method.source[node.start + 1 : node.stop]
@@ -183,6 +193,7 @@ def opposite(method: Method) -> Iterator[Edit]:
 
 
 def self_for_super(method: Method) -> Iterator[Edit]:
+    """A message to itself, often without end, instead of to the superclass."""
     return (whole(token, "self") for token in method.inside("super"))
 
 
