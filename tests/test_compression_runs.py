@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,12 +39,27 @@ def data(tokenizer):
 
 def test_the_windows_are_the_base_models_text(tokenizer, data):
     assert tokenizer.decode(data.train_ids[:20].tolist())
-    assert len(data.validation_ids) == TINY.judged + 1
-    assert 2 < data.bytes_per_token < 6
+    count = TINY.judged // TINY.seq_len
+    assert data.validation_ids.shape == (count * (TINY.seq_len + 1),)
+    (whole,) = data.validation(100)
+    assert whole.ids.shape == whole.targets.shape == (count, TINY.seq_len)
+    assert torch.equal(whole.ids[:, 1:], whole.targets[:, :-1])
+    spelled = "".join(tokenizer.decode(row.tolist()) for row in whole.targets).encode()
+    assert data.bytes_per_token == pytest.approx(len(spelled) / TINY.judged, rel=0.02)
     other = material.windows(tokenizer, TINY, 1)
     assert not torch.equal(data.batch(0, 4).ids, other.batch(0, 4).ids)
     for one, two in zip(data.validation(2), other.validation(2), strict=True):
         assert torch.equal(one.ids, two.ids)
+
+
+def test_what_is_judged_comes_from_all_over_the_held_out_text(tokenizer):
+    held = material._ids(tokenizer, TINY.training)[1]
+    rows = next(material.windows(tokenizer, TINY).validation(100)).ids
+    for number, row in enumerate(rows):
+        start = number * (len(held) // len(rows))
+        assert torch.equal(held[start : start + TINY.seq_len], row)
+    with pytest.raises(ValueError, match="judge by fewer"):
+        material.windows(tokenizer, replace(TINY, judged=len(held)))
 
 
 def test_bits_are_those_of_a_uniform_guess_for_an_untaught_head(model, data):
@@ -69,7 +85,7 @@ def test_no_rate_is_chosen_on_text_that_is_judged(tokenizer):
     for sizes in (material.QUICK, material.FULL):
         judged, other = (material.windows(tokenizer, sizes, seed).validation_ids
                          for seed in (0, material.TUNING_SEED))
-        assert len(judged) == len(other) == sizes.judged + 1
+        assert len(judged) == len(other) == sizes.judged // sizes.seq_len * (sizes.seq_len + 1)
         rows = {tuple(row) for row in judged.unfold(0, 32, 1).tolist()}
         shared = sum(tuple(row) in rows for row in other.unfold(0, 32, 32).tolist())
         assert shared < 0.05 * len(other) / 32  # what a manual says in many places
@@ -119,7 +135,7 @@ def test_in_full_every_way_has_a_rate_of_its_own(model, tokenizer, tmp_path, mon
         kind = "grown" if name in runs.PROGRESSIVE else "student"
         assert set(tried) == {str(rate) for rate in runs.RATES[kind]}
         at = runs.RATES[kind].index(found["rates"][name])
-        assert (name in found["edge"]) == (at in (0, 3))
+        assert (name in found["edge"]) == (at in (0, len(runs.RATES[kind]) - 1))
     assert ["soft labels", runs.LONGER] in found["pairs"]
     assert found["rates"]["+ features"] == found["rates"]["soft labels"]
     assert found["seconds"][runs.LONGER][0] > 0

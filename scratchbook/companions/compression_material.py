@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from scratchbook.accounting import total_parameters
-from scratchbook.base_model import base_documents
+from scratchbook.base_model import END, base_documents
 from scratchbook.companions.base_training import as_ids
 from scratchbook.compression import convert_qat, prepare_qat, quantize
 from scratchbook.compression.distillation import Distillation, Teacher, distill
 from scratchbook.compression.shrinking import student_config
-from scratchbook.data.batches import Batches, Windows
+from scratchbook.data.batches import Batch, Windows
 from scratchbook.evaluation.perplexity import Score, score_batches
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import repository_root, write_atomically
@@ -38,7 +37,7 @@ from scratchbook.training.loop import Trained
 RUNS = (repository_root() or Path.cwd()) / "build" / "runs" / "07"
 BUDGET = 1_000_000  # parameters of a student, embeddings included
 TUNING_SEED = 100  # its runs choose the rates; it has batches and held-out text of its own
-RATES = {"student": (0.02, 0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006)}
+RATES = {"student": (0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006)}
 WAYS = {"hard labels": None, "soft labels": Distillation(0.5, 0.5, 2.0),
         "+ features": Distillation(0.5, 0.5, 2.0, features=1.0),
         "+ attention": Distillation(0.5, 0.5, 2.0, attention=1.0)}
@@ -56,8 +55,8 @@ class Sizes:
     training: int | None  # documents; None for all
 
 
-QUICK = Sizes(student_steps=10, grown_steps=2, batch_size=4, seq_len=64, judged=960, training=60)
-FULL = Sizes(student_steps=50, grown_steps=15, batch_size=8, seq_len=128, judged=6_400,
+QUICK = Sizes(student_steps=10, grown_steps=2, batch_size=4, seq_len=64, judged=1024, training=60)
+FULL = Sizes(student_steps=30, grown_steps=10, batch_size=8, seq_len=128, judged=8192,
              training=None)
 
 
@@ -86,36 +85,44 @@ def _place(plan: Mapping[str, object], ending: str, runs: Path | None) -> Path:
     return (RUNS if runs is None else runs) / name.replace(" ", "_").replace(",", "")
 
 
-@cache
-def _ids(tokenizer: Tokenizer, documents: int | None, judged: int, tail: bool
-         ) -> tuple[Tensor, Tensor, float]:
-    """Training ids, whole held-out documents of `judged` tokens, their bytes a token.
+class Apart(Windows):
+    """Windows whose held-out ones stand apart: `validation_ids` has seq_len + 1 ids for each."""
 
-    They are the first that are held out or, for the tail, the last, the very last one first.
-    """
+    def validation(self, size: int) -> Iterator[Batch]:
+        """The held-out windows in order, `size` at a time: ids and targets (up to size, time)."""
+        for rows in self.validation_ids.view(-1, self.seq_len + 1).split(size):
+            yield Batch(rows[:, :-1].clone(), rows[:, 1:].clone())
+
+
+@cache
+def _ids(tokenizer: Tokenizer, documents: int | None) -> tuple[Tensor, Tensor]:
+    """Ids of the training text, of so many documents or of all, and of everything held out."""
     training, held = base_documents()
     every = 1 if documents is None else max(1, len(training) // documents)
-    rows, size, count = [], 0, 0
-    for document in reversed(held) if tail else held:
-        rows.append(as_ids(tokenizer, [document]))
-        size, count = size + len(document.text.encode("utf-8")), count + len(rows[-1])
-        if count >= judged:
-            break
-    validation = torch.cat(rows)
-    return as_ids(tokenizer, training[::every]), validation[:judged + 1], size / count
+    return as_ids(tokenizer, training[::every]), as_ids(tokenizer, held)
 
 
-def windows(tokenizer: Tokenizer, sizes: Sizes, seed: int = 0) -> Windows:
-    """Windows over the base model's text; held out are the first `judged` tokens of its own part.
+def windows(tokenizer: Tokenizer, sizes: Sizes, seed: int = 0) -> Apart:
+    """Windows over the base model's text; held out are some at even distances in its own part.
 
-    With the tuning seed they are of its last documents: no rate is chosen on text that is judged.
+    With the tuning seed they are those in between: no rate is chosen on text that is judged. A
+    token's bytes are those that it spells; the end of a document spells none.
 
-    Raises:   ValueError when the text is shorter than one window
+    Raises:   ValueError when the held-out text is too short for windows that do not overlap
     Chapter:  chapters/07_compression.ipynb
     """
-    training, validation, per_token = _ids(tokenizer, sizes.training, sizes.judged,
-                                            seed == TUNING_SEED)
-    return Windows(training, validation, sizes.seq_len, seed, per_token)
+    training, held = _ids(tokenizer, sizes.training)
+    count = sizes.judged // sizes.seq_len
+    distance = len(held) // max(1, count)
+    if not count or distance < 2 * (sizes.seq_len + 1):
+        raise ValueError(f"{count} windows of {sizes.seq_len} tokens and as many between them do "
+                         f"not fit into {len(held):,} held-out tokens: judge by fewer")
+    starts = torch.arange(count) * distance + (distance // 2 if seed == TUNING_SEED else 0)
+    rows = held[starts[:, None] + torch.arange(sizes.seq_len + 1)]  # (windows, time + 1)
+    end = tokenizer.encode(END, allowed_special="all")
+    size = sum(len(tokenizer.token_bytes(i)) for i in rows[:, 1:].flatten().tolist()
+               if i not in end)
+    return Apart(training, rows.flatten(), sizes.seq_len, seed, size / rows[:, 1:].numel())
 
 
 def judged_on(sizes: Sizes) -> dict[str, int]:
@@ -123,14 +130,15 @@ def judged_on(sizes: Sizes) -> dict[str, int]:
     return {"judged": sizes.judged, "seq_len": sizes.seq_len}
 
 
-def score(model: nn.Module, data: Batches) -> Score:
-    """The surprise over everything held out, window by window."""
-    return score_batches(model, data.validation(16))
+def score(model: nn.Module, data: Windows) -> Score:
+    """The surprise over everything held out, window by window, and the bytes of that text."""
+    found = score_batches(model, data.validation(16))
+    return found + Score(num_bytes=round(found.tokens * data.bytes_per_token))
 
 
 def bits(model: nn.Module, data: Windows) -> float:
     """Bits per byte of everything held out."""
-    return score(model, data).loss / math.log(2) / data.bytes_per_token
+    return score(model, data).bits_per_byte
 
 
 def mark(model: nn.Module) -> str:

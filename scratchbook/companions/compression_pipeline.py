@@ -22,7 +22,6 @@ from scratchbook.companions.compression_material import (
     FULL,
     WAYS,
     Sizes,
-    bits,
     judged_on,
     kept,
     kept_file,
@@ -174,10 +173,9 @@ def _student(model: DecoderLM, data: Windows, config: TrainConfig, budget: int) 
 def _judged(model: DecoderLM, word: str, path: Path, tokenizer: Tokenizer, data: Windows
             ) -> dict[str, Any]:
     """What a file of the format `word`, and the model in it, measure, the clock left out."""
-    tests = run_tests(writer(model, tokenizer))
+    tests, judged = run_tests(writer(model, tokenizer)), score(model, data)
     return {"parameters": total_parameters(model.config), "bytes": disk_bytes(path),
-            "bits": bits(model, data),
-            "windows": [list(pair) for pair in score(model, data).windows],
+            "bits": judged.bits_per_byte, "windows": [list(pair) for pair in judged.windows],
             "tests": {test: {key: entry[key] for key in ("passed", "total", "share", "low", "high")}
                       for test, entry in tests.items()},
             "peak_bytes": peak_memory(IN_A_FRESH_PROCESS.format(word=word, path=str(path))),

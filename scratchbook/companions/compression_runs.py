@@ -52,7 +52,7 @@ def distillation(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], f
                  runs: Path | None = None, sizes: Sizes | None = None) -> dict[str, Any]:
     """Students by each way and their controls, the same steps, batches and first weights.
 
-    In full every way has the best of four rates, chosen by runs that are judged on other text
+    In full every way has the best of some rates, chosen by runs that are judged on other text
     than the results; what is added to soft labels has theirs. Quick takes one rate for all.
     "progressive" takes away layers of the teacher in stages; its control starts from the same
     layers, loses the same ones, and never hears the teacher. Features and attention are matched
@@ -163,7 +163,8 @@ def _taught(model: DecoderLM, tokenizer: Tokenizer, sizes: Sizes, runs: Path | N
             done = teach(student, model, data, config, how)
             seconds += done.progress.cpu_seconds
         judged = done.evaluations[-1][1] / math.log(2) / data.bytes_per_token
-        return {"bits": judged, "seconds": seconds} | agreement(student, model, data)
+        alike = {} if seed == TUNING_SEED else agreement(student, model, data)
+        return {"bits": judged, "seconds": seconds} | alike
 
     return kept(make, runs, what=name, rate=rate, seed=seed, steps=steps, sizes=asdict(sizes),
                 how=how and asdict(how), teacher=mark(model), data=data.fingerprint())
