@@ -1,12 +1,14 @@
 """Chapter 07's pictures, tables and sentences say what their numbers say, whatever they are."""
 
 import copy
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 
 from scratchbook.companions import compression_figures as figures
+from scratchbook.companions import compression_findings as told
 from scratchbook.companions import compression_tables as tables
 from scratchbook.compression import quantize, quantize_awq
 from scratchbook.compression.gptq import calibrate, layer_error
@@ -25,8 +27,10 @@ def scaled(share: float) -> list[list[float]]:
 
 def row(name: str, size: int, share: float) -> dict:
     return {"name": name, "bytes": size, "windows": scaled(share), "tokens_per_second": 10.0,
-            "p50": 0.01, "p95": 0.02, "peak_bytes": 5e7, "needs": "training",
-            "tests": {"brackets": {"share": 0.5, "low": 0.4, "high": 0.6}}}
+            "speed_ratio": 1.5, "p50": 0.01, "p95": 0.02, "peak_bytes": 3e8, "tokens": 1024,
+            "reader_peak_bytes": None if name == "float32" else 5e7, "needs": "training",
+            "tests": {"brackets": {"share": 0.5, "low": 0.4, "high": 0.6},
+                      "words": {"share": 0.0, "low": 0.0, "high": 0.1}}}
 
 
 def outcome_of(outcomes: list[int]) -> dict:
@@ -40,16 +44,21 @@ def numbers() -> dict:
     return {
         "base": {"bits": 2.0, "bytes": 8000, "windows": BASE},
         "heat": {"int8": {"tensor": 0.02, "32": 0.001}, "int4": {"tensor": 0.9, "32": 0.05}},
-        "sizes": {"int8, tensor": 2000, "int8, 32": 2250, "int4, tensor": 1000, "int4, 32": 1250,
-                  "int4, channel": 1100},
-        "rounding": {"nearest": {"error": 0.1, "windows": scaled(0.10)},
-                     "GPTQ": {"error": 0.05, "windows": scaled(0.04)}},
+        "sizes": {"int8, tensor": 2000, "int8, 32": 2250, "int4, tensor": 1000, "int4, 32": 1250},
+        "rounding": {"nearest": {"error": 0.1, "windows": scaled(0.10), "bytes": 1100},
+                     "nearest, zero point": {"error": 0.1, "windows": scaled(0.06), "bytes": 1130},
+                     "GPTQ": {"error": 0.05, "windows": scaled(0.04), "bytes": 1100}},
         "tests": [outcome_of([1, 0] * 20), outcome_of([0] * 40)],
-        "qat": {"bits": {"QAT": [2.0, 2.1, 2.0], "trained on, then rounded": [2.2, 2.3, 2.2]}},
+        "qat": {"bits": {"QAT": [2.0, 2.1, 2.0], "trained on, then rounded": [2.2, 2.3, 2.2],
+                         "rounded": [2.2, 2.2, 2.2]}},
+        "sparsity": {"seeds": [0, 1, 2], "curves": {
+            "wanda": {"0.5": [2.0, 2.1, 2.0]}, "magnitude, per row": {"0.5": [2.5, 2.5, 2.5]},
+            "wanda, per layer": {"0.5": [2.0, 2.6, 2.4]}, "magnitude": {"0.5": [2.3, 2.3, 2.3]},
+            "heads": {"0.34": [3.0, 3.0, 3.0]}}},
         "distillation": {"bits": {"soft labels": [2.0, 2.3, 2.1], "hard labels": [2.1, 2.0, 2.2]},
                          "pairs": [["soft labels", "hard labels"]]},
-        "pipeline": {"rows": [row("float32", 8000, 0), row("ten", 700, 0.05),
-                              row("fifty", 160, 0.4)]}}
+        "pipeline": {"rows": [row("float32", 8000, 0), row("int8", 2100, 0.002),
+                              row("ten", 700, 0.05), row("fifty", 160, 0.4)]}}
 
 
 def test_a_change_is_a_share_of_all_bits_and_needs_the_same_windows():
@@ -77,35 +86,81 @@ def test_targets_are_met_missed_or_out_of_reach():
 
 
 def test_the_decision_takes_the_least_loss_that_is_small_enough():
-    found = tables.decision_rows(numbers(), wanted=(3.5, 5, 10, 100))
+    found = told.decision_rows(numbers(), wanted=(3.5, 5, 10, 100))
     assert [line["take"] for line in found] == [
         "int8, scale for 32 weights", "int4, scale for a row, GPTQ", "ten",
         "nothing on this page is that small"]
     without = numbers() | {"pipeline": None}
-    assert tables.decision_rows(without, wanted=(10,))[0]["take"].startswith("nothing")
+    assert told.decision_rows(without, wanted=(10,))[0]["take"].startswith("nothing")
+    assert {each["name"]: each["needs"] for each in told.candidates(without)} == {
+        "int8, scale for a matrix": "nothing", "int8, scale for 32 weights": "nothing",
+        "int4, scale for a matrix": "nothing", "int4, scale for 32 weights": "nothing",
+        "int4, scale for a row, nearest, zero point": "nothing",
+        "int4, scale for a row, GPTQ": "a few windows of text"}
 
 
 def test_sentences_follow_the_numbers():
-    told = tables.findings(numbers())
-    assert "The code tests after int4 with a scale for each row: 1 worse." in told
-    assert any("GPTQ better (-5.5 %" in line for line in told)
-    assert any(line.startswith("QAT against trained on, then rounded: better") for line in told)
-    assert any(line.startswith("soft labels against hard labels: no clear difference")
-               for line in told)
-    assert any(line.startswith("10 times smaller, at most 10% more bits: met") for line in told)
-    first, second = tables.summary_lines(numbers())
-    assert first == "Beside rounding to the nearest code: GPTQ better."
-    assert second == "Beside their controls: soft labels no clear difference."
-    assert len(tables.findings(numbers() | {"pipeline": None})) == len(told) - 2
+    lines = told.findings(numbers())
+    assert "The code tests after int4 with a scale for each row: 1 worse." in lines
+    rounding = next(line for line in lines if "beside the nearest code" in line)
+    assert "GPTQ better (-5.5 %" in rounding
+    assert "GPTQ beside nearest, zero point: better (-1.9 %" in rounding
+    qat = next(line for line in lines if line.startswith("QAT"))
+    assert qat.startswith("QAT against trained on, then rounded: better")
+    assert "; trained on, then rounded against rounded: no clear difference (" in qat
+    assert any(line.startswith("Students: soft labels against hard labels: no clear difference")
+               for line in lines)
+    pruned = next(line for line in lines if "Half of the weights" in line)
+    assert "wanda against magnitude, per row: better" in pruned
+    assert "wanda, per layer against magnitude: no clear difference" in pruned
+    assert set(told.summary_lines(numbers())) < set(lines)
+    assert len(told.findings(numbers() | {"pipeline": None})) == len(lines) - 7
+
+
+def test_one_seed_has_no_verdict():
+    one = {"seeds": [0], "curves": {name: {"0.5": [2.0]} for pair in told.EQUAL_SCOPES
+                                    for name in pair}}
+    assert told.sparsity_line(one).endswith("(one seed: no verdict).")
+
+
+def test_every_target_is_met_or_missed():
+    rows = told.goal_rows(numbers()["pipeline"]["rows"])
+    assert [(line["nearest"], line["verdict"]) for line in rows] == [
+        ("ten", "met"), ("none", "missed"), ("fifty", "missed"), ("fifty", "met"),
+        ("int8", "missed"), ("int8", "missed"), ("int8", "missed")]
+    assert rows[0]["measured"].startswith("11.4 times smaller, +5.0 %")
+    assert rows[2]["measured"] == "300 MB" and rows[5]["measured"] == "1.5 times"
+    fast = [each | {"tokens_per_second": 31, "speed_ratio": 60.0, "reader_peak_bytes": None}
+            for each in numbers()["pipeline"]["rows"]]
+    assert [line["verdict"] for line in told.goal_rows(fast)[3:]] == ["met"] * 3
 
 
 def test_rows_of_the_tables():
     rows = numbers()["pipeline"]["rows"]
-    assert tables.pipeline_rows(rows)[1]["times smaller"] == "11.4"
+    assert tables.pipeline_rows(rows)[2]["times smaller"] == "11.4"
+    assert tables.speed_of_rows(rows)[0]["with numpy alone"] == "not read"
+    assert tables.speed_of_rows(rows)[1]["with numpy alone"] == "50 MB"
     assert tables.test_rows(rows)[0] == {"model": "float32", "brackets": "50% (40% to 60%)"}
     assert tables.test_rows([{"name": "x"}]) == []
-    nearest, gptq = tables.rounding_rows(numbers()["rounding"], BASE)
+    nearest, _, gptq = tables.rounding_rows(numbers()["rounding"], BASE)
     assert nearest["than nearest"] == "" and gptq["than nearest"].startswith("better, -5.5 %")
+    assert tables.seed_rows({"QAT": [2.0, 2.12345]}) == [
+        {"way": "QAT", "seed 0": "2.0000", "seed 1": "2.1235"}]
+
+
+def test_a_rate_says_whether_there_was_one_beyond_it():
+    found = {"rates": {"a": 0.08, "b": 0.16, "+ c": 0.08}, "edge": {"b": "largest"},
+             "tried": {"a": {}, "b": {}}}
+    assert [row["which is"] for row in tables.rate_rows(found)] == [
+        "between others", "the largest that was tried", "that of soft labels"]
+    assert tables.rate_rows(found | {"tried": {}})[0]["which is"] == "given"
+
+
+def test_a_record_of_an_older_page_is_none(monkeypatch):
+    for numbers_, expected in (({"text": 1}, {"text": 1}), ({"heat": 1}, None)):
+        monkeypatch.setattr(tables, "load_result", lambda _, given=numbers_: SimpleNamespace(
+            numbers=given))
+        assert tables.recorded() == expected
 
 
 def test_code_tests_are_compared_on_the_same_prompts():
@@ -113,6 +168,7 @@ def test_code_tests_are_compared_on_the_same_prompts():
     assert same["verdict"] == "no clear difference" and same["float32"] == "50% (10% to 90%)"
     (worse,) = tables.test_changes(outcome_of([1] * 40), outcome_of([0] * 40), "int4")
     assert worse["verdict"] == "worse" and worse["int4"].startswith("0%")
+    assert tables.test_changes(outcome_of([0] * 40), outcome_of([0] * 40), "int4") == []
 
 
 def test_parts_of_a_model_count_what_is_tied_once():
@@ -120,7 +176,6 @@ def test_parts_of_a_model_count_what_is_tied_once():
     rows = tables.part_sizes(model)
     assert sum(line["weights"] for line in rows) == sum(p.numel() for p in model.parameters())
     assert "head" not in {line["part"] for line in rows}
-    assert tables.plain_bytes(model) == 4 * sum(line["weights"] for line in rows)
 
 
 def test_errors_of_layers_count_the_scale_of_the_inputs():

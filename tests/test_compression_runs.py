@@ -185,16 +185,14 @@ def test_sparsity_gives_a_curve_for_each_score(model, tokenizer, tmp_path):
                                     "channels"} == set(found["bytes"])
     assert found["curves"]["magnitude"]["0.5"] != found["curves"]["magnitude, per row"]["0.5"]
     assert found["curves"]["wanda"]["0.5"] != found["curves"]["wanda, per layer"]["0.5"]
-    assert set(found["curves"]["wanda"]) == {"0.25", "0.5", "0.75"}
+    assert set(found["curves"]["wanda"]) == {"0.5"}
     assert found["seeds"] == [0] and all(len(v) == 1 for v in found["curves"]["wanda"].values())
-    sizes = found["bytes"]["magnitude"]
-    assert sizes["0.25"] > sizes["0.5"] > sizes["0.75"]
     assert sparsity_runs.SCOPES["magnitude, per row"] == sparsity_runs.SCOPES["wanda"] == "row"
 
 
 def test_cut_parts_stand_where_as_many_weights_are_gone(model, tokenizer, tmp_path):
     """Of a block's 7,168 weights 4,096 are attention's, 3,072 of the feed-forward part."""
-    found = sparsity_runs.sparsity(model, tokenizer, [0], False, tmp_path, TINY)
+    found = sparsity_runs.sparsity(model, tokenizer, [0], True, tmp_path, TINY)
     assert list(found["curves"]["channels"]) == ["0.11", "0.21", "0.32"]
     scores = sparsity_runs.magnitude_scores(model)
     for name in ("heads", "channels"):
@@ -207,6 +205,9 @@ def test_cut_parts_stand_where_as_many_weights_are_gone(model, tokenizer, tmp_pa
 
 def test_retraining_is_for_the_full_profile(model, tokenizer, tmp_path):
     found = sparsity_runs.sparsity(model, tokenizer, [0], True, tmp_path, TINY)
+    assert set(found["curves"]["wanda"]) == {"0.25", "0.5", "0.75"}
+    sizes = found["bytes"]["magnitude"]
+    assert sizes["0.25"] > sizes["0.5"] > sizes["0.75"]
     assert set(found["curves"]["wanda, retrained"]) == {"0.75"}
     assert set(found["curves"]["2:4 wanda, retrained"]) == {"0.5"}
     assert found["bytes"]["wanda, retrained"]["0.75"] == pytest.approx(

@@ -18,8 +18,6 @@ each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 PICTURE = re.compile(r"<svg\b[^>]*>")
 REMOTE = re.compile(r"<(script|img|link|iframe)[^>]+(src|href)=\\?[\"'](https?:)?//")
 LIVE = re.compile(r"data-live\b")
-# a page that carries all weights of chapter 00's model, for the reader to round
-LARGEST = {"07_compression": 680_000}
 
 
 def prose_of(notebook: dict) -> str:
@@ -44,7 +42,7 @@ def test_committed_as_the_normaliser_writes_it(path):
 
 @each_chapter
 def test_size_of_the_file(path):
-    assert path.stat().st_size < LARGEST.get(path.stem, 600_000)
+    assert path.stat().st_size < 600_000
 
 
 @each_chapter

@@ -104,16 +104,15 @@ def plot_frontier(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
     """
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.2, 3.6))
+    figure, ax = plt.subplots(figsize=(6.2, 4.2))
     told = []
     for number, row in enumerate(rows[1:]):
         smaller, lost = rows[0]["bytes"] / row["bytes"], loss_of(rows[0], row)
         colour = palette()[number % 8]
         ax.errorbar([smaller], [100 * lost.value],
                     [[100 * (lost.value - lost.low)], [100 * (lost.high - lost.value)]],
-                    fmt=MARKERS[number % len(MARKERS)], color=colour, ms=6, capsize=2)
-        ax.annotate(row["name"], (smaller, 100 * lost.value), xytext=(6, 4), color=colour,
-                    textcoords="offset points", fontsize=8)
+                    fmt=MARKERS[number % len(MARKERS)], color=colour, ms=6, capsize=2,
+                    label=row["name"])
         told.append(f"{row['name']} {smaller:.1f} times smaller, {percent(lost)}")
     right = max(110, *(2 * rows[0]["bytes"] / row["bytes"] for row in rows[1:]))
     low = min(0, *(100 * loss_of(rows[0], row).low for row in rows[1:])) - 3
@@ -123,6 +122,7 @@ def plot_frontier(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
            ylabel="more bits per byte, %")
     ax.set_xticks([1, 10, 100], ["1", "10", "100"])
     ax.minorticks_off()
+    ax.legend(fontsize=8, loc="upper left")
     return figure, "Loss by how many times smaller the file is. " + "; ".join(told) + "."
 
 

@@ -37,7 +37,7 @@ from scratchbook.training.loop import Trained
 RUNS = (repository_root() or Path.cwd()) / "build" / "runs" / "07"
 BUDGET = 1_000_000  # parameters of a student, embeddings included
 TUNING_SEED = 100  # its runs choose the rates; it has batches and held-out text of its own
-RATES = {"student": (0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006)}
+RATES = {"student": (0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006, 0.002)}
 WAYS = {"hard labels": None, "soft labels": Distillation(0.5, 0.5, 2.0),
         "+ features": Distillation(0.5, 0.5, 2.0, features=1.0),
         "+ attention": Distillation(0.5, 0.5, 2.0, attention=1.0)}
@@ -55,7 +55,7 @@ class Sizes:
     training: int | None  # documents; None for all
 
 
-QUICK = Sizes(student_steps=10, grown_steps=2, batch_size=4, seq_len=64, judged=1024, training=60)
+QUICK = Sizes(student_steps=5, grown_steps=2, batch_size=4, seq_len=64, judged=1024, training=60)
 FULL = Sizes(student_steps=30, grown_steps=10, batch_size=8, seq_len=128, judged=8192,
              training=None)
 

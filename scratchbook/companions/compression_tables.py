@@ -131,6 +131,28 @@ def comparison_rows(runs: Mapping[str, Sequence[float]], pairs: Sequence[tuple[s
     return rows
 
 
+def seed_rows(runs: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
+    """Bits per byte by seed, a row for each way: pairs are read down a column."""
+    return [{"way": way, **{f"seed {number}": f"{value:.4f}"
+                            for number, value in enumerate(values)}}
+            for way, values in runs.items()]
+
+
+def rate_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Which learning rate each way took, and whether there was one beyond it."""
+    def note(way: str) -> str:
+        if way not in found["tried"]:
+            return "that of soft labels" if found["tried"] else "given"
+        edge = found["edge"].get(way)
+        return "between others" if edge is None else f"the {edge} that was tried"
+
+    return [{"way": way, "learning rate": f"{rate:g}", "which is": note(way)}
+            for way, rate in found["rates"].items()]
+
+
+def group_name(group: str) -> str:
+    """What shares a scale, in words: "a matrix", "a row", "32 weights"."""
+    return {"tensor": "a matrix", "channel": "a row"}.get(group, f"{group} weights")
 
 
 def mean_of(values: float | Sequence[float]) -> float:
@@ -161,17 +183,13 @@ def rounding_rows(found: Mapping[str, Mapping[str, Any]], base: Windows) -> list
     return rows
 
 
-def plain_bytes(model: nn.Module) -> int:
-    """The file of a model as it is: every number of every tensor, without the names."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-def recorded(name: str) -> dict[str, Any] | None:
-    """A part of the recorded full run, or None before there is one."""
+def recorded() -> dict[str, Any] | None:
+    """The numbers of the recorded full run, or None before there is one that this page made."""
     try:
-        return load_result("07_compression").numbers.get(name)
+        numbers = load_result("07_compression").numbers
     except FileNotFoundError:
         return None
+    return numbers if "text" in numbers else None  # an older page judged on other text
 
 
 def recorded_speed() -> dict[str, Any] | None:
@@ -183,120 +201,49 @@ def recorded_speed() -> dict[str, Any] | None:
 
 
 def pipeline_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """What each file of the pipeline costs: on the disk, in memory, in time."""
+    """What each file of the pipeline weighs and loses, and how much text it was trained on."""
     return [{"model": row["name"], "bytes": row["bytes"],
              "times smaller": f"{rows[0]['bytes'] / row['bytes']:.1f}",
              "more bits": "" if row is rows[0] else percent(loss_of(rows[0], row)),
-             "tokens/s": f"{row['tokens_per_second']:,.0f}",
-             "first token, p50 / p95": f"{1000 * row['p50']:.1f} / {1000 * row['p95']:.1f} ms",
-             "peak memory": f"{row['peak_bytes'] / 1e6:.0f} MB"} for row in rows]
+             "tokens trained": f"{row['tokens']:,}"} for row in rows]
+
+
+def speed_of_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Speed, wait and memory of each file of the pipeline."""
+    return [{"model": row["name"], "tokens/s": f"{row['tokens_per_second']:,.0f}",
+             "of float32": f"{row['speed_ratio']:.2f}",
+             "first token, ms: p50 / p95": f"{1000 * row['p50']:.0f} / {1000 * row['p95']:.0f}",
+             "peak with torch": f"{row['peak_bytes'] / 1e6:.0f} MB",
+             "with numpy alone": f"{row['reader_peak_bytes'] / 1e6:.0f} MB"
+             if row["reader_peak_bytes"] else "not read"} for row in rows]
+
+
+def can_fall(tests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The code tests of which the model passes anything: the others cannot become worse."""
+    return [name for name, test in tests.items() if test["share"] > 0]
 
 
 def test_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """The share passed of each code test, with its interval, for each model that was asked."""
+    """The share passed of each code test that the first row passes at all, with its interval."""
     asked = [row for row in rows if row.get("tests")]
-    names = list(asked[0]["tests"]) if asked else []
+    names = can_fall(asked[0]["tests"]) if asked else []
     return [{"model": row["name"], **{name.replace("_", " "): _share(row["tests"][name])
                                       for name in names}} for row in asked]
 
 
 def test_changes(before: Mapping[str, Any], after: Mapping[str, Any], name: str
                  ) -> list[dict[str, str]]:
-    """A row for each code test: the shares of both, the change on the same prompts, a verdict."""
+    """A row for each test that can fall: both shares, the change on the same prompts, a verdict."""
+    found = compare_tests(before, after)
     return [{"test": test.replace("_", " "), "float32": _share(before[test]),
              name: _share(after[test]),
-             "change": f"{found.value:+.0%} ({found.low:+.0%} to {found.high:+.0%})",
-             "verdict": verdict_on(found, "worse", "better")}
-            for test, found in compare_tests(before, after).items()]
+             "change": f"{gap.value:+.0%} ({gap.low:+.0%} to {gap.high:+.0%})",
+             "verdict": verdict_on(gap, "worse", "better")}
+            for test, gap in found.items() if test in can_fall(before)]
 
 
 def _share(test: Mapping[str, float]) -> str:
     return f"{test['share']:.0%} ({test['low']:.0%} to {test['high']:.0%})"
-
-
-def candidates(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Everything that the page made smaller: by how much, at what loss, and what it asked for."""
-    base, found = numbers["base"], []
-    for kind, row in numbers["heat"].items():
-        for group, lost in row.items():
-            found.append({"name": f"{kind}, scale for {group_name(group)}", "lost": lost,
-                          "times": base["bytes"] / numbers["sizes"][f"{kind}, {group}"],
-                          "needs": "nothing"})
-    for name, entry in numbers["rounding"].items():
-        if name != "nearest":
-            lost = change(base["windows"], entry["windows"]).value
-            found.append({"name": f"int4, scale for a row, {name}", "lost": lost,
-                          "times": base["bytes"] / numbers["sizes"]["int4, channel"],
-                          "needs": "a few windows of text"})
-    for row in (numbers["pipeline"] or {"rows": []})["rows"][1:]:
-        first = numbers["pipeline"]["rows"][0]
-        found.append({"name": row["name"], "lost": loss_of(first, row).value,
-                      "times": first["bytes"] / row["bytes"], "needs": row["needs"]})
-    return found
-
-
-def group_name(group: str) -> str:
-    """What shares a scale, in words: "a matrix", "a row", "32 weights"."""
-    return {"tensor": "a matrix", "channel": "a row"}.get(group, f"{group} weights")
-
-
-def decision_rows(numbers: Mapping[str, Any], wanted: Sequence[float] = (3.5, 5, 7, 10, 50, 100)
-                  ) -> list[dict[str, object]]:
-    """For each size that may be wanted, what is small enough and loses least."""
-    found, rows = candidates(numbers), []
-    for times in wanted:
-        small = [each for each in found if each["times"] >= times]
-        best = min(small, key=lambda each: each["lost"], default=None)
-        rows.append({"wanted": f"{times:g} times smaller",
-                     "take": best["name"] if best else "nothing on this page is that small",
-                     "times smaller": f"{best['times']:.1f}" if best else "",
-                     "more bits": more(best["lost"]) if best else "",
-                     "asks for": best["needs"] if best else ""})
-    return rows
-
-
-def findings(numbers: Mapping[str, Any]) -> list[str]:
-    """What a run of the chapter found, in sentences that its numbers write."""
-    heat = numbers["heat"]
-    lines = ["More bits per byte than in float32: " + "; ".join(
-        f"{kind} {more(row['tensor'])} with a scale for each matrix, {more(row['32'])} for 32"
-        for kind, row in heat.items()) + "."]
-    nearest = numbers["rounding"]["nearest"]["windows"]
-    lines.append("int4 with a scale for each row, beside the nearest code: " + "; ".join(
-        f"{name} {verdict_on(gap, 'better', 'worse')} ({percent(gap)})"
-        for name, entry in numbers["rounding"].items() if name != "nearest"
-        for gap in [change(nearest, entry["windows"])]) + ".")
-    words = [row["verdict"] for row in test_changes(*numbers["tests"], "int4")]
-    lines.append("The code tests after int4 with a scale for each row: " + ", ".join(
-        f"{words.count(word)} {word}" for word in dict.fromkeys(words)) + ".")
-    qat = numbers["qat"]["bits"]
-    lines.append(_told(qat, "QAT", "trained on, then rounded"))
-    taught = numbers["distillation"]
-    lines += [_told(taught["bits"], *pair) for pair in taught["pairs"]]
-    rows = (numbers["pipeline"] or {"rows": []})["rows"]
-    lines += [f"{row['target']}: {row['verdict']} ({row['best that is small enough']}, "
-              f"{row['times smaller']} times smaller, {row['more bits']})."
-              for row in (target_rows(rows) if rows else [])]
-    return lines
-
-
-def _told(runs: Mapping[str, Sequence[float]], one: str, other: str) -> str:
-    return str(Comparison(one, other, runs[one], runs[other], "bits per byte", "better",
-                          "worse")) + "."
-
-
-def summary_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """Those lines of the Summary that hold a result of this run."""
-    nearest = numbers["rounding"]["nearest"]["windows"]
-    words = {name: verdict_on(change(nearest, entry["windows"]), "better", "worse")
-             for name, entry in numbers["rounding"].items() if name != "nearest"}
-    taught = numbers["distillation"]
-    pairs = [Comparison(one, other, taught["bits"][one], taught["bits"][other], low="better",
-                        high="worse") for one, other in taught["pairs"]]
-    return ["Beside rounding to the nearest code: "
-            + ", ".join(f"{name} {word}" for name, word in words.items()) + ".",
-            "Beside their controls: " + ", ".join(
-                f"{pair.name} {pair.word}" for pair in pairs) + "."]
 
 
 def speed_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
@@ -304,14 +251,34 @@ def speed_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
     return list(numbers["rows"])
 
 
+def show_rounded(found: Mapping[str, Any], whose: str) -> None:
+    """Training with the rounding in place: the verdicts, the pairs by seed, the rates."""
+    bits = found["bits"]
+    pairs = [("QAT", "trained on, then rounded"), ("trained on, then rounded", "rounded"),
+             ("QAT", "rounded")]
+    table(comparison_rows(bits, pairs),
+          f"{whose}: {found['kind']}, {found['steps']} steps, {len(bits['QAT'])} seeds; in "
+          f"float32, before, {found['whole']:.3f} bits per byte; judged on {found['judged']:,} "
+          f"tokens in windows of {found['seq_len']}")
+    table(seed_rows(bits), f"{whose}: bits per byte by seed")
+    if found["tried"]:
+        table(rate_rows(found), f"{whose}: the learning rate of each way, chosen on other text")
+
+
 def show_students(taught: Mapping[str, Any], whose: str) -> None:
-    """Two tables: each way to teach beside its control, and how like the teacher they answer."""
+    """Three tables: each way beside its control, how like the teacher they answer, their rates."""
     seeds = len(next(iter(taught["bits"].values())))
     head = (f"{whose}, {seeds} seeds: students of {taught['parameters']:,} parameters, "
             f"{taught['steps']} steps; progressive: "
             f"{' and '.join(map(str, taught['layers']))} layers, {taught['progressive steps']} "
-            f"steps each; the teacher {taught['teacher']:.3f} bits per byte")
+            f"steps each; the teacher {taught['teacher']:.3f} bits per byte; judged on "
+            f"{taught['judged']:,} tokens in windows of {taught['seq_len']}")
     table(comparison_rows(taught["bits"], taught["pairs"]), head)
     table([{"student": way, "chooses as the teacher": spread(taught["agreement"][way]),
-            "divergence from it, nats": spread(taught["kl"][way])} for way in taught["bits"]],
-          f"{whose}: share of places with the same likeliest token, and the mean divergence")
+            "divergence from it, nats": spread(taught["kl"][way]),
+            "tokens read": f"{taught['tokens'][way]:,}",
+            "CPU seconds": spread(taught["seconds"][way], 0)} for way in taught["bits"]],
+          f"{whose}: share of places with the same likeliest token, the mean divergence, "
+          "and what a student was given")
+    if taught["tried"]:
+        table(rate_rows(taught), f"{whose}: the learning rate of each way, chosen on other text")

@@ -48,14 +48,14 @@ from scratchbook.model import DecoderLM
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training import train
 
-SHARES = (0.25, 0.5, 0.75)
+SHARES = (0.25, 0.5, 0.75)  # of the weights; quick takes the middle one
 RETRAINED = {"magnitude": 0.75, "movement": 0.75, "wanda": 0.75, "2:4 wanda": 0.5}
 RATE = 0.00015  # of retraining and of the steps that movement watches
 WATCHED = 3  # times the steps of retraining, while movement is scored
 SCOPES = {  # weights are compared within a matrix or a row: as in the papers, and the other way
     "magnitude": "layer", "movement": "layer", "wanda": "row",
     "magnitude, per row": "row", "wanda, per layer": "layer"}
-PARTS = (0.25, 0.5, 0.75)  # of the heads, or of the channels, that go
+PARTS = SHARES  # of the heads, or of the channels, that go
 
 
 def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool,
@@ -66,7 +66,7 @@ def sparsity(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full:
 
     The seed draws what Wanda and movement look at, and the batches of retraining. In full one
     share of every score is retrained as well, its mask kept, over three seeds; quick takes one
-    seed and retrains nothing. Sizes are of files of `save_sparse`.
+    seed and one share, and retrains nothing. Sizes are of files of `save_sparse`.
 
     Shapes:   -> {"dense": bits, "curves": {name: {share: [by seed]}}, "bytes": {name: {share:
               bytes}}, "steps": of movement and retraining, "seeds", "judged",
@@ -88,11 +88,12 @@ def _curves(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, full: bool
             ) -> dict[str, Mapping]:
     """All curves of one seed."""
     calibration = [data.batch(step, sizes.batch_size).ids for step in range(4)]
+    shares, parts = (SHARES, PARTS) if full else (SHARES[1:2], PARTS[1:2])
     scores = {"magnitude": magnitude_scores(model), "wanda": wanda_scores(model, calibration),
               "movement": watched(model, data, sizes, seed)}
     masks: dict[str, dict[str, Masks]] = {
         name: {str(share): masks_of_lowest(scores[name.split(",")[0]], share, scope)
-               for share in SHARES} for name, scope in SCOPES.items()}
+               for share in shares} for name, scope in SCOPES.items()}
     masks |= {f"2:4 {name}": {"0.5": n_of_m_masks(scores[name])} for name in ("magnitude", "wanda")}
     found: dict[str, dict] = {"bits": {}, "bytes": {}}
     for name, by_share in masks.items():
@@ -101,7 +102,7 @@ def _curves(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, full: bool
             if full and float(share) == RETRAINED.get(name):
                 _note(found, f"{name}, retrained", share,
                       *_masked(model, mask, data, sizes, seed))
-    for name, part in itertools.product(("heads", "channels"), PARTS):
+    for name, part in itertools.product(("heads", "channels"), parts):
         small = without_parts(model, scores["wanda"], name, part)
         _note(found, name, share_gone(model, small), bits(small, data), size_of(small))
     return found

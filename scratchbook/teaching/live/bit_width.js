@@ -111,11 +111,22 @@
     .sb-bits .sb-text { white-space: pre-wrap; overflow-wrap: anywhere;
       font: 13px/1.4 ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace; }`;
 
+  // The weights come with the data, or lie beside the page, too large to be written into it twice.
   function mount(element, data) {
+    const weights = () => data.weights || root.Scratchbook.tinyModelWeights;
+    if (weights()) return build(element, data, weights());
     const el = root.Scratchbook.el;
-    const model = tiny().load(data.weights);
+    const missing = () => element.append(el("p", { class: "sb-muted" },
+      "The weights of this figure lie beside the built page; here they are missing."));
+    document.head.append(el("script", { src: data.source, onerror: missing,
+      onload: () => (weights() ? build(element, data, weights()) : missing()) }));
+  }
+
+  function build(element, data, weights) {
+    const el = root.Scratchbook.el;
+    const model = tiny().load(weights);
     const ui = {
-      el, element, data, model, shapes: data.weights.shapes, found: new Map(),
+      el, element, data, model, shapes: weights.shapes, found: new Map(),
       ids: tiny().encode(model, data.text), prompt: tiny().encode(model, data.prompt),
       sizes: model.letters.map((letter) => new TextEncoder().encode(letter).length),
       state: { width: WIDTHS.length - 1, sharing: "row" },
