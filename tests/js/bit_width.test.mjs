@@ -8,7 +8,7 @@ import test from "node:test";
 
 const require = createRequire(import.meta.url);
 const tiny = require("../../scratchbook/teaching/live/tiny_model.js");
-const { bitsPerByte, compress, greedy, groupOf, quantize, round } =
+const { bitsPerByte, compress, greedy, groupOf, mount, quantize, round } =
   require("../../scratchbook/teaching/live/bit_width.js");
 const cases = process.env.SCRATCHBOOK_CASES
   ? JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf8")) : null;
@@ -39,6 +39,22 @@ test("codes and scales equal torch", { skip: !cases }, () => {
     assert.deepEqual([...found.codes], c.codes);
     found.scales.forEach((scale, g) => assert.ok(Math.abs(scale - c.scales[g]) <= 1e-7 * c.scales[g]));
   }
+});
+
+test("weights that lie beside the page are asked for, and their absence is said", () => {
+  const added = [];
+  globalThis.document = { head: { append: (script) => added.push(script) } };
+  globalThis.Scratchbook.el = (tag, attributes, ...children) => ({ tag, attributes, children });
+  const element = { append: (note) => added.push(note) };
+  for (const event of ["onerror", "onload"]) {  // no file, and a file without weights
+    mount(element, { source: "../live/weights.js" });
+    const script = added.pop();
+    assert.equal(script.attributes.src, "../live/weights.js");
+    script.attributes[event]();
+    assert.match(added.pop().children[0], /missing/);
+  }
+  assert.equal(added.length, 0);
+  delete globalThis.document;
 });
 
 test("bits per byte of the rounded model equal torch", { skip: !cases }, () => {
