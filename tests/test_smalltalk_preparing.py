@@ -89,6 +89,7 @@ def test_the_old_arrow_becomes_an_assignment_where_it_is_one(old, new):
     ("foo ^ 'a\x00b'", "control or replacement characters"),
     ("foo ^ '\ufffd'", "control or replacement characters"),
     ("foo ^ '\ud800'", "control or replacement characters"), ("DoIt\n\t^ 3", "doIt"),
+    ("DoItIn: aContext ^ 3", "doIt"),
     ("stepd830d99017a1b2c3 ^ 1", "name ends in 16 hexadecimal digits"),
     ("foo\n\t<generated>\n\t^ 1", "says that it is generated"),
     ('foo\n\t"Automatically generated. Do not edit"\n\t^ 1', "says that it is generated"),
@@ -96,7 +97,7 @@ def test_the_old_arrow_becomes_an_assignment_where_it_is_one(old, new):
     ("picture\n\t^ '" + "QUJD" * 400 + "'", "data, not code"),
     ("foo\n\t^ 1", ""), ("step ^ #(1 2 3)", ""), ("cafebabe ^ 1", ""),
     ("foo: aNumber\n\t\"Generates a number, edited by hand\"\n\t^ aNumber", ""),
-    ("DoItLater ^ 1", ""), (invented(1, 40), ""),
+    ("DoItLater ^ 1", ""), ("doIt ^ 1", ""), ("DoIt: x ^ 1", ""), (invented(1, 40), ""),
 ])
 def test_what_is_not_wanted_is_named(source, reason):
     assert objection(source) == reason

@@ -27,7 +27,7 @@ _COMMENT = r'"[^"]*"'
 _ARROW = re.compile(rf"{_QUOTED}|{_COMMENT}|(?P<arrow>(?<![\w:#])_(?![\w:]))")
 _DATA = re.compile(r"'(?:[^']|'')*'|\b\d[\w.]*|#\w+|[()#{}.,\s]+")
 _HEXADECIMAL = re.compile(r"\s*\w*?[0-9a-f]{16,}\b")
-_DOIT = re.compile(r"\s*(?:DoIt|DoItIn:|doIt|unboundMethod)\b")
+_DOIT = re.compile(r"(?:DoIt|DoItIn:)(?![\w:])")  # what an image compiles to evaluate it
 _GENERATED = re.compile(r"<generated>|automatically[ -]generated|auto-?generated"
                         r"|was generated (?:automatically|by)|do not (?:edit|modify)", re.I)
 
