@@ -7,6 +7,7 @@ import pytest
 
 from scratchbook.cli import main
 from scratchbook.data.smalltalk_corpus import load_classes, load_methods
+from scratchbook.smalltalk.records import MethodRecord
 
 
 def words(seed: int) -> str:
@@ -111,3 +112,28 @@ def test_collecting_nothing_is_a_failure(tmp_path, capsys):
                 tmp_path / "raw", status=1)
     printed = capsys.readouterr().out
     assert "cormas/cormas: skipped: not below" in printed and "1 could not be had" in printed
+
+
+def test_the_recorded_account_holds_no_text_and_no_path(project, tmp_path):
+    pytest.importorskip("tree_sitter_pharo", reason="pip install pharo-tree-sitter")
+    from scratchbook.companions.smalltalk_funnel import account, sampled
+
+    scratchbook("collect", "--from", project, "--output", tmp_path / "raw")
+    scratchbook("collect", "cormas/cormas", "--from", tmp_path / "raw", "--output",
+                tmp_path / "raw", status=0)  # one source that is not there
+    numbers = account(str(tmp_path / "raw"), str(tmp_path / "out"))
+    text = json.dumps(numbers)
+    assert str(tmp_path) not in text and "broken" not in text and words(1) not in text
+    assert [source["name"] for source in numbers["sources"]] == ["own"]
+    assert numbers["unread"] == {"sources": 1, "files": 2}
+    parts = {"train": load_methods(tmp_path / "out" / "train.jsonl")}
+    assert numbers["other_judge"]["methods"] == 480 and numbers["other_judge"]["refused"] == 0
+    assert sampled(parts, 5) == sampled(parts, 5) != sampled(parts, 5, seed=1)
+
+
+def test_the_other_judge_refuses_what_is_broken():
+    pytest.importorskip("tree_sitter_pharo", reason="pip install pharo-tree-sitter")
+    from scratchbook.companions.smalltalk_funnel import other_judge
+
+    good, bad = MethodRecord("a ^ [1]", "A", False), MethodRecord("a ^ [1", "A", False)
+    assert other_judge([good, bad, good])["refused"] == 1

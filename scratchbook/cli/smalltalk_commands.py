@@ -6,11 +6,9 @@ Between the commands stands a folder: what collect found and where, then the row
 import argparse
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from scratchbook.cli.chapter_commands import as_table
-from scratchbook.smalltalk.collecting import Checkout
 
 ORDER = ("train", "validation", "test")
 
@@ -118,7 +116,6 @@ def prepare_smalltalk(options: argparse.Namespace) -> int:
     """Write the corpus and print what each step left."""
     from scratchbook.data.smalltalk_corpus import prepare, save_corpus
     from scratchbook.smalltalk.collecting import load_manifest
-    from scratchbook.smalltalk.parser import parse_method
 
     checkouts = load_manifest(options.collected)
     if not checkouts:
@@ -126,8 +123,8 @@ def prepare_smalltalk(options: argparse.Namespace) -> int:
                          "scratchbook smalltalk collect")
     start = time.process_time()
     say = print if not options.json else lambda line: None
-    parts, classes, funnel = prepare(checkouts, read_checkout, parse_method, options.threshold,
-                                     options.cap, options.max_characters, say)
+    parts, classes, funnel = prepare(checkouts, threshold=options.threshold, cap=options.cap,
+                                     max_characters=options.max_characters, say=say)
     funnel.facts["cpu_seconds"] = time.process_time() - start
     save_corpus(options.output, parts, classes, funnel)
     if options.json:
@@ -139,16 +136,6 @@ def prepare_smalltalk(options: argparse.Namespace) -> int:
     _print_account(funnel.as_dict())
     print(f"{options.output}: {funnel.facts['cpu_seconds']:.0f} CPU seconds")
     return 0
-
-
-def read_checkout(checkout: Checkout) -> Iterator:
-    """The records of one collected source: of its commit, or of a plain folder."""
-    from scratchbook.smalltalk.readers import read_folder, read_repository
-
-    tags = {"project": checkout.name, "licence": checkout.licence, "dialect": checkout.dialect}
-    if checkout.commit:
-        return read_repository(checkout.where, commit=checkout.commit, **tags)
-    return read_folder(checkout.where, **tags)
 
 
 def stats_smalltalk(options: argparse.Namespace) -> int:

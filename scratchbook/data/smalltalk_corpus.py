@@ -23,6 +23,7 @@ from scratchbook.data.dedupe import WordHashes
 from scratchbook.data.similar_methods import closest, method_shingles, similar_sets
 from scratchbook.runtime import sha256_of, write_atomically
 from scratchbook.smalltalk.collecting import Checkout
+from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.preparing import (
     MAX_CHARACTERS,
     Funnel,
@@ -33,6 +34,7 @@ from scratchbook.smalltalk.preparing import (
     gini,
     method_name,
     objection,
+    read_checkout,
     syntax_objection,
 )
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Record, Skipped
@@ -44,8 +46,9 @@ Reader = Callable[[Checkout], Iterable[Record]]
 Parts = dict[str, list[MethodRecord]]
 
 
-def prepare(checkouts: Sequence[Checkout], read: Reader, parse: Judge, threshold: float = 0.8,
-            cap: float = 0.25, max_characters: int = MAX_CHARACTERS,
+def prepare(checkouts: Sequence[Checkout], read: Reader = read_checkout,
+            parse: Judge = parse_method, threshold: float = 0.8, cap: float = 0.25,
+            max_characters: int = MAX_CHARACTERS,
             say: Callable[[str], None] = lambda line: None
             ) -> tuple[Parts, list[tuple[str, ClassRecord]], Funnel]:
     """Read, clean, deduplicate, split, balance and audit; return methods, classes, the account.

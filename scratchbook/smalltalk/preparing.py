@@ -12,11 +12,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scratchbook.smalltalk.records import MethodRecord
+from scratchbook.smalltalk.collecting import Checkout
+from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.readers import read_folder, read_repository
+from scratchbook.smalltalk.records import MethodRecord, Record
+
+Judge = Callable[[str, str], object]  # of (source, dialect), raising ValueError for bad syntax
 
 MAX_CHARACTERS = 8_000
 ARROWS = ("squeak", "cuis", "gnu")  # the dialects that write a _ b for a := b
@@ -30,6 +35,14 @@ _HEXADECIMAL = re.compile(r"\s*\w*?[0-9a-f]{16,}\b")
 _DOIT = re.compile(r"(?:DoIt|DoItIn:)(?![\w:])")  # what an image compiles to evaluate it
 _GENERATED = re.compile(r"<generated>|automatically[ -]generated|auto-?generated"
                         r"|was generated (?:automatically|by)|do not (?:edit|modify)", re.I)
+
+
+def read_checkout(checkout: Checkout) -> Iterator[Record]:
+    """The records of one collected source: of its commit, or of a plain folder."""
+    tags = {"project": checkout.name, "licence": checkout.licence, "dialect": checkout.dialect}
+    if checkout.commit:
+        return read_repository(checkout.where, commit=checkout.commit, **tags)
+    return read_folder(checkout.where, **tags)
 
 
 def clean_text(source: str) -> str:
@@ -208,13 +221,8 @@ def _room(sizes: dict[str, int], cap: float) -> dict[str, float]:
         large |= more
 
 
-Judge = Callable[[str, str], object]  # parse_method(source, dialect), raising ValueError
-
-
-def syntax_objection(record: MethodRecord, parse: Judge) -> str:
+def syntax_objection(record: MethodRecord, parse: Judge = parse_method) -> str:
     """Why a method's syntax is not wanted: it must be Pharo's, whatever dialect it was written in.
-
-    `parse` is `parse_method`, which raises a ValueError for what it refuses.
     """
     try:
         parse(record.source, "pharo")
