@@ -121,6 +121,11 @@ def test_one_seed_has_no_verdict():
     one = {"seeds": [0], "curves": {name: {"0.5": [2.0]} for pair in told.EQUAL_SCOPES
                                     for name in pair}}
     assert told.sparsity_line(one).endswith("(one seed: no verdict).")
+    rows = told.sparsity_rows({"this": one, "recorded": numbers()["sparsity"]})
+    assert [(row["run"], row["verdict"]) for row in rows] == [
+        ("this", "one seed: no verdict")] * 2 + [
+        ("recorded", "better"), ("recorded", "no clear difference")]
+    assert rows[0]["its bits"] == "2.000" and rows[2]["bits"] == "2.500 ± 0.000"
 
 
 def test_every_target_is_met_or_missed():

@@ -166,7 +166,7 @@ def test_qat_and_its_control_train_equally_long(model, tokenizer, tmp_path, monk
 def test_in_full_both_ways_of_rounding_are_tuned(model, tokenizer, tmp_path):
     found = runs.qat(model, tokenizer, [0], True, tmp_path, TINY)
     assert set(found["tried"]) == set(found["rates"]) == {"trained on, then rounded", "QAT"}
-    assert all(len(tried) == len(material.RATES["grown"]) for tried in found["tried"].values())
+    assert all(len(tried) == len(material.RATES["rounded"]) for tried in found["tried"].values())
 
 
 def test_rounding_later_gives_packed_layers_both_ways(model, data):

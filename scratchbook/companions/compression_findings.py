@@ -15,6 +15,7 @@ from scratchbook.companions.compression_tables import (
     mean_of,
     more,
     percent,
+    spread,
     target_rows,
     test_changes,
 )
@@ -150,6 +151,19 @@ def sparsity_line(found: Mapping[str, Any]) -> str:
                                  for pair in EQUAL_SCOPES for name in pair) + (
             " bits per byte (one seed: no verdict).")
     return start + "; ".join(told(at_half, *pair) for pair in EQUAL_SCOPES) + "."
+
+
+def sparsity_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """A row for each run and pair of scores: bits per byte at half of the weights, the verdict."""
+    rows = []
+    for name, found in runs.items():
+        for one, other in EQUAL_SCOPES:
+            bits = [found["curves"][score][HALF] for score in (one, other)]
+            word = (Comparison(one, other, *bits, low="better", high="worse").word
+                    if len(bits[0]) > 2 else "one seed: no verdict")
+            rows.append({"run": name, "score": one, "its bits": spread(bits[0]), "against": other,
+                         "bits": spread(bits[1]), "verdict": word})
+    return rows
 
 
 def goal_lines(numbers: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,8 @@ from scratchbook.training.loop import Trained
 RUNS = (repository_root() or Path.cwd()) / "build" / "runs" / "07"
 BUDGET = 1_000_000  # parameters of a student, embeddings included
 TUNING_SEED = 100  # its runs choose the rates; it has batches and held-out text of its own
-RATES = {"student": (0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006, 0.002)}
+RATES = {"student": (0.04, 0.08, 0.16), "grown": (0.00002, 0.00006, 0.0002, 0.0006, 0.002),
+         "rounded": (0.000002, 0.000006, 0.00002, 0.00006, 0.0002)}
 WAYS = {"hard labels": None, "soft labels": Distillation(0.5, 0.5, 2.0),
         "+ features": Distillation(0.5, 0.5, 2.0, features=1.0),
         "+ attention": Distillation(0.5, 0.5, 2.0, attention=1.0)}

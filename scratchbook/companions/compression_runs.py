@@ -185,7 +185,7 @@ def qat(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool
         group_size: int | str = "channel") -> dict[str, Any]:
     """Rounded as it is; trained on and then rounded; trained on with the rounding in place.
 
-    The two that train see the same batches for the same steps; in full each has the best of four
+    The two that train see the same batches for the same steps; in full each has the best of some
     rates, judged after rounding, on other text than the results.
 
     Shapes:   -> {"bits": {way: [by seed]}, "kind", "steps", "rates": {way: rate}, "whole": bits,
@@ -195,8 +195,8 @@ def qat(model: DecoderLM, tokenizer: Tokenizer, seeds: Sequence[int], full: bool
     sizes = sizes or (FULL if full else QUICK)
     ways = {name: partial(_trained_on, model, tokenizer, sizes, runs, (kind, group_size), name)
             for name in ("trained on, then rounded", "QAT")}
-    middle = RATES["grown"][len(RATES["grown"]) // 2]
-    tuned = _chosen(_tried(ways, RATES["grown"])) if full else {
+    middle = RATES["rounded"][len(RATES["rounded"]) // 2]
+    tuned = _chosen(_tried(ways, RATES["rounded"])) if full else {
         "rates": dict.fromkeys(ways, middle), "tried": {}, "edge": {}}
     found = {name: [one(tuned["rates"][name], seed)["bits"] for seed in seeds]
              for name, one in ways.items()}
