@@ -100,7 +100,24 @@ def test_the_old_arrow_becomes_an_assignment_where_it_is_one(old, new):
     ("DoItLater ^ 1", ""), ("doIt ^ 1", ""), ("DoIt: x ^ 1", ""), (invented(1, 40), ""),
 ])
 def test_what_is_not_wanted_is_named(source, reason):
-    assert objection(source) == reason
+    assert objection(method(source)) == reason
+
+
+@pytest.mark.parametrize(("protocol", "reason"), [
+    ("generated", "says that it is generated"), ("accessing", ""), ("regenerated", ""),
+    ("generated-reduction actions", "says that it is generated"), ("generating", ""),
+    ("**auto generated**", "says that it is generated")])
+def test_a_protocol_may_say_that_a_program_wrote_it(protocol, reason):
+    assert objection(method("foo ^ 1", protocol=protocol)) == reason
+
+
+@pytest.mark.parametrize(("source", "otherwise"), [
+    ("a ^ UI.View new", True), ("a ^ ##(1 + 2)", True), ("a ^ View new. ^ View", False),
+    ("a ^ 'UI.View' , 1.5e3", False), ('a "UI.View" ^ View', False), ("a x := y.\tz", False),
+    ("a ^ View.", False), ("a ^ $# -> #(1)", False)])
+def test_what_pharo_reads_otherwise_is_no_pharo(source, otherwise):
+    assert bool(syntax_objection(method(source, dialect="dolphin"))) == otherwise
+    assert syntax_objection(method(source)) == ""  # in Pharo it says what it says
 
 
 def test_methods_equal_but_for_white_space_are_one_and_the_first_stays():

@@ -159,7 +159,7 @@ def _judged(record: MethodRecord, split: str, seen: dict[bytes, str], parse: Jud
     """The cleaned method, or nothing; each step that it gets through is counted."""
     funnel.count("read", record)
     record = cleaned(record)
-    if reason := objection(record.source, max_characters):
+    if reason := objection(record, max_characters):
         funnel.drop(reason, record)
         return []
     funnel.count("clean", record)

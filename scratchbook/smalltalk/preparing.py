@@ -35,6 +35,9 @@ _HEXADECIMAL = re.compile(r"\s*\w*?[0-9a-f]{16,}\b")
 _DOIT = re.compile(r"(?:DoIt|DoItIn:)(?![\w:])")  # what an image compiles to evaluate it
 _GENERATED = re.compile(r"<generated>|automatically[ -]generated|auto-?generated"
                         r"|was generated (?:automatically|by)|do not (?:edit|modify)", re.I)
+_MACHINE = re.compile(r"\bgenerated\b", re.I)  # a protocol of parsers and of interfaces to C
+QUALIFIED = ("dolphin", "gnu", "visualworks")  # dialects that write Namespace.Name
+_MISREAD = re.compile(rf"{_QUOTED}|{_COMMENT}|(?P<other>\b[A-Z]\w*\.(?=[A-Za-z_])|##\()")
 
 
 def read_checkout(checkout: Checkout) -> Iterator[Record]:
@@ -58,12 +61,14 @@ def with_assignments(source: str) -> str:
     return _ARROW.sub(lambda match: ":=" if match["arrow"] else match[0], source)
 
 
-def objection(source: str, max_characters: int = MAX_CHARACTERS) -> str:
+def objection(record: MethodRecord, max_characters: int = MAX_CHARACTERS) -> str:
     """Why a method is not wanted, in a few words; "" for one that is.
 
-    A method of data is one of 1,000 characters or more, nine in ten of them in strings, numbers
+    What a program wrote says so in a comment, a pragma, or the name of its protocol. A method of
+    data is one of 1,000 characters or more, nine in ten of them in strings, numbers
     and symbols: a picture or a table that somebody pasted.
     """
+    source = record.source
     if not source.strip():
         return "empty"
     if len(source) > max_characters:
@@ -74,7 +79,7 @@ def objection(source: str, max_characters: int = MAX_CHARACTERS) -> str:
         return "doIt"
     if _HEXADECIMAL.match(source):
         return "name ends in 16 hexadecimal digits"
-    if _GENERATED.search(source):
+    if _GENERATED.search(source) or _MACHINE.search(record.protocol):
         return "says that it is generated"
     if len(source) >= 1_000 and sum(map(len, _DATA.findall(source))) >= 0.9 * len(source):
         return "data, not code"
@@ -221,11 +226,21 @@ def _room(sizes: dict[str, int], cap: float) -> dict[str, float]:
         large |= more
 
 
+def reads_otherwise(source: str) -> bool:
+    """Whether code with namespaces has a form that means something else in Pharo."""
+    return any(match["other"] for match in _MISREAD.finditer(source))
+
+
 def syntax_objection(record: MethodRecord, parse: Judge = parse_method) -> str:
     """Why a method's syntax is not wanted: it must be Pharo's, whatever dialect it was written in.
+
+    What Pharo reads as something else is not Pharo's either: `UI.View new` is two statements
+    there, and Dolphin's `##(1 + 2)` a literal array.
     """
     try:
         parse(record.source, "pharo")
+        if record.dialect in QUALIFIED and reads_otherwise(record.source):
+            return f"valid in {record.dialect.capitalize()} only"
         return ""
     except ValueError:
         pass
