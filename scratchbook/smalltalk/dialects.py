@@ -33,5 +33,5 @@ DIALECTS = {
     "gnu": Dialect(underscore=True, dotted=True, compiled=True),
     "dolphin": Dialect(dotted=True, compiled=True),
     "visualworks": Dialect(underscore=True, dotted=True, compiled=True),
-    "gemstone": Dialect(free_bytes=True),
+    "gemstone": Dialect(underscore=True, free_bytes=True),
 }

@@ -36,16 +36,18 @@ class Token(NamedTuple):
     start: int
 
 
+def digits_of(base: int) -> str:
+    names = "0123456789abcdefghijklmnopqrstuvwxyz"[:base]
+    return "".join(sorted({*names, *names.upper()}))
+
+
 def radix_numbers() -> str:
     """`16rFF` for every base: which letters are digits, and so where a number ends, depends on it.
 
     In base 16 the `e` of `16r1e2` is a digit, in base 2 that of `2r1e2` starts an exponent.
     """
-    names = "0123456789abcdefghijklmnopqrstuvwxyz"
-    choices = []
-    for base in range(2, 37):
-        digits = "".join(sorted({*names[:base], *names[:base].upper()}))
-        choices.append(f"0*{base}r-?[{digits}]++(?:\\.[{digits}]++)?")
+    choices = [f"0*{base}r-?[{digits_of(base)}]++(?:\\.[{digits_of(base)}]++)?"
+               for base in range(2, 37)]
     return "|".join([*choices, r"0*(?:3[7-9]|[4-9][0-9]|[1-9][0-9]{2,})r-?[0-9A-Za-z]++"])
 
 
@@ -135,12 +137,10 @@ def tokenize(source: str, dialect: str = "pharo") -> list[Token]:
 
 def integer_value(text: str) -> int | None:
     """The value of a number that is an integer, `16rFF` and `1e2` too; None for others."""
-    found = re.fullmatch(r"(-?)(?:(\d+)r)?(-?)([0-9A-Za-z]+?)(?:[edq](\d+))?", text)
-    if not found:
+    found = re.fullmatch(r"(-?)(?:(\d+)r)?(-?)(\w+)", text)
+    base = int(found[2] or 10) if found else 0
+    whole = re.fullmatch(rf"([{digits_of(base)}]+)(?:[edq](\d+))?", found[4]) if base > 1 else None
+    if not whole:
         return None
-    base = int(found[2] or 10)
-    try:
-        value = int(found[4], base) * base ** int(found[5] or 0)
-    except ValueError:  # the digits do not fit the base: `3s`
-        return None
+    value = int(whole[1], min(base, 36)) * base ** int(whole[2] or 0)
     return -value if found[1] != found[3] else value

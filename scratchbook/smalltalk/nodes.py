@@ -216,7 +216,8 @@ class MethodNode(Node):
     """A whole method: its pattern (selector and parameters), then what it declares and does.
 
     `comments` are all comments inside, in the order of the source; they do not count in
-    comparisons, as white space does not.
+    comparisons, as white space does not. `body_start` is the place of the temporaries, or of the
+    first statement where there are none: a comment before it is about the method as a whole.
     """
 
     selector: str
@@ -227,6 +228,7 @@ class MethodNode(Node):
     comments: tuple[CommentNode, ...] = field(default=(), compare=False, repr=False)
     start: int = place()
     stop: int = place()
+    body_start: int = place()
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,6 @@ from scratchbook.smalltalk.cursor import Cursor
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
 from scratchbook.smalltalk.nodes import Node
 
-MAX_DEPTH = 100  # brackets inside brackets; Pharo's own sources need 30
 LITERALS = {kind: lexer.KINDS[kind] for kind in (
     lexer.NUMBER, lexer.STRING, lexer.SYMBOL, lexer.CHARACTER, lexer.CONSTANT, lexer.COMPILED)}
 
@@ -51,11 +50,13 @@ class Parser(Cursor):
     def method(self) -> nodes.MethodNode:
         """A whole method, to the end of the source."""
         selector, parameters = self.pattern()
-        pragmas, temporaries, statements = self.body()
+        pragmas = self.pragmas()
+        body_start = self.starts[self.at]
+        temporaries, more, statements = self.body()
         comments = tuple([nodes.CommentNode(text, start, start + len(text))
                           for text, start in self.comments])
-        return nodes.MethodNode(selector, parameters, temporaries, pragmas, statements, comments,
-                                self.starts[0], self.stop())
+        return nodes.MethodNode(selector, parameters, temporaries, pragmas + more, statements,
+                                comments, self.starts[0], self.stop(), body_start)
 
     def pattern(self) -> tuple[str, tuple[str, ...]]:
         """Selector and parameters of the message that a method answers."""
@@ -74,14 +75,11 @@ class Parser(Cursor):
             arguments.append(read())
         return selector, tuple(arguments)
 
-    def body(self) -> tuple[tuple[nodes.PragmaNode, ...], tuple[str, ...], tuple[Node, ...]]:
-        """Pragmas, which may stand before the temporaries and after them, and statements."""
-        pragmas = self.pragmas()
-        temporaries = self.temporaries()
-        pragmas += self.pragmas()
-        return tuple(pragmas), temporaries, self.statements("")
+    def body(self) -> tuple[tuple[str, ...], tuple[nodes.PragmaNode, ...], tuple[Node, ...]]:
+        """Temporaries, pragmas (which may stand before them too) and statements."""
+        return self.temporaries(), self.pragmas(), self.statements("")
 
-    def pragmas(self) -> list[nodes.PragmaNode]:
+    def pragmas(self) -> tuple[nodes.PragmaNode, ...]:
         found = []
         while self.texts[self.at] == "<":
             begin = self.at
@@ -91,7 +89,7 @@ class Parser(Cursor):
                 if not self.dialect.free_pragmas:
                     raise
                 found.append(self.free_pragma(begin))
-        return found
+        return tuple(found)
 
     def pragma(self) -> nodes.PragmaNode:
         """`<name>`, `<key: literal>` or `<+ literal>`; `primitive:` may be given a name."""
@@ -181,12 +179,13 @@ class Parser(Cursor):
         return self.chained(node, start) if self.dialect.chained else node
 
     def assignment(self) -> Node:
-        """`a := b := value`, in a loop: a long one is no deep one."""
+        """`a := b := value`."""
         targets = []
         while self.kinds[self.at + 1] == lexer.ASSIGN and self.kinds[self.at] == lexer.NAME:
             text, start = self.texts[self.at], self.starts[self.at]
             targets.append(nodes.VariableNode(text, start, start + len(text)))
             self.at += 2
+            self.check_depth(len(targets))
         node = self.expression()
         stop = self.stop()
         for target in reversed(targets):
@@ -280,9 +279,7 @@ class Parser(Cursor):
         if read is None:
             raise self.error("an expression")
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise SmalltalkSyntaxError(self.source, start, "too many brackets inside brackets",
-                                       f"The parser reads {MAX_DEPTH} levels at the most.")
+        self.check_depth(self.depth)
         self.at += 1
         node = read(self, start)
         self.depth -= 1
