@@ -125,7 +125,7 @@ def test_one_seed_has_no_verdict():
     assert [(row["run"], row["verdict"]) for row in rows] == [
         ("this", "one seed: no verdict")] * 2 + [
         ("recorded", "better"), ("recorded", "no clear difference")]
-    assert rows[0]["its bits"] == "2.000" and rows[2]["bits"] == "2.500 ± 0.000"
+    assert rows[0]["its bits"] == "2.000" and rows[2]["bits"] == "2.500\u00a0±\u00a00.000"
 
 
 def test_every_target_is_met_or_missed():

@@ -56,12 +56,15 @@ def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "More bits p
               ) -> tuple[Figure, str]:
     """A number for each kind of code (rows) and each size of group (columns), darker for more."""
     import matplotlib.pyplot as plt
+    from matplotlib.colors import to_rgba
 
     kinds, groups = list(found), list(next(iter(found.values())))
     values = torch.tensor([[found[kind][group] for group in groups] for kind in kinds])
     figure, ax = plt.subplots(figsize=(5.4, 0.55 * len(kinds) + 1.1))
     shades = values.clamp(min=1e-3).log10()
-    ax.pcolormesh(shades, cmap="Blues", vmin=-3.2, vmax=float(shades.max()) + 1.2, alpha=0.75)
+    shade = ((shades + 3.2) / (float(shades.max()) + 4.2)).tolist()
+    # one colour, more or less of it: the text on it is read on a light and on a dark page
+    ax.pcolormesh([[to_rgba(palette()[0], part) for part in row] for row in shade])
     for row in range(len(kinds)):
         for column in range(len(groups)):
             ax.text(column + 0.5, row + 0.5, more(values[row, column].item()), ha="center",

@@ -31,9 +31,10 @@ NOT_RECORDED = "not recorded yet: scratchbook run 07_compression --profile full"
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """The mean with the half-width of its 95 % interval, such as "2.41 ± 0.03"."""
+    """The mean with the half-width of its 95 % interval, such as "2.41 ± 0.03", in one piece."""
     mean, half = mean_and_spread(values)
-    return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
+    return f"{mean:.{digits}f}" + ("" if math.isnan(half) else
+                                   f"\u00a0±\u00a0{half:.{digits}f}")
 
 
 def change(before: Windows, after: Windows) -> Interval:
