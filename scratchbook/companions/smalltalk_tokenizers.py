@@ -1,0 +1,160 @@
+"""How the Smalltalk tokenizer was made, and how it compares with others on unseen projects.
+
+    python -m scratchbook.companions.smalltalk_tokenizers CORPUS   # two minutes on one core
+
+CORPUS is a folder that `scratchbook smalltalk prepare` wrote. The tokenizer learns from its
+training projects alone and is judged on the projects of the other two splits. The fair rival is
+byte-pair encoding with GPT-2's first cut, of the same size and learned from the same text.
+
+Chapter:  chapters/09_smalltalk_model.ipynb
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scratchbook.data.downloads import fetch
+from scratchbook.data.smalltalk_corpus import load_classes, load_methods
+from scratchbook.evaluation.comparing import bound_verdict, paired
+from scratchbook.runtime import repository_root
+from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.parts import SPECIAL_TOKENS
+from scratchbook.smalltalk.records import MethodRecord
+from scratchbook.smalltalk.tasks import definition_of
+from scratchbook.teaching.results import record
+from scratchbook.tokenizers import BPETokenizer
+from scratchbook.tokenizers.base import Tokenizer
+from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
+
+RESULT = "09_smalltalk.tokenizers"
+VOCAB_SIZE = 10_240  # whole blocks of 128 rows, which matrix products like
+TRAINED_ON = 24_000_000  # characters
+PARSED = 1_000  # methods whose trees are compared after a round trip
+OURS, PLAIN = "ours", "plain BPE, same size and text"
+PUBLISHED = {"GPT-2": ("r50k_base", "gpt2"), "cl100k": ("cl100k_base", "cl100k"),
+             "o200k": ("o200k_base", "o200k")}
+TARGETS = {"GPT-2": 1.35, "cl100k": 1.08, "o200k": 1.08, PLAIN: 1.0}  # how many times as many
+
+
+def training_texts(corpus: Path, characters: int = TRAINED_ON, seed: int = 0) -> list[str]:
+    """Methods and class definitions of the training projects, drawn without replacement."""
+    texts = [record.source for record in load_methods(corpus / "train.jsonl")]
+    texts += [definition_of(record) for record in load_classes(corpus / "classes.jsonl")]
+    random.Random(seed).shuffle(texts)
+    total, kept = 0, []
+    for text in texts:
+        if total >= characters:
+            break
+        kept.append(text)
+        total += len(text)
+    return kept
+
+
+def held_out(corpus: Path) -> dict[str, list[MethodRecord]]:
+    """The methods of each held-out project: those of the test, then those of validation."""
+    projects: dict[str, list[MethodRecord]] = {}
+    for split in ("test", "validation"):
+        for method in load_methods(corpus / f"{split}.jsonl"):
+            projects.setdefault(method.project, []).append(method)
+    return projects
+
+
+def chars_per_token(tokenizer: Tokenizer, methods: Iterable[MethodRecord]) -> float:
+    """Characters per token over all methods of a project together."""
+    characters = tokens = 0
+    for method in methods:
+        characters += len(method.source)
+        tokens += len(tokenizer.encode_ordinary(method.source))
+    return characters / tokens
+
+
+def compare(tokenizers: Mapping[str, Tokenizer], projects: Mapping[str, list[MethodRecord]]
+            ) -> dict[str, Any]:
+    """Characters per token by tokenizer and project, and how many times as many ours has.
+
+    A project is one observation: the interval is Student's over the projects' ratios.
+    """
+    rows = {name: {project: chars_per_token(tokenizer, methods)
+                   for project, methods in projects.items()}
+            for name, tokenizer in tokenizers.items()}
+    return {"chars_per_token": rows,
+            "vocab_size": {name: tokenizer.vocab_size for name, tokenizer in tokenizers.items()},
+            "ratios": {name: ratio(rows[OURS], rows[name], target)
+                       for name, target in TARGETS.items()}}
+
+
+def ratio(ours: Mapping[str, float], theirs: Mapping[str, float], target: float) -> dict[str, Any]:
+    """Ours over theirs, project by project, with the interval and whether the target is met."""
+    values = [ours[project] / theirs[project] for project in ours]
+    interval = paired(values, [0.0] * len(values))
+    return {"by_project": dict(zip(ours, values, strict=True)), "mean": interval.value,
+            "low": interval.low, "high": interval.high, "target": target,
+            "verdict": bound_verdict(values, at_least=target)}
+
+
+def round_trips(tokenizer: Tokenizer, methods: Sequence[MethodRecord], seed: int = 0
+                ) -> dict[str, int]:
+    """How many methods come back letter by letter, and how many of a sample as the same tree."""
+    again = [tokenizer.decode(tokenizer.encode_ordinary(method.source)) for method in methods]
+    sample = random.Random(seed).sample(range(len(methods)), min(PARSED, len(methods)))
+    trees = (parse_method(again[i], methods[i].dialect)
+             == parse_method(methods[i].source, methods[i].dialect) for i in sample)
+    return {"methods": len(methods), "parsed": len(sample), "same_tree": sum(trees),
+            "same_text": sum(text == method.source
+                             for text, method in zip(again, methods, strict=True))}
+
+
+def learn(corpus: Path) -> tuple[dict[str, Tokenizer], dict[str, int]]:
+    """Our tokenizer, its rival of the same size and text, the published ones; what it read."""
+    texts = training_texts(corpus)
+    tokenizers: dict[str, Tokenizer] = {
+        OURS: SmalltalkTokenizer().train(texts, VOCAB_SIZE),
+        PLAIN: BPETokenizer("gpt2").train(texts, VOCAB_SIZE, list(SPECIAL_TOKENS))}
+    for name, (file, pattern) in PUBLISHED.items():
+        tokenizers[name] = BPETokenizer.from_tiktoken(fetch(file), pattern)
+    return tokenizers, {"texts": len(texts), "characters": sum(map(len, texts))}
+
+
+def measure(corpus: Path, destination: Path) -> dict[str, Any]:
+    """Train, ship the tokenizer into `destination`, compare on the held-out projects."""
+    tokenizers, trained_on = learn(corpus)
+    path = destination / "tokenizer.json"
+    tokenizers[OURS].save(path)
+    projects = held_out(corpus)
+    every = [method for methods in projects.values() for method in methods]
+    sizes = {name: {"methods": len(methods), "characters": sum(len(m.source) for m in methods)}
+             for name, methods in projects.items()}
+    lengths = Counter(len(tokenizers[OURS].token_bytes(i)) for i in range(VOCAB_SIZE))
+    return {"trained_on": trained_on, "projects": sizes, **compare(tokenizers, projects),
+            "round_trips": round_trips(tokenizers[OURS], every), "file_bytes": path.stat().st_size,
+            "longest_token": max(lengths)}
+
+
+def lines(numbers: Mapping[str, Any]) -> list[str]:
+    """What was found, in sentences that the numbers write."""
+    return [f"{100 * (found['mean'] - 1):+.0f} % characters per token against {name} "
+            f"(95 % {100 * (found['low'] - 1):+.0f} to {100 * (found['high'] - 1):+.0f} over "
+            f"{len(found['by_project'])} projects); {found['target']:g} times as many: "
+            f"{found['verdict']}" for name, found in numbers["ratios"].items()]
+
+
+def main() -> None:
+    """Run it all and record it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("corpus", type=Path, help="a folder that `smalltalk prepare` wrote")
+    parser.add_argument("--output", type=Path, help="where tokenizer.json goes")
+    options = parser.parse_args()
+    root = repository_root() or Path.cwd()
+    numbers = measure(options.corpus, options.output or root / "data" / "smalltalk_model")
+    record(RESULT, numbers, seeds=[0],
+           command="python -m scratchbook.companions.smalltalk_tokenizers CORPUS")
+    print(*lines(numbers), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
