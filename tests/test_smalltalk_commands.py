@@ -7,6 +7,8 @@ import pytest
 
 from scratchbook.cli import main
 from scratchbook.data.smalltalk_corpus import load_classes, load_methods
+from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.preparing import in_style
 from scratchbook.smalltalk.records import MethodRecord
 
 
@@ -81,6 +83,18 @@ def test_the_same_folder_gives_the_same_files(project, tmp_path, capsys):
     for split in ("train", "validation", "test"):
         file = f"{split}.jsonl"
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_every_row_is_in_one_layout_when_asked(project, tmp_path):
+    scratchbook("collect", "--from", project, "--output", tmp_path / "raw")
+    for name, more in (("plain", []), ("styled", ["--format"])):
+        scratchbook("prepare", tmp_path / "raw", "--output", tmp_path / name, *more)
+    plain, styled = (load_methods(tmp_path / name / "train.jsonl") for name in ("plain", "styled"))
+    assert len(styled) == len(plain) > 100
+    assert all(in_style(record.source) == record.source for record in styled)
+    assert all(parse_method(a.source) == parse_method(b.source)
+               for a, b in zip(plain, styled, strict=True))
+    assert [r.source for r in plain] != [r.source for r in styled]
 
 
 def test_mistakes_end_in_one_line(tmp_path, capsys):

@@ -54,6 +54,8 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
                          help="of the training text, for one project (default: 0.25)")
     command.add_argument("--max-characters", type=int, default=8_000, metavar="N",
                          help="longer methods are dropped (default: 8,000)")
+    command.add_argument("--format", action="store_true",
+                         help="write every method in one layout, the printer's")
     command.add_argument("--json", action="store_true", help="print the account as JSON")
 
 
@@ -116,6 +118,7 @@ def prepare_smalltalk(options: argparse.Namespace) -> int:
     """Write the corpus and print what each step left."""
     from scratchbook.data.smalltalk_corpus import prepare, save_corpus
     from scratchbook.smalltalk.collecting import load_manifest
+    from scratchbook.smalltalk.preparing import in_style
 
     checkouts = load_manifest(options.collected)
     if not checkouts:
@@ -124,7 +127,8 @@ def prepare_smalltalk(options: argparse.Namespace) -> int:
     start = time.process_time()
     say = print if not options.json else lambda line: None
     parts, classes, funnel = prepare(checkouts, threshold=options.threshold, cap=options.cap,
-                                     max_characters=options.max_characters, say=say)
+                                     max_characters=options.max_characters,
+                                     layout=in_style if options.format else None, say=say)
     funnel.facts["cpu_seconds"] = time.process_time() - start
     save_corpus(options.output, parts, classes, funnel)
     if options.json:

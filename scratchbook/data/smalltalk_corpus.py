@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,13 @@ Parts = dict[str, list[MethodRecord]]
 
 def prepare(checkouts: Sequence[Checkout], read: Reader = read_checkout,
             parse: Judge = parse_method, threshold: float = 0.8, cap: float = 0.25,
-            max_characters: int = MAX_CHARACTERS,
+            max_characters: int = MAX_CHARACTERS, layout: Callable[[str], str] | None = None,
             say: Callable[[str], None] = lambda line: None
             ) -> tuple[Parts, list[tuple[str, ClassRecord]], Funnel]:
     """Read, clean, deduplicate, split, balance and audit; return methods, classes, the account.
 
     `threshold` is Jaccard's similarity of runs of six tokens, `cap` the largest share that one
-    project may have of the training text.
+    project may have of the training text; `layout` writes a valid method anew, such as `in_style`.
 
     Raises:   ValueError when no method is left, for a family on two sides, or a share outside 0..1
     Chapter:  chapters/09_smalltalk_model.ipynb
@@ -68,6 +68,9 @@ def prepare(checkouts: Sequence[Checkout], read: Reader = read_checkout,
     if not any(parts.values()):
         raise ValueError(f"no method is left of {len(checkouts)} sources; dropped: "
                          f"{dict(funnel.reasons) or 'nothing was read'}")
+    if layout is not None:
+        parts = {split: [replace(record, source=layout(record.source)) for record in records]
+                 for split, records in parts.items()}
     parts = _without_similar(parts, threshold, funnel)
     say(f"{funnel.total('not like another').methods:,} methods are unlike each other")
     before = _sizes(parts["train"])

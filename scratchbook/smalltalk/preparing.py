@@ -18,6 +18,7 @@ from typing import Any
 
 from scratchbook.smalltalk.collecting import Checkout
 from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.printer import format_method
 from scratchbook.smalltalk.readers import read_folder, read_repository
 from scratchbook.smalltalk.records import MethodRecord, Record
 
@@ -92,6 +93,11 @@ def cleaned(record: MethodRecord) -> MethodRecord:
     if record.dialect in ARROWS and "_" in text:
         text = with_assignments(text)
     return record if text == record.source else replace(record, source=text)
+
+
+def in_style(source: str) -> str:
+    """A valid method in the one layout that the package's printer gives to its tree."""
+    return format_method(parse_method(source))
 
 
 def content_hash(source: str) -> bytes:
