@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 from scratchbook.cli.chapter_commands import as_table
+from scratchbook.cli.smalltalk_model_commands import add_smalltalk_model_commands
 
 ORDER = ("train", "validation", "test")
 
 
 def add_smalltalk_commands(commands) -> None:
     """Add `smalltalk` and its actions to the command line."""
-    smalltalk = commands.add_parser("smalltalk", help="collect and prepare Smalltalk code")
+    smalltalk = commands.add_parser("smalltalk", help="Smalltalk code, and a model of it")
     actions = smalltalk.add_subparsers(metavar="ACTION", required=True)
     found = _action(actions, "collect", "fetch the repositories of the table, or find them here")
     found.add_argument("names", nargs="*", metavar="SOURCE",
@@ -43,6 +44,7 @@ def add_smalltalk_commands(commands) -> None:
     stats = _action(actions, "stats", "sizes, licences and lengths by split and project")
     stats.add_argument("folder", help="what prepare wrote")
     stats.add_argument("--json", action="store_true", help="as JSON")
+    add_smalltalk_model_commands(actions)
 
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:

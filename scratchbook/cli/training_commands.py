@@ -56,12 +56,17 @@ def _recipe(options: argparse.Namespace):
 
 def train(options: argparse.Namespace) -> int:
     """Train as told and say where the run lies and what it came to."""
+    return run_recipe(_recipe(options), options)
+
+
+def run_recipe(recipe, options: argparse.Namespace) -> int:
+    """Train by a recipe, with what the options say of the run's folder and its loggers."""
     from scratchbook.training import ProgressBar, TensorBoardLogger, WandbLogger
     from scratchbook.training import train as run_training
     from scratchbook.training.identity import check_folder
     from scratchbook.training.runs import start_from
 
-    recipe, folder = _recipe(options), Path(options.out)
+    folder = Path(options.out)
     check_folder(folder)
     data, tokenizer = recipe.build_data()
     recipe = recipe.with_vocabulary(tokenizer.vocab_size)
