@@ -55,6 +55,7 @@ VISUALWORKS = """<?xml version="1.0"?>
 <imports>private Zoo.Parts.*</imports><category>Zoo-Core</category>
 <attributes><package>Zoo</package></attributes></class>
 <comment><class-id>Zoo.Cage</class-id><body>I hold &lt;animals&gt;.</body></comment>
+<shared-variable><name>Open</name><environment>Zoo.Cage</environment></shared-variable>
 <methods><class-id>Zoo.Cage</class-id> <category>testing</category>
 <body package="Zoo" selector="isOpen">isOpen&#13;\t^self size &lt; 3</body>
 <body package="Zoo" selector="a">^ 3</body></methods>
@@ -252,6 +253,7 @@ def test_visualworks():
     assert "no message pattern" in skipped.reason
     assert (cage.superclass, cage.instance_variables, cage.comment, cage.package) == (
         "Core.Object", ("animals", "keeper"), "I hold <animals>.", "Zoo")
+    assert (cage.class_variables, cage.pools) == (("Open",), ("Zoo.Parts.*",))
     cut = list(read_visualworks(VISUALWORKS[:VISUALWORKS.index("<methods><class-id>Zoo.Cage cl")],
                                 Origin()))
     assert [type(record) for record in cut] == [MethodRecord, Skipped, ClassRecord, Skipped]

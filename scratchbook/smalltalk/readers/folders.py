@@ -33,7 +33,7 @@ from scratchbook.smalltalk.readers.visualworks import is_visualworks, read_visua
 from scratchbook.smalltalk.records import MethodRecord, Record, Skipped
 
 SUFFIXES = (".st", ".cs", ".changes", ".sources", ".cls", ".pax", ".pac", ".xml", ".gs", ".tpz",
-            ".gst", ".mcz")
+            ".gst", ".sou", ".mcz")
 SHARED_SUFFIXES = (".cs", ".cls", ".xml", ".tpz", ".gs")  # C#, LaTeX: not Smalltalk's alone
 _FORMATS: list[tuple[Callable[[str], bool], Callable[[str, Origin], Iterator[Record]]]] = [
     (is_tonel, read_tonel), (is_visualworks, read_visualworks), (is_chunks, read_chunks),

@@ -3,7 +3,7 @@
     package                (name 'Zoo-Core')
     version                (name 'Zoo-Core-ab.12' message '...' id '...' ...)
     snapshot/source.st     the classes and methods as chunks
-    snapshot/binary or .bin the same as a stream of Smalltalk objects; not read
+    snapshot.bin           the same as a stream of Smalltalk objects; not read
 
 Source:   www.wiresong.ca/monticello (Bryant and Putney)
 Chapter:  chapters/09_smalltalk_model.ipynb

@@ -30,6 +30,7 @@ def read_visualworks(text: str, origin: Origin) -> Iterator[Record]:
     origin = origin.speaking("visualworks")
     classes: dict[str, ClassRecord] = {}
     comments: dict[str, str] = {}
+    shared: dict[str, tuple[str, ...]] = {}
     package = ""
     parser = ElementTree.XMLPullParser(["end"])
     damage = None
@@ -45,11 +46,15 @@ def read_visualworks(text: str, origin: Origin) -> Iterator[Record]:
             record = _class(element, package, origin)
             classes[record.name] = record
         elif element.tag == "comment":
-            comments[_text(element, "class-id").rpartition(".")[2]] = _text(element, "body")
+            comments[_last(_text(element, "class-id"))] = _text(element, "body")
+        elif element.tag == "shared-variable":
+            owner = _last(_text(element, "environment"))
+            shared[owner] = *shared.get(owner, ()), _text(element, "name")
         elif element.tag == "methods":
             yield from _methods(element, package, origin)
     for name, record in classes.items():
-        yield replace(record, comment=comments.get(name, ""))
+        yield replace(record, comment=comments.get(name, ""),
+                      class_variables=shared.get(name, ()))
     if damage:
         yield origin.skipped(damage)
 
@@ -65,21 +70,24 @@ def _text(element: ElementTree.Element, tag: str) -> str:
     return (element.findtext(tag) or "").replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
+def _last(path: str) -> str:
+    """The class that a path like `Zoo.Cage` or `Zoo.Cage class` names."""
+    return path.partition(" ")[0].rpartition(".")[2]
+
+
 def _class(element: ElementTree.Element, package: str, origin: Origin) -> ClassRecord:
     named = _text(element, "attributes/package") or package
     return origin.class_record(
         _text(element, "name"), superclass=_text(element, "super"),
         instance_variables=tuple(_text(element, "inst-vars").split()),
-        class_variables=tuple(_text(element, "class-vars").split()),
         class_instance_variables=tuple(_text(element, "class-inst-vars").split()),
-        pools=tuple(_text(element, "imports").split()),
+        pools=tuple(word for word in _text(element, "imports").split() if word != "private"),
         category=_text(element, "category"), package=named)
 
 
 def _methods(element: ElementTree.Element, package: str, origin: Origin) -> Iterator[Record]:
-    words = _text(element, "class-id").split()
-    name, side = (words[0] if words else "").rpartition(".")[2], words[1:] == ["class"]
-    protocol = _text(element, "category")
+    owner = _text(element, "class-id")
+    name, side, protocol = _last(owner), owner.endswith(" class"), _text(element, "category")
     for body in element.findall("body"):
         source = trimmed((body.text or "").replace("\r\n", "\n").replace("\r", "\n"))
         if selector_of(source):
