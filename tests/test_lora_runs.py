@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from scratchbook.base_model import END
-from scratchbook.companions import lora_bench, lora_runs, lora_tasks
+from scratchbook.companions import lora_bench, lora_controls, lora_runs, lora_tasks
 from scratchbook.companions.lora_bench import Bench, bits, judged
 from scratchbook.companions.lora_replay import Replay, joined, text_rows
 from scratchbook.data.batches import IGNORED, Batch
 from scratchbook.data.documents import Document
+from scratchbook.finetuning import apply_syntax_lora, class_shares, trainable_count
+from scratchbook.finetuning.token_classes import CLASSES
 from scratchbook.generation import generate
+from scratchbook.teaching.results import Result
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +124,23 @@ def test_adapters_that_know_syntax_learn_as_many_numbers(bench, monkeypatch):
 
 @pytest.mark.slow
 def test_the_family_learns_about_as_many_numbers(bench, monkeypatch):
-    monkeypatch.setattr(lora_runs, "SMALL_RATES", (1e-2,))
+    monkeypatch.setattr(lora_runs, "SMALL_RATES", dict.fromkeys(lora_runs.SMALL_RATES, (1e-2,)))
     monkeypatch.setattr(bench, "seeds", [0])
     found = lora_runs.family(bench)
-    counts = {name: row["trainable"] for name, row in found.items() if name != "DoRA"}
+    counts = {name: row["trainable"] for name, row in found.items()}
     assert max(counts.values()) <= 1.1 * min(counts.values()), counts
+
+
+@pytest.mark.slow
+def test_each_run_stops_where_the_task_is_at_the_mark(bench, monkeypatch):
+    monkeypatch.setattr(lora_runs, "MARK_RATES", {"full": (1e-9, 5e-4), "LoRA": (3e-3,)})
+    found = lora_runs.at_the_mark(bench, part=0.8, steps=12, every=3)
+    never = found["tried"]["full"].pop("1e-09")
+    assert never["step"] == 12 and not never["reached"] and never["task"] > found["mark"]
+    for run in (found["tried"]["full"]["0.0005"], found["tried"]["LoRA"]["0.003"]):
+        assert run["reached"] and run["task"] <= found["mark"]
+        assert run["step"] in (3, 6, 9)  # of twelve that it might have taken
+        assert run["text"] > found["base bits"] > 1
 
 
 @pytest.mark.slow
@@ -148,6 +163,16 @@ def test_memory_by_formula_is_near_what_was_measured(bench):
         assert row["saved, formula"] == pytest.approx(row["saved, measured"], rel=0.05)
     assert rows["QLoRA"]["weights"] < rows["full"]["weights"] / 3
     assert rows["LoRA"]["optimizer"] < 0.1 * rows["full"]["optimizer"]
+
+
+def test_what_seemed_better_is_tried_again_on_other_seeds(bench, monkeypatch):
+    asked = []
+    monkeypatch.setattr(bench, "run", lambda way, make, lr, seed: asked.append((way, lr, seed)) or {
+        "bits": seed / 10, "trainable": 7})
+    found = lora_runs.code_again(bench)
+    assert list(found) == ["plain", "gated", "gated, classes drawn"]
+    assert found["gated"]["bits"] == [0.3, 0.4, 0.5] and found["gated"]["seeds"] == [3, 4, 5]
+    assert len(asked) == 9 and {lr for _, lr, _ in asked} == {3e-3}
 
 
 class Recorder(Bench):
@@ -179,8 +204,59 @@ def test_a_size_is_read_once_at_least():
     recorder = Recorder()
     found = lora_runs.sizes(recorder)
     assert found["LoRA"]["250"] == [0.25, 1.25, 2.25]
+    assert set(found["full"]) < set(found["LoRA"]) and found["full"]["25"] == found["LoRA"]["25"]
     assert {row[3]: row[4] for row in recorder.asked if len(row) == 5} == {
         25: 40, 50: 40, 100: 40, 250: 40, 500: 63, 1000: 125}
+
+
+def test_some_experiments_are_renewed_and_the_others_say_how_old_they_are():
+    same = {"base": "b", "steps": 40, "batch": 8, "held out": 64}
+    recorded = Result("x", same | {"family": 1, "grid": 2, "sizes": 3,
+                                   "older": {"sizes": "2020 at commit a"}},
+                      [0], "python -m x", "c" * 40, "2021-02-03T00:00", {}, "")
+    found = lora_runs.renewed(same | {"family": 5}, ["family"], recorded)
+    assert found == same | {"family": 5, "grid": 2, "sizes": 3, "older": {
+        "sizes": "2020 at commit a", "grid": "2021-02-03 at commit cccccccccc"}}
+    with pytest.raises(ValueError, match="steps: 20 here, 40 in what is recorded"):
+        lora_runs.renewed(same | {"steps": 20}, ["family"], recorded)
+    with pytest.raises(ValueError, match="'poems'; there are: against"):
+        lora_runs.everything([0], only=["poems"])
+
+
+# controls
+
+
+def test_drawn_classes_are_as_many_and_know_no_syntax(bench):
+    texts = [example.ids for example in bench.task(0).train[:20]]
+    shares, groups = class_shares(bench.tokenizer, texts), {"all": 1, "name": 1, "operator": 2}
+    models = [copy.deepcopy(bench.base) for _ in range(2)]
+    apply_syntax_lora(models[0], bench.tokenizer, groups)
+    lora_controls.apply_drawn(models[1], bench.tokenizer, groups, shares, seed=3)
+    assert len({lora_bench.trainable(model) for model in models}) == 1
+    again = copy.deepcopy(models[1])  # a copy draws the same
+    seen = []
+    for model in (*models, again):
+        hooks = list(model._forward_pre_hooks.values())
+        assert len(hooks) == 1
+        model(torch.tensor([texts[0], texts[0]]))
+        seen.append(hooks[0].now)
+    assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
+    by_token = {}
+    for token, kind in zip(texts[0], seen[1][0].tolist(), strict=True):
+        assert by_token.setdefault(token, kind) == kind  # wherever it stands
+    table = torch.tensor(hooks[0].table)
+    for place, name in enumerate(CLASSES):
+        assert (table == place).float().mean().item() == pytest.approx(shares[name], abs=0.05)
+
+
+def test_dora_learns_as_many_numbers_with_its_lengths(bench):
+    lora = trainable_count("lora", bench.base, ranks=lora_controls.dora_ranks(bench.base, 15872))
+    assert lora == 15872 - 6 * 2 * 256  # the lengths
+    model = lora_controls.apply_dora(copy.deepcopy(bench.base), 15872)
+    assert lora_bench.trainable(model) == 15872
+    assert sorted(lora_controls.dora_ranks(bench.base, 15872).values()) == [2] * 11 + [3]
+    with pytest.raises(ValueError, match="count=9000 leaves no rank for each of 12 layers: give 9"):
+        lora_controls.dora_ranks(bench.base, 9000)
 
 
 # replay

@@ -52,13 +52,14 @@ class Bench:
         return lora_tasks.task(name, self.tokenizer, count, seed)
 
     def learn(self, model: nn.Module, data: FineTuningData, lr: float, seed: int,
-              steps: int | None = None, every: int | None = None) -> list[dict]:
+              steps: int | None = None, every: int | None = None,
+              on_step: Callable[[int, nn.Module], None] | None = None) -> list[dict]:
         """Train what is left free in a model; the log, with an evaluation `every` so many steps."""
         steps = steps or self.steps
         how = TrainConfig(max_steps=steps, batch_size=BATCH, lr=lr, weight_decay=0.0,
                           schedule="linear", warmup_steps=min(3, steps - 1), seed=seed,
                           optimizer="adamw", eval_every=every or steps)
-        log = train(model, data, how).log
+        log = train(model, data, how, on_step=on_step).log
         model.eval()
         return log
 

@@ -194,6 +194,54 @@ def rank_rows(parts: Mapping[str, Parts], share: float, budget: Mapping[str, int
     return rows
 
 
+def kept_rows(settled: nn.Module, budget: Mapping[str, int]) -> tuple[list[dict], str]:
+    """Directions that AdaLoRA left to each kind of layer beside another budget; do they agree?"""
+    from scratchbook.evaluation.comparing import spearman
+    from scratchbook.finetuning import lora_layers
+
+    layers = lora_layers(settled)
+    left = {path: layers[path].adapter.lora_rank if path in layers and layers[path].adapter else 0
+            for path in budget}
+    kinds: dict[str, list[str]] = {}
+    for path in budget:
+        kinds.setdefault(path.rsplit(".", 1)[-1], []).append(path)
+    rows = [{"layer": kind} | {
+        name: f"{min(found)} to {max(found)}, median {statistics.median(found):g}"
+        for name, found in (("AdaLoRA kept", [left[path] for path in paths]),
+                            ("the change's budget", [budget[path] for path in paths]))}
+        for kind, paths in kinds.items()]
+    rho = spearman(list(left.values()), list(budget.values()))
+    return rows, (f"{sum(left.values())} directions are left; rank correlation of the two budgets "
+                  f"{rho.value:+.2f} (95 %: {rho.low:+.2f} to {rho.high:+.2f})")
+
+
+def in_shards(model: nn.Module, folder: Path, most: int) -> int:
+    """Write a model as its published kind is: several files of at most `most` bytes, an index.
+
+    A tensor that is larger has a file of its own. The number of files comes back.
+    """
+    from safetensors.torch import save_file
+
+    from scratchbook.weights import save_pretrained
+
+    save_pretrained(model, folder)
+    (folder / "model.safetensors").unlink()
+    shards: list[dict[str, Tensor]] = [{}]
+    for name, tensor in model.state_dict().items():
+        held = sum(other.nbytes for other in shards[-1].values())
+        if shards[-1] and held + tensor.nbytes > most:
+            shards.append({})
+        shards[-1][name] = tensor.contiguous()
+    files = {f"model-{number:05}-of-{len(shards):05}.safetensors": shard
+             for number, shard in enumerate(shards, start=1)}
+    for file, shard in files.items():
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    places = {name: file for file, shard in files.items() for name in shard}
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
+    return len(shards)
+
+
 # --- what the page shows of its own adapters ---------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from scratchbook.evaluation.comparing import mean_and_spread
+from scratchbook.evaluation.comparing import bound_verdict, mean_and_spread
 from scratchbook.teaching.figures import palette
 from scratchbook.teaching.verdicts import Comparison, comparisons
 
@@ -35,11 +35,35 @@ def against_rows(against: Mapping[str, Mapping]) -> list[dict]:
             for way, row in against.items()]
 
 
+def hour_line(against: Mapping[str, Mapping], limit: float = 3600) -> str:
+    """Whether LoRA's training kept within an hour of one core."""
+    spent = against["LoRA"]["seconds"]
+    return (f"LoRA's training took {mean(spent):.0f} CPU seconds, an hour was the limit: "
+            + bound_verdict(spent, at_most=limit))
+
+
+def edge(tried: Mapping[str, float], rate: float) -> str:
+    """A rate and those it was chosen from; whether it lies at their end."""
+    rates = sorted(map(float, tried))
+    end = {rates[0]: ", the lowest", rates[-1]: ", the highest"}.get(rate, "")
+    return f"{rate:g} of {', '.join(f'{one:g}' for one in rates)}{end}"
+
+
 def family_rows(family: Mapping[str, Mapping]) -> list[dict]:
-    """A row for each method: its count, how it ended, and the verdict beside LoRA."""
+    """A row for each method: its count and rate, how it ended, and the verdict beside LoRA."""
     against = {one.name: one for one in _beside(family, "LoRA")}
-    return [{"method": name, "numbers that learn": row["trainable"], "bits": spread(row["bits"]),
+    return [{"method": name, "numbers that learn": row["trainable"],
+             "rate": edge(row["tried"], row["rate"]), "bits": spread(row["bits"]),
              "against LoRA": _words(against.get(name))} for name, row in family.items()]
+
+
+def again_rows(again: Mapping[str, Mapping]) -> list[dict]:
+    """Each adapter that knows syntax beside the plain one, and beside its own classes drawn."""
+    pairs = [(name, other) for name in again if name != "plain" and "drawn" not in name
+             for other in ("plain", f"{name}, classes drawn")]
+    pairs += [(name, "plain") for name in again if "drawn" in name]
+    return [one.row() for one in comparisons({name: row["bits"] for name, row in again.items()},
+                                             pairs, **WORDS)]
 
 
 def code_rows(kinds: Mapping[str, Mapping]) -> list[dict]:
@@ -185,10 +209,60 @@ def forgetting_verdicts(forgetting: Mapping) -> list[str]:
     lines = [str(one) for one in comparisons(last, against="full", low="forgets less",
                                              high="forgets more")]
     base = forgetting.get("base bits")
-    for way, values in last.items() if base else ():
-        share = mean(values) / base
-        lines.append(f"{way}: the base's own text moves by {share:+.1%}, 2 % were asked for: "
-                     + ("met" if share <= 0.02 else "missed"))
+    return lines + ([kept_line(way, values, base) for way, values in last.items()] if base else [])
+
+
+def kept_line(way: str, changes: Sequence[float], base: float, limit: float = 0.02) -> str:
+    """By which share the base's own text became longer, and whether that is within the limit."""
+    shares = [change / base for change in changes]
+    return (f"{way}: the base's own text moves by {mean(shares):+.1%}, {limit:.0%} were asked for: "
+            + bound_verdict(shares, at_most=limit))
+
+
+def plot_rates(found: Mapping) -> tuple[Figure, str]:
+    """The base's own text at the mark, by the steps to it; a point for each rate that got there."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.0, 3.2), layout="constrained")
+    words = []
+    for colour, marker, (way, tried) in zip(palette(), MARKERS, found["tried"].items(),
+                                            strict=False):
+        there = [(float(lr), run["step"], 100 * (run["text"] / found["base bits"] - 1))
+                 for lr, run in tried.items() if run["reached"]]
+        ax.plot([step for _, step, _ in there], [lost for *_, lost in there], marker=marker, ms=5,
+                color=colour, label=way)
+        for lr, step, lost in there:
+            ax.annotate(f"{lr:g}", (step, lost), textcoords="offset points", xytext=(5, 4),
+                        fontsize=8)
+        words.append(f"{way}: " + ", ".join(f"{lost:+.1f} % at {lr:g} in {step} steps"
+                                            for lr, step, lost in there))
+    ax.set(xlabel="steps to the mark", ylabel="own text, change in %", ylim=(0, None))
+    ax.margins(x=0.1)
+    ax.legend()
+    return figure, "The base's own text where the task is at the mark. " + "; ".join(words) + "."
+
+
+def rate_lines(found: Mapping) -> list[str]:
+    """What the lowest and the highest rate cost that brought the task to the mark; one seed."""
+    lines = []
+    for way, tried in found["tried"].items():
+        lost = {float(lr): run["text"] / found["base bits"] - 1 for lr, run in tried.items()
+                if run["reached"]}
+        low, high = min(lost), max(lost)
+        lines.append(f"{way}, the same score: own text {lost[low]:+.1%} at rate {low:g}, "
+                     f"{lost[high]:+.1%} at {high:g}")
+    return lines
+
+
+def first_task_lines(forgetting: Mapping) -> list[str]:
+    """After the first task, without and with replay: are scores equal, who forgot less, the 2 %."""
+    ways, base, lines = forgetting["ways"], forgetting["base bits"], []
+    for way, other in (("LoRA", "full"), ("LoRA, replay", "full, replay")):
+        (text, task), (text_other, task_other) = (ways[name][0][:2] for name in (way, other))
+        score = Comparison(way, other, task, task_other, **WORDS)
+        kept = Comparison(way, other, text, text_other, low="forgets less", high="forgets more")
+        lines += [f"{kept}; the task itself: {score.word}",
+                  kept_line(way, text, base), kept_line(other, text_other, base)]
     return lines
 
 
@@ -210,22 +284,46 @@ def findings(numbers: Mapping) -> list[str]:
                                     for kind, share in numbers["lost"].items()) + "."]
 
 
+def size_verdicts(sizes: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """LoRA beside full fine-tuning at the fewest and at the most examples of both."""
+    counts = [count for count in sizes["LoRA"] if count in sizes["full"]]
+    return [f"{count} examples, " + str(Comparison(
+        "LoRA", "full", sizes["LoRA"][count], sizes["full"][count], **WORDS))
+        for count in (counts[0], counts[-1])]
+
+
+def older_line(runs: Mapping) -> str:
+    """Which of the experiments are of an earlier recording, and of which."""
+    times: dict[str, list[str]] = {}
+    for name, when in runs.get("older", {}).items():
+        times.setdefault(when, []).append(name.replace("_", " "))
+    return "; ".join(f"of {when} are {', '.join(names)}" for when, names in times.items())
+
+
 def run_findings(runs: Mapping) -> list[str]:
     """What the recorded comparisons say, in sentences that they write."""
+    again = [f"Fresh seeds, {row['compared']}: {row['verdict']} ({row['difference']})."
+             for row in again_rows(runs["code_again"])]
+    first, last = first_task_lines(runs["forgetting"]), forgetting_verdicts(runs["forgetting"])
     return [
         *_sentences(one for one in _beside(runs["against"], "full") if one.name == "LoRA"),
+        f"{hour_line(runs['against'])}.", *(f"{line}." for line in size_verdicts(runs["sizes"])),
         *_sentences(_beside(runs["family"], "LoRA")),
-        *_sentences(code_verdicts(runs["code_aware"])),
-        *(f"{line}." for line in forgetting_verdicts(runs["forgetting"]))]
+        *_sentences(code_verdicts(runs["code_aware"])), *again,
+        *(f"After one task, {line}." for line in first),
+        *(f"After two tasks, {line}." for line in last)]
 
 
 def summary_lines(runs: Mapping) -> list[str]:
     """Those lines of the Summary that hold a verdict of the recorded runs."""
     lora = next(one for one in _beside(runs["against"], "full") if one.name == "LoRA")
+    own = [row for row in again_rows(runs["code_again"])
+           if not row["compared"].endswith("drawn against plain")]
     return [f"Recorded here: {lora}.",
-            "Of syntax: " + "; ".join(map(str, code_verdicts(runs["code_aware"]))) + ".",
-            "Of the base's own text after two tasks: "
-            + "; ".join(forgetting_verdicts(runs["forgetting"])[:3]) + "."]
+            "Of syntax, on fresh seeds: " + "; ".join(
+                f"{row['compared']}: {row['verdict']} ({row['difference']})" for row in own) + ".",
+            "Of the base's own text after one task: "
+            + "; ".join(first_task_lines(runs["forgetting"])[::3]) + "."]
 
 
 def _sentences(found: Iterable[Comparison]) -> list[str]:
