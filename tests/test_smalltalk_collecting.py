@@ -195,6 +195,13 @@ def test_another_commit_is_taken_only_when_asked(tmp_path):
     assert (entry.error, entry.commit) == ("", commit)
 
 
+def test_one_repository_is_not_taken_for_two_sources(tmp_path):
+    commit = repository(tmp_path / "here", FILES)
+    two = [source("ann/bank", commit), source("bob/shop", commit)]
+    entries = collect(two, tmp_path / "raw", tmp_path / "here", any_commit=True)
+    assert ["not below" in entry.error for entry in entries] == [True, True]
+
+
 def test_a_damaged_repository_and_a_plain_folder(tmp_path):
     commit = repository(tmp_path / "here/bank", FILES)
     for file in (tmp_path / "here/bank/.git/objects").rglob("*"):

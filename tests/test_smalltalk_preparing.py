@@ -334,6 +334,13 @@ def test_the_exact_search_equals_comparing_all_with_all(threshold):
     assert len(set(every.round(1))) > 5  # the sets are of all kinds
 
 
+def test_the_exact_search_looks_at_as_many_rare_members_as_it_must():
+    # one set within the other: all that the larger has alone is rarer than what they share
+    larger, smaller = np.arange(10, dtype=np.uint32), np.arange(8, dtype=np.uint32)
+    assert closest([larger], [smaller], 0.8).tolist() == [0.8]
+    assert closest([smaller], [larger], 0.8).tolist() == [0.8]
+
+
 def test_minhash_drops_what_comparing_all_with_all_drops():
     sets, kept, dropped = random_sets(600, 2), [], 0
     for number, found in enumerate(sets):

@@ -62,12 +62,13 @@ def collect(sources: Iterable[Source], folder: str | Path, local: str | Path | N
     folder = Path(folder)
     if local is not None and not Path(local).is_dir():
         raise ValueError(f"{local} is no folder: give one of repositories, or one repository")
+    sources = list(sources)
     known = {entry.name: entry for entry in load_manifest(folder)}
     for source in sources:
         entry = known.get(source.name)
         if entry is None or not _still_there(entry, source, any_commit):
             try:
-                entry = _bring(source, folder, local, base_url, any_commit)
+                entry = _bring(source, folder, local, base_url, any_commit, len(sources) == 1)
             except (CollectError, OSError, subprocess.TimeoutExpired) as error:
                 entry = Checkout(source.name, error=" ".join(str(error).split())[:300])
         known[source.name] = replace(entry, licence=source.licence, split=source.split,
@@ -112,9 +113,9 @@ def _still_there(entry: Checkout, source: Source, any_commit: bool) -> bool:
 
 
 def _bring(source: Source, folder: Path, local: str | Path | None, base_url: str,
-           any_commit: bool) -> Checkout:
+           any_commit: bool, alone: bool) -> Checkout:
     if local is not None:
-        where = _find(source, Path(local))
+        where = _find(source, Path(local), alone)
         return measure(where, source.name, source.commit, any_commit)
     place, part = folder / source.folder, folder / f".{source.folder}.part"
     if place.is_dir():  # the run was cut off between its arrival and the manifest
@@ -132,10 +133,12 @@ def _bring(source: Source, folder: Path, local: str | Path | None, base_url: str
     return replace(entry, where=str(place.resolve()))
 
 
-def _find(source: Source, local: Path) -> Path:
-    """The repository of a source below `local`, in any of the usual places, or `local` itself."""
+def _find(source: Source, local: Path, alone: bool) -> Path:
+    """The repository of a source below `local`, in any of the usual places, or, when it is the
+    only one that is looked for, `local` itself.
+    """
     found = next((place for place in _places(source, local) if place.is_dir()), None)
-    if found is None and is_repository(local):
+    if found is None and alone and is_repository(local):
         found = local
     if found is None:
         raise CollectError(f"not below {local}")
