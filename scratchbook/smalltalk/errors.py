@@ -5,6 +5,8 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 
 from __future__ import annotations
 
+import re
+
 
 def line_and_column(source: str, position: int) -> tuple[int, int]:
     r"""Both counted from 1; "\n", "\r\n" and a lone "\r" (old Squeak files) end a line."""
@@ -52,7 +54,7 @@ def usual_cause(source: str, texts: list[str], starts: list[int], at: int) -> st
         return "Only a variable can be assigned to; = compares, := assigns."
     if texts[at] == ":" and texts[at + 1][:1] == "=":
         return "Assignment is written := without a blank."
-    if lines[1] < lines[2] and texts[at][:1] not in ("", *"()[]{};:."):
+    if lines[1] < lines[2] and re.match(r"[\w'#$^({[]", texts[at]):
         return f"Is a period missing at the end of line {lines[1]}?"
     return ""
 
