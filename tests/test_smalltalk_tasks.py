@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from test_smalltalk_tokenizer import LIBRARY, TOKENIZER
@@ -10,6 +11,7 @@ from scratchbook.smalltalk import parts, tasks
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
 from scratchbook.smalltalk.mutations import BREAKING
 from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.printer import format_method
 from scratchbook.smalltalk.readers import Origin, read_tonel
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 
@@ -167,6 +169,33 @@ def test_each_answer_is_what_its_task_says():
                 parse_method(bug)
         else:
             parse_method(bug)
+
+
+def test_every_row_of_formatted_methods_is_formatted():
+    own = list(tasks.formatted(METHODS[:300]))
+    assert [parse_method(each.source) for each in own] == [
+        parse_method(each.source) for each in METHODS[:300]]
+    assert any(each.source != method.source for each, method in zip(own, METHODS, strict=False))
+
+    def is_formatted(source: str) -> bool:
+        return format_method(parse_method(source)) == source
+
+    for example in tasks.instructions(own):
+        assert is_formatted(example.answer.removesuffix(parts.END))
+    for example in tasks.bug_fixing(own):
+        assert is_formatted(example.parts[3].text)
+    for example in tasks.fill_in(own):
+        before, after, hole = (example.parts[place].text for place in (1, 3, 5))
+        assert is_formatted(before + hole + after)
+    for build in (tasks.next_token, tasks.class_generation):
+        for example in build(CLASSES, own):
+            for boundary, part in pairwise(example.parts):
+                if boundary.text in (parts.METHOD, parts.CLASS_METHOD):
+                    assert is_formatted(part.text)
+
+
+def test_what_is_no_method_is_not_formatted():
+    assert list(tasks.formatted([replace(SETTER, source="x: ^")])) == []
 
 
 def test_bugs_are_balanced():

@@ -100,7 +100,8 @@ def measure(corpus: Path, limit: int, seed: int = 0) -> dict[str, Any]:
     for split in ("train", *HELD_OUT):
         methods = load_methods(corpus / f"{split}.jsonl")
         classes = load_classes(corpus / "classes.jsonl", split)
-        splits[split] = build(classes, some_classes(methods, limit, seed), seed)
+        chosen = list(tasks.formatted(some_classes(methods, limit, seed)))
+        splits[split] = build(classes, chosen, seed)
     clean, dropped = without_leaks(splits)
     return {"methods": limit, "leaks_dropped": dropped, "audit": audit(clean),
             "account": {split: account(sets) for split, sets in clean.items()}}

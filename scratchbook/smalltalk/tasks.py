@@ -6,7 +6,8 @@
     bug_fixing        a method with one named bug given, the method is the answer
     instructions      a method's own comment given, the method without it is the answer
 
-The same records and seed give the same examples. Where a method is already told by its context,
+The same records and seed give the same examples; of methods in one style (see `formatted`) every
+row is in that style. Where a method is already told by its context,
 the answer would be copied: so a comment that becomes a prompt leaves the method, and `unseen` drops
 every training example whose code, white space and comments aside, is one of held-out text.
 
@@ -21,6 +22,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from scratchbook.smalltalk import parts
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
@@ -30,6 +32,7 @@ from scratchbook.smalltalk.mutations import mutations
 from scratchbook.smalltalk.nodes import MethodNode
 from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.parts import Example, Part, as_prompt, special
+from scratchbook.smalltalk.printer import format_method
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 
 TEMPLATES = (
@@ -62,6 +65,12 @@ def definition_of(record: ClassRecord) -> str:
     lines = [head] + [f"\t{key}: '{' '.join(values)}'" for key, values in names]
     comment = record.comment.strip().replace('"', '""')
     return "\n".join(lines) + (f'\n"{comment}"' if comment else "")
+
+
+def formatted(methods: Iterable[MethodRecord]) -> Iterator[MethodRecord]:
+    """The methods in one style, the printer's; what does not parse is left out."""
+    for record, tree in _trees(methods, trivial=True):
+        yield replace(record, source=format_method(tree))
 
 
 def method_parts(record: MethodRecord) -> list[Part]:
