@@ -14,6 +14,7 @@ from scratchbook.smalltalk.parts import END, METHOD, SPECIAL_TOKENS, Part, as_pr
 from scratchbook.smalltalk.readers import Origin, read_tonel
 from scratchbook.smalltalk.records import MethodRecord
 from scratchbook.smalltalk.regions import REGIONS, piece_regions, token_regions
+from scratchbook.teaching.results import load_result
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.tokenizers.smalltalk import SmalltalkSplitter, SmalltalkTokenizer
 
@@ -263,3 +264,35 @@ def test_a_cascade_shares_its_receiver_in_the_tree():
     tree = parse_method("foo ^ a at: 1; at: 2")
     assert any(isinstance(each, CascadeNode) for each in tree.walk())
     assert len(list(sends(tree))) == 2
+
+
+# the one that is shipped
+
+
+SHIPPED = LIBRARY.parent / "smalltalk_model" / "tokenizer.json"
+
+
+def test_the_shipped_tokenizer():
+    shipped = SmalltalkTokenizer.load(SHIPPED)
+    assert 9_000 <= shipped.vocab_size <= 11_000
+    assert set(shipped.special_tokens) == set(SPECIAL_TOKENS)
+    assert SHIPPED.stat().st_size < 400_000
+    for source in METHODS:
+        assert shipped.decode(shipped.encode_ordinary(source), errors="strict") == source
+    for text in [" ifTrue: [", " at:", " put:", " collect: [", " :each |", " OrderedCollection",
+                 ".\n\tself assert:", "\n\t^ self", " ].\n\t\t", " new", " aCollection"]:
+        assert len(shipped.encode(text)) == 1, text
+    tokens = [shipped.token_bytes(i).decode("utf-8", "replace") for i in range(len(shipped.ranks))]
+    for token in tokens:  # two names: a fixed one (or its end) and a selector, or a symbol's parts
+        names = LETTERS.findall(token)
+        assert len(names) < 2 or any(fixed.endswith(names[0]) for fixed in FIXED) or re.fullmatch(
+            r" ?#?(?:\w+:)+\w*", token), token
+
+
+def test_its_recorded_comparison_is_of_this_file():
+    numbers = load_result("09_smalltalk.tokenizers").numbers
+    assert numbers["file_bytes"] == SHIPPED.stat().st_size
+    assert numbers["vocab_size"]["ours"] == SmalltalkTokenizer.load(SHIPPED).vocab_size
+    trips = numbers["round_trips"]
+    assert trips["same_text"] == trips["methods"] > 30_000
+    assert trips["same_tree"] == trips["parsed"]
