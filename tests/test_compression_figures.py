@@ -128,6 +128,15 @@ def test_one_seed_has_no_verdict():
     assert rows[0]["its bits"] == "2.000" and rows[2]["bits"] == "2.500\u00a0±\u00a00.000"
 
 
+def test_the_table_of_pruning_says_how_much_text_judged(monkeypatch):
+    captions = []
+    monkeypatch.setattr(told, "table", lambda rows, caption: captions.append(caption))
+    found = numbers()["sparsity"] | {"judged": 8192, "seq_len": 128}
+    told.show_sparsity({"this run": found | {"judged": 64}, "recorded": found})
+    assert captions[0].endswith("this run 64 tokens in windows of 128, "
+                                "recorded 8,192 tokens in windows of 128")
+
+
 def test_every_target_is_met_or_missed():
     rows = told.goal_rows(numbers()["pipeline"]["rows"])
     assert [(line["nearest"], line["verdict"]) for line in rows] == [

@@ -20,6 +20,7 @@ from scratchbook.companions.compression_tables import (
     test_changes,
 )
 from scratchbook.evaluation.comparing import Interval, bound_verdict, verdict_on
+from scratchbook.teaching.figures import table
 from scratchbook.teaching.verdicts import Comparison
 
 MEMORY, SPEED, FASTER, INT8_FASTER = 64e6, 30, 50, 2  # bytes, tokens/s, times, times
@@ -164,6 +165,13 @@ def sparsity_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]
             rows.append({"run": name, "score": one, "its bits": spread(bits[0]), "against": other,
                          "bits": spread(bits[1]), "verdict": word})
     return rows
+
+
+def show_sparsity(runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """The table of `sparsity_rows`, and on how much text each run was judged."""
+    table(sparsity_rows(runs), "Half of the weights zero, untrained since, bits per byte; judged: "
+          + ", ".join(f"{name} {found['judged']:,} tokens in windows of {found['seq_len']}"
+                      for name, found in runs.items()))
 
 
 def goal_lines(numbers: Mapping[str, Any]) -> list[str]:
