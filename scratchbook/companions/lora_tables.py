@@ -236,8 +236,9 @@ def plot_rates(found: Mapping) -> tuple[Figure, str]:
                         fontsize=8)
         words.append(f"{way}: " + ", ".join(f"{lost:+.1f} % at {lr:g} in {step} steps"
                                             for lr, step, lost in there))
-    ax.set(xlabel="steps to the mark", ylabel="own text, change in %", ylim=(0, None))
-    ax.margins(x=0.1)
+    ax.margins(x=0.15, y=0.15)
+    ax.set(xlabel="steps to the mark", ylabel="own text, change in %")
+    ax.set_ylim(bottom=0)
     ax.legend()
     return figure, "The base's own text where the task is at the mark. " + "; ".join(words) + "."
 
