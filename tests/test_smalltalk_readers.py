@@ -89,6 +89,13 @@ def test_extensions_and_packages_define_no_class():
     assert records("Package { #name : #'Zoo-Core' }\n") == []
 
 
+def test_tonel_within_a_string_is_no_second_method():
+    inner = "{ #category : #b }\nCage >> b [\n\t^ 2\n]\n"
+    (method,) = records(f"Extension {{ #name : #Cage }}\n\n{{ #category : #a }}\n"
+                        f"Cage >> a [\n\t^ '\n{inner}'\n]\n")
+    assert method.source == f"a\n\t^ '\n{inner}'"
+
+
 @pytest.mark.parametrize(("damage", "kept", "reason"), [
     (("'x' ].", "'x ]."), 2, "never closed"),
     (("Cage >> second", "Cage second"), 2, "no method header"),

@@ -26,6 +26,9 @@ Cage class
 !Cage commentStamp: 'ab 1/2/2003' prior: 0!
 I hold animals. Quiet!! Isn't it?!
 
+!Cage class commentStamp: 'ab 1/2/2003' prior: 0!
+I make cages!
+
 !Cage methodsFor: 'saying' stamp: 'ab 1/2/2003 04:05'!
 shout
 	"loud!!"

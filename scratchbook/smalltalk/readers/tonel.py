@@ -30,7 +30,6 @@ _HEAD = re.compile(_COMMENT + r"(?P<kind>Class|Trait|Extension|Package)\s*(?=\{)
 _METHOD = re.compile(r"\s*(?P<name>[\w.]+)(?P<side>\s+class(?:Side)?)?\s*>>\s*")
 _OPENING = re.compile(r'(?:[^"\[]|"[^"]*")*\[')  # a pattern may hold comments, and they brackets
 _NEXT_METHOD = re.compile(r"^\{\s*#category\b", re.M)
-_ALONE = re.compile(r"(?<=\n)\]\s*(?:\{|\Z)")  # the bracket after which a method can end
 _SOMETHING = re.compile(r"\S")
 _SLOT = re.compile(r"#?(\w+)")
 
@@ -117,7 +116,7 @@ def _method(text: str, position: int, package: str,
     start = opening.end() - 1
     end = closing_bracket(text, start)
     pattern = text[header.end():start].removesuffix(" ")
-    if end < 0 or not _ALONE.match(text, end) and _NEXT_METHOD.search(text, start, end):
+    if end < 0:
         raise ValueError(f"a bracket or quote of {header['name']} >> {pattern} is never closed")
     body = text[start + 1:end].removesuffix("\n")
     return origin.method(joined(pattern, body), header["name"], bool(header["side"]),
