@@ -19,12 +19,13 @@ from scratchbook.companions.compression_tables import (
     more,
     percent,
 )
-from scratchbook.teaching.figures import INK, palette, table_html
+from scratchbook.teaching.figures import palette, table_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "os^Dv*"
+LEAST = 0.1  # per cent more bits: where the axis of the curves begins
 
 
 def plot_levels(values: Tensor, levels: Mapping[str, Tensor]) -> tuple[Figure, str]:
@@ -80,20 +81,28 @@ def plot_heat(found: Mapping[str, Mapping[str, float]], unit: str = "More bits p
 
 
 def plot_curves(curves: Mapping[str, Mapping[str, float]], dense: float) -> tuple[Figure, str]:
-    """Bits per byte against the share of weights that are gone; dashed after retraining."""
+    """How many more bits against the share of weights that are gone; dashed after retraining.
+
+    The axis of bits is logarithmic; what is below a tenth of a per cent stands at its foot.
+    """
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.2, 3.4))
+    figure, ax = plt.subplots(figsize=(6.2, 4.2))
     kinds = list(dict.fromkeys(name.removesuffix(", retrained") for name in curves))
     for name, curve in curves.items():
         place, healed = kinds.index(name.removesuffix(", retrained")), name.endswith("retrained")
         shares = sorted(curve, key=float)
-        ax.plot([float(share) for share in shares], [mean_of(curve[share]) for share in shares],
+        lost = [max(100 * (mean_of(curve[share]) / dense - 1), LEAST) for share in shares]
+        ax.plot([float(share) for share in shares], lost,
                 MARKERS[place % len(MARKERS)] + ("--" if healed else "-"), ms=5, lw=1.4,
                 color=palette()[place % 8], label=name, mfc="none" if healed else None)
-    ax.axhline(dense, color=INK, lw=0.8, ls=":")
-    ax.set(xlabel="share of the pruned layers' weights that are gone", ylabel="bits per byte")
-    ax.legend(fontsize=8, ncols=1 if len(curves) < 8 else 2)
+    ax.set(xlabel="share of the pruned layers' weights that are gone",
+           ylabel="more bits per byte, %", yscale="log", xlim=(0, 1.35))
+    ax.set_xticks([0, 0.25, 0.5, 0.75])
+    ticks = [LEAST, 1, 10, 100]
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.legend(fontsize=8, loc="center right")
     return figure, f"Bits per byte; whole {dense:.2f}. " + "; ".join(
         f"{name}: " + ", ".join(f"{float(share):.0%} gone {mean_of(curve[share]):.2f}"
                                 for share in sorted(curve, key=float))
