@@ -147,8 +147,14 @@ def test_the_last_version_of_a_method_wins():
     inst, meta = records(text + "----QUIT----!")
     assert (inst.source, inst.protocol) == ("size\n\t^ 3", "p3")
     assert (meta.source, meta.class_side) == ("size\n\t^ 2", True)
-    assert records(text + "Smalltalk removeClassNamed: #Cage!") == []
+    for defined in (text, SQUEAK):
+        assert records(defined + "Smalltalk removeClassNamed: #Cage!") == []
     assert records(text + "Cage class removeSelector: #size!") == [inst]
+
+
+def test_a_starred_protocol_names_the_package_of_an_extension():
+    (method,) = records("!Int methodsFor: '*Zoo-Core'!\na ^ 1! !")
+    assert (method.package, method.protocol) == ("Zoo-Core", "*Zoo-Core")
 
 
 def test_damage_is_said_and_the_rest_kept():
