@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scratchbook.smalltalk import lexer
+from scratchbook.smalltalk import errors, lexer
 from scratchbook.smalltalk.dialects import DIALECTS
-from scratchbook.smalltalk.errors import (
-    SmalltalkSyntaxError,
-    bad_token,
-    line_and_column,
-    usual_cause,
-)
 
 MAX_DEPTH = 100  # brackets inside brackets; the deepest of 370,000 real methods has 28
 
@@ -42,20 +36,20 @@ class Cursor:
         except RecursionError:
             self.check_depth(MAX_DEPTH + 1)
 
-    def error(self, expected: str, hint: str = "") -> SmalltalkSyntaxError:
+    def error(self, expected: str, hint: str = "") -> errors.SmalltalkSyntaxError:
         """The error at this token."""
         at = self.at
         if self.kinds[at] == lexer.BAD:
-            return bad_token(self.source, self.starts[at])
-        hint = hint or usual_cause(self.source, self.texts, self.starts, at)
+            return errors.bad_token(self.source, self.starts[at])
+        hint = hint or errors.usual_cause(self.source, self.texts, self.starts, at)
         found = f"'{self.texts[at]}'" if self.texts[at] else "the end of the source"
-        return SmalltalkSyntaxError(
+        return errors.SmalltalkSyntaxError(
             self.source, self.starts[at], f"{expected} expected, {found} found", hint)
 
     def check_depth(self, depth: int) -> None:
         """Refuses what would use up Python's own stack, here or in what walks the tree later."""
         if depth > MAX_DEPTH:
-            raise SmalltalkSyntaxError(
+            raise errors.SmalltalkSyntaxError(
                 self.source, self.starts[self.at], "too many levels inside each other",
                 f"The parser reads {MAX_DEPTH} brackets in brackets at the most.")
 
@@ -97,7 +91,7 @@ class Cursor:
     def closed(self, closer: str, start: int) -> int:
         """Reads a closer and returns where it ends; the error names the opener's place."""
         if self.texts[self.at] != closer:
-            line, column = line_and_column(self.source, start)
+            line, column = errors.line_and_column(self.source, start)
             raise self.error(closer, hint=f"It closes the {self.source[start]} "
                                           f"in line {line}, column {column}.")
         self.at += 1

@@ -66,8 +66,8 @@ def patterns(dialect: Dialect, first: str, more: str, operator: str) -> dict[int
     if dialect.underscore:
         plain, assign, symbol = f"(?!_(?!{more})){plain}", f":=|_(?!{more}|:)", f"{symbol}|:++"
     if dialect.dotted:
-        dots = rf"[A-Z]{more}*+(?:\.[A-Z]{more}*+)++"
-        plain, character = f"(?:{dots}|{plain})", rf"\$\\x[0-9A-Fa-f]++|{character}"
+        plain = rf"(?:[A-Z]{more}*+(?:\.[A-Z_]{more}*+)++|{plain})"
+        character = rf"\$(?:\\x[0-9A-Fa-f]++|\\[0abefnrtv](?!{more})|<[0-9A-Za-z]++>)|{character}"
     if dialect.compiled:
         compiled = r"##(?=\()|#\{[^}]*+\}|`[^`]*+`"
     power = r"[edq]-?0*(?:10000|[0-9]{1,4})(?![0-9])"

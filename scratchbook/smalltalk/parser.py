@@ -143,8 +143,6 @@ class Parser(Cursor):
             raise self.error("a bar | or the name of another temporary")
         return tuple(names)
 
-    # statements and expressions
-
     def statements(self, closer: str) -> tuple[Node, ...]:
         """Statements up to a closer ("" is the end of the source); periods may stand anywhere."""
         texts, found = self.texts, []
@@ -259,20 +257,16 @@ class Parser(Cursor):
             self.at += 2
             while self.kinds[self.at] in (lexer.NAME, lexer.BINARY, lexer.KEYWORD):
                 node = nodes.SendNode(node, *self.message(), start, self.stop())
+            if self.texts[self.at] == ";":
+                node = self.cascade(node, start)
         return node
-
-    # what needs no message: names, literals, brackets
 
     def primary(self) -> Node:
         """A name, a literal or something in brackets."""
         kind, text, start = self.kinds[self.at], self.texts[self.at], self.starts[self.at]
-        if kind == lexer.COMPILED and text == "##":
-            self.at += 1
-            self.primary()
-            return nodes.LiteralNode("compiled", self.source[start:self.stop()], start, self.stop())
         if kind == lexer.NAME:
             return nodes.VariableNode(self.take(), start, start + len(text))
-        if kind in LITERALS:
+        if kind in LITERALS and text != "##":
             self.at += 1
             return nodes.LiteralNode(LITERALS[kind], text, start, start + len(text))
         read = BRACKETS.get(kind) or BRACKETS.get(text)
@@ -289,6 +283,14 @@ class Parser(Cursor):
         node = self.expression()
         self.closed(")", start)
         return node
+
+    def compiled(self, start: int) -> nodes.LiteralNode:
+        """`##(...)`: code that runs once, when the method is compiled; kept as it is written."""
+        self.at += 1
+        self.temporaries()
+        self.statements(")")
+        stop = self.closed(")", start)
+        return nodes.LiteralNode("compiled", self.source[start:stop], start, stop)
 
     def brace(self, start: int) -> nodes.BraceNode:
         statements = self.statements("}")
@@ -344,4 +346,5 @@ class Parser(Cursor):
 
 
 BRACKETS = {"(": Parser.parenthesis, "[": Parser.block, "{": Parser.brace,
+            "##": Parser.compiled,
             lexer.ARRAY: Parser.literal_array, lexer.BYTES: Parser.byte_array}
