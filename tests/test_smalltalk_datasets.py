@@ -32,7 +32,8 @@ def corpus(tmp_path_factory):
 
 def test_the_tokenizer_learns_from_training_projects_only(corpus):
     texts = smalltalk_tokenizers.training_texts(corpus)
-    own = [method.source for method in METHODS if method.project in HELD["train"]]
+    own = [method.source for method in tasks.formatted(METHODS)
+           if method.project in HELD["train"]]
     own += [tasks.definition_of(each) for each in CLASSES if each.project in HELD["train"]]
     assert sorted(texts) == sorted(own)
     assert texts != own  # in an order of chance
