@@ -59,6 +59,7 @@ def parse_class(source: str, dialect: str = "pharo") -> ClassNode:
 
 
 def class_node(found: dict, stop: int) -> ClassNode:
+    """The node of the fields that were found; package and tag make a category if none is named."""
     parts = [found.pop("package", ""), found.pop("tag", "")]
     found["category"] = found.get("category") or "-".join(each for each in parts if each)
     above = found.get("superclass", "")

@@ -37,6 +37,7 @@ class Token(NamedTuple):
 
 
 def digits_of(base: int) -> str:
+    """The digits of a base from 2 to 36, capital letters and small ones."""
     names = "0123456789abcdefghijklmnopqrstuvwxyz"[:base]
     return "".join(sorted({*names, *names.upper()}))
 

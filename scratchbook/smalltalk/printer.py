@@ -54,6 +54,7 @@ def strength(selector: str) -> int:
 
 
 def keyword_parts(selector: str) -> list[str]:
+    """`at:put:` in its words, none for another kind of selector."""
     return [word + ":" for word in selector.split(":")[:-1]]
 
 
@@ -75,6 +76,7 @@ def loose_argument(node: Node, selector: str) -> bool:
 
 
 def enclosed(text: str, loose: bool) -> str:
+    """The text, in parentheses if its expression is a loose one."""
     return f"({text})" if loose else text
 
 
@@ -87,6 +89,7 @@ def message(selector: str, arguments: list[str], between: str = " ") -> str:
 
 
 def opening(node: ReturnNode | AssignmentNode) -> str:
+    """What a return or an assignment begins with, before its value."""
     return "^ " if isinstance(node, ReturnNode) else f"{node.variable.name} := "
 
 
