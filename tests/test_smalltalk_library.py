@@ -1,4 +1,4 @@
-"""The class library in data/smalltalk: it parses, declares its names, and reads back from chunks."""
+"""The class library in data/smalltalk: its methods parse, its names are declared."""
 
 import re
 from collections import Counter
@@ -21,7 +21,8 @@ PSEUDO = {"self", "super", "thisContext"}
 
 @cache
 def library():
-    records = list(read_folder(LIBRARY, "course", "MIT", wanted=lambda path: path.endswith(".class.st")))
+    records = list(read_folder(LIBRARY, "course", "MIT",
+                               wanted=lambda path: path.endswith(".class.st")))
     classes = {each.name: each for each in records if isinstance(each, ClassRecord)}
     methods = [each for each in records if isinstance(each, MethodRecord)]
     assert len(classes) + len(methods) == len(records)
