@@ -7,9 +7,22 @@
 #include <immintrin.h>
 #endif
 
-typedef float lanes __attribute__((vector_size(64)));  // 16 numbers side by side
 typedef float half_of_them __attribute__((vector_size(32)));
 typedef float quarter_of_them __attribute__((vector_size(16)));
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+struct lanes {  // 16 numbers side by side: a vector of 64 bytes would go through memory here
+  half_of_them low, high;
+};
+static inline lanes operator+(lanes a, lanes b) { return {a.low + b.low, a.high + b.high}; }
+static inline lanes operator-(lanes a, lanes b) { return {a.low - b.low, a.high - b.high}; }
+static inline lanes operator*(lanes a, lanes b) { return {a.low * b.low, a.high * b.high}; }
+static inline lanes operator+(lanes a, float b) { return {a.low + b, a.high + b}; }
+static inline lanes operator*(lanes a, float b) { return {a.low * b, a.high * b}; }
+static inline lanes &operator+=(lanes &a, lanes b) { return a = a + b; }
+#else
+typedef float lanes __attribute__((vector_size(64)));  // 16 numbers side by side
+#endif
 
 #ifdef __AVX512F__
 const int STREAMS = 4;  // rows read side by side: sums and numbers must fit into the registers
@@ -30,6 +43,13 @@ static inline V two_halves(const void *whole) {  // the sum of its two halves
   return load<V>((const char *)whole) + load<V>((const char *)whole + sizeof(V));
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <>
+inline lanes load<lanes, float>(const float *from) {
+  return {load<half_of_them>(from), load<half_of_them>(from + 8)};
+}
+#endif
+
 static inline float sum_of(lanes numbers) {
   const half_of_them eight = two_halves<half_of_them>(&numbers);
   const quarter_of_them four = two_halves<quarter_of_them>(&eight);
@@ -41,11 +61,11 @@ static inline lanes numbers_of(const uint8_t *from) {
 #ifdef __AVX512F__
   return (lanes)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(from)));
 #elif defined(__AVX2__)
-  __m256 numbers[2];
+  half_of_them numbers[2];
   for (int half = 0; half < 2; half++)
-    numbers[half] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(
+    numbers[half] = (half_of_them)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(
         _mm_loadl_epi64((const __m128i *)(from + 8 * half))));
-  return load<lanes>(numbers);
+  return {numbers[0], numbers[1]};
 #else
   float numbers[16];
   for (int lane = 0; lane < 16; lane++) numbers[lane] = (int8_t)from[lane];
@@ -60,17 +80,17 @@ static inline lanes look_up(lanes table, const uint8_t *from) {
   const __m512i codes = _mm512_cvtepu8_epi32(load<__m128i>(from));
   return (lanes)_mm512_permutexvar_ps(_mm512_srli_epi32(codes, SHIFT), (__m512)table);
 #elif defined(__AVX2__)
-  __m256 tables[2], numbers[2];
-  memcpy(tables, &table, sizeof table);
+  const __m256 tables[2] = {(__m256)table.low, (__m256)table.high};
+  half_of_them numbers[2];
   for (int half = 0; half < 2; half++) {  // three bits choose of eight, the fourth of which eight
     const __m256i codes =
         _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from + 8 * half)));
     const __m256i place = _mm256_srli_epi32(codes, SHIFT);
-    numbers[half] = _mm256_blendv_ps(_mm256_permutevar8x32_ps(tables[0], place),
+    numbers[half] = (half_of_them)_mm256_blendv_ps(_mm256_permutevar8x32_ps(tables[0], place),
                                      _mm256_permutevar8x32_ps(tables[1], place),
                                      _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28 - SHIFT)));
   }
-  return load<lanes>(numbers);
+  return {numbers[0], numbers[1]};
 #else
   float numbers[16];
   for (int lane = 0; lane < 16; lane++) numbers[lane] = table[from[lane] >> SHIFT & 15];
