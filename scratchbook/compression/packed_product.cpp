@@ -98,9 +98,41 @@ static inline lanes look_up(lanes table, const uint8_t *from) {
 #endif
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// the same for a table of whole numbers: all 16 are looked up at once, as bytes
+template <int SHIFT>
+static inline lanes look_up(__m128i table, const uint8_t *from) {
+  const __m128i codes = _mm_and_si128(_mm_srli_epi16(load<__m128i>(from), SHIFT),
+                                      _mm_set1_epi8(15));
+  const __m128i bytes = _mm_shuffle_epi8(table, codes);
+  const __m256i low = _mm256_cvtepi8_epi32(bytes);
+  const __m256i high = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+  return {(half_of_them)_mm256_cvtepi32_ps(low), (half_of_them)_mm256_cvtepi32_ps(high)};
+}
+
+static inline __m128i as_bytes(const float *table) {
+  int8_t whole[16];
+  for (int code = 0; code < 16; code++) whole[code] = (int8_t)table[code];
+  return load<__m128i>(whole);
+}
+
+static bool is_whole(const float *table) {
+  for (int code = 0; code < 16; code++)
+    if (!(table[code] >= -128 && table[code] <= 127 && table[code] == (int8_t)table[code]))
+      return false;
+  return true;
+}
+#else
+static inline lanes as_bytes(const float *table) { return load<lanes>(table); }
+static bool is_whole(const float *) { return false; }
+#endif
+
+enum Form { BYTES, HALVES, WHOLE_HALVES };  // a code a byte; two, of any table, of whole numbers
+
 // out[n][r] = bias[r] + sum over groups g of scales[r][g] * (codes of g . x[n] - zero * sum of x)
-template <bool HALF>
+template <Form FORM>
 struct Product {
+  static const bool HALF = FORM != BYTES;
   const uint8_t *codes;
   const float *table, *scales;
   const int8_t *zeros;
@@ -109,12 +141,23 @@ struct Product {
   long height, width, group;
 
   long stride() const { return HALF ? width / 2 : width; }
-  lanes numbers() const { return HALF ? load<lanes>(table) : lanes{}; }
+  auto numbers() const {
+    if constexpr (FORM == WHOLE_HALVES) return as_bytes(table);
+    else if constexpr (HALF) return load<lanes>(table);
+    else return lanes{};
+  }
+
+  // 16 numbers: of bytes, or of one half each of them
+  template <bool SECOND, class Known>
+  static lanes numbers_at(Known known, const uint8_t *from) {
+    if constexpr (HALF) return look_up<SECOND ? 0 : 4>(known, from);
+    else return numbers_of(from + (SECOND ? 16 : 0));
+  }
 
   // MANY stretches of `count` rows each, read side by side, times one vector
   template <int MANY, bool SHIFTED, int GROUP>
   void sweep(const float *x, const float *sums, float *to, long first, long count) const {
-    const lanes known = numbers();
+    const auto known = numbers();
     const long groups = width / group;
     for (long r = first; r < first + count; r++) {
       lanes total[MANY] = {};
@@ -132,8 +175,8 @@ struct Product {
           for (int s = 0; s < MANY; s++) {
             const uint8_t *here = place[s] + (HALF ? i / 2 : i);
             __builtin_prefetch(here + 1024);  // ask now for what is read soon
-            part[s] += (HALF ? look_up<4>(known, here) : numbers_of(here)) * first_half;
-            part[s] += (HALF ? look_up<0>(known, here) : numbers_of(here + 16)) * second_half;
+            part[s] += numbers_at<false>(known, here) * first_half;
+            part[s] += numbers_at<true>(known, here) * second_half;
           }
         }
         for (int s = 0; s < MANY; s++) {
@@ -150,14 +193,13 @@ struct Product {
 
   // the numbers of one row of the matrix, in the order in which `x` is turned
   void unpack(long row, float *to) const {
-    const lanes known = numbers();
+    const auto known = numbers();
     for (long g = 0; g < width / group; g++) {
       const long at = row * (width / group) + g;
       const lanes scale = lanes{} + scales[at], zero = lanes{} + (zeros ? zeros[at] : 0.0f);
       for (long i = g * group; i < (g + 1) * group; i += 32) {
         const uint8_t *place = codes + row * stride() + (HALF ? i / 2 : i);
-        const lanes pair[2] = {HALF ? look_up<4>(known, place) : numbers_of(place),
-                               HALF ? look_up<0>(known, place) : numbers_of(place + 16)};
+        const lanes pair[2] = {numbers_at<false>(known, place), numbers_at<true>(known, place)};
         for (int half = 0; half < 2; half++) {
           const lanes number = (pair[half] - zero) * scale;
           memcpy(to + i + 16 * half, &number, sizeof number);
@@ -222,8 +264,9 @@ struct Product {
 extern "C" void multiply_packed(int half, int rows, const uint8_t *codes, const float *table,
                                 const float *scales, const int8_t *zeros, const float *bias,
                                 const float *x, float *out, long height, long width, long group) {
-  if (half)
-    Product<true>{codes, table, scales, zeros, bias, out, height, width, group}.run(rows, x);
-  else
-    Product<false>{codes, table, scales, zeros, bias, out, height, width, group}.run(rows, x);
+#define RUN(FORM) \
+  Product<FORM>{codes, table, scales, zeros, bias, out, height, width, group}.run(rows, x)
+  if (!half) RUN(BYTES);
+  else if (is_whole(table)) RUN(WHOLE_HALVES);
+  else RUN(HALVES);
 }
