@@ -97,8 +97,9 @@ def test_what_learns_is_counted():
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     model[0].requires_grad_(False)
     row = figures.trained_rows({"x": (model, 2.345)})[0]
-    assert row == {"trained": "x", "numbers that learn": 10, "share": "38.46%",
-                   "gradients and means": "0.00 MB", "bits per byte after": "2.35"}
+    assert row == {"trained": "x", "numbers that learn": 10,
+                   "share of base and adapter": "38.46%", "gradients and means": "0.00 MB",
+                   "bits per byte after": "2.35"}
 
 
 def test_a_mistake_that_passes_is_an_error(tmp_path, capsys):
@@ -177,8 +178,12 @@ def test_verdicts_are_written_by_the_numbers():
     ia3 = tables.family_rows(runs["family"])[1]
     assert ia3["against LoRA"].startswith("worse (+0.9")
     lines = tables.forgetting_verdicts(runs["forgetting"])
-    assert lines[1].startswith("LoRA against full: forgets less")
-    assert [line.rsplit(": ", 1)[1] for line in lines[3:]] == [
+    assert [line.split(" (")[0] for line in lines[:4]] == [
+        "LoRA against full: forgets less",
+        "LoRA, replay against full, replay: no clear difference",
+        "LoRA, replay against LoRA: no clear difference",
+        "full, replay against full: forgets less"]
+    assert [line.rsplit(": ", 1)[1] for line in lines[4:]] == [
         "missed", "not settled", "met", "met"]
 
 
@@ -208,8 +213,10 @@ def test_forgetting_by_rate_is_drawn_for_what_came_to_the_mark():
     assert "full: +10.0 % at 0.001 in 8 steps, +25.0 % at 0.01 in 8 steps" in alt
     assert alt.endswith("LoRA: +10.0 % at 0.1 in 8 steps.")
     assert tables.rate_lines(made_up_runs()["at_the_mark"]) == [
-        "full, the same score: own text +10.0% at rate 0.001, +45.0% at 0.1",
-        "LoRA, the same score: own text +10.0% at rate 0.1, +10.0% at 0.1"]
+        "full, near the same score (0.90 to 0.90 bits): own text +10.0% at rate 0.001, "
+        "+45.0% at 0.1",
+        "LoRA, near the same score (0.90 to 0.90 bits): own text +10.0% at rate 0.1, "
+        "+10.0% at 0.1"]
     plt.close(figure)
 
 
@@ -258,13 +265,15 @@ def test_shards_are_read_as_the_one_file_is(tmp_path):
 def test_the_best_cell_is_compared_in_its_row_and_its_column():
     rows = tables.grid_rows(made_up_runs()["grid"])
     assert [row["compared"] for row in rows] == ["all, rank 1 against all, rank 8",
-                                                 "all, rank 1 against q,v, rank 1"]
-    assert [row["verdict"] for row in rows] == ["no clear difference", "better"]
+                                                 "all, rank 1 against q,v, rank 1",
+                                                 "q,v, rank 8 against q,v, rank 1"]
+    assert [row["verdict"] for row in rows] == ["no clear difference", "better", "better"]
 
 
 def test_memory_says_how_far_the_formula_is_off():
     row = tables.memory_rows(made_up_runs()["memory"])[0]
-    assert row["formula off by"] == "-2.0%" and row["weights"] == "4.00"
+    assert row["ms forward and backward"] == "10" and row["formula off by"] == "-2.0%"
+    assert row["weights"] == "4.00"
 
 
 def test_pictures_of_the_runs_are_told():
@@ -290,6 +299,14 @@ def test_the_closing_sentences_say_what_the_tables_say():
     assert "times 8 with scale 1, times 0.12 with scale 8 / r" in said[1]
     assert any(line.startswith("gated against plain: better") for line in said)
     summary = tables.summary_lines(runs)
-    assert "LoRA against full: no clear difference" in summary[0]
+    assert "LoRA against full, 200 examples: no clear difference" in summary[0]
+    assert "; 25 examples: better (-1.0" in summary[0]
+    assert "A hint, three seeds: IA3 against LoRA: worse" in "".join(said)
     assert "gated against plain: better" in summary[1] and "drawn: no clear" in summary[1]
     assert summary[2].startswith("Of the base's own text after one task: LoRA against full")
+    assert summary[3].startswith("After both tasks: LoRA against full: forgets less (-0.5")
+    assert "; LoRA, replay against full, replay: no clear difference" in summary[3]
+    assert ": none of 1 intervals; none was tried" in tables.hint_line(runs["family"])
+    close = {"LoRA": way(1.0, 1.0, 1.0), "IA3": way(1.0, 1.1, 1.2), "x": way(1.2, 1.2, 1.3)}
+    assert tables.hint_line(close, 0.2).startswith("ends within 0.2 of zero: IA3; x of 2")
+    assert tables.hint_line(close, 0.1).startswith("ends within 0.1 of zero: x of 2")

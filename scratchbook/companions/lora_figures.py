@@ -212,7 +212,8 @@ def kept_rows(settled: nn.Module, budget: Mapping[str, int]) -> tuple[list[dict]
         for kind, paths in kinds.items()]
     rho = spearman(list(left.values()), list(budget.values()))
     return rows, (f"{sum(left.values())} directions are left; rank correlation of the two budgets "
-                  f"{rho.value:+.2f} (95 %: {rho.low:+.2f} to {rho.high:+.2f})")
+                  f"{rho.value:+.2f} (95 %: {rho.low:+.2f} to {rho.high:+.2f}); it is 1 where both "
+                  "put the layers in one order, near 0 where the orders are unrelated")
 
 
 def in_shards(model: nn.Module, folder: Path, most: int) -> int:
@@ -252,7 +253,7 @@ def trained_rows(models: Mapping[str, tuple[nn.Module, float]]) -> list[dict]:
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         everything = sum(p.numel() for p in model.parameters())
         rows.append({"trained": way, "numbers that learn": count,
-                     "share": f"{count / everything:.2%}",
+                     "share of base and adapter": f"{count / everything:.2%}",
                      "gradients and means": f"{12 * count / 1e6:,.2f} MB",
                      "bits per byte after": f"{score:.2f}"})
     return rows

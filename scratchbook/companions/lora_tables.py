@@ -57,6 +57,18 @@ def family_rows(family: Mapping[str, Mapping]) -> list[dict]:
              "against LoRA": _words(against.get(name))} for name, row in family.items()]
 
 
+def hint_line(family: Mapping[str, Mapping], near: float = 0.01) -> str:
+    """Which intervals beside LoRA have an end within `near` of zero: hints at the most."""
+    found = []
+    for name in (name for name in family if name != "LoRA"):
+        pairs = zip(family[name]["bits"], family["LoRA"]["bits"], strict=True)
+        middle, half = mean_and_spread([own - other for own, other in pairs])
+        if min(abs(middle - half), abs(middle + half)) <= near:
+            found.append(name)
+    return (f"ends within {near:g} of zero: {'; '.join(found) or 'none'} "
+            f"of {len(family) - 1} intervals; none was tried on fresh seeds")
+
+
 def again_rows(again: Mapping[str, Mapping]) -> list[dict]:
     """Each adapter that knows syntax beside the plain one, and beside its own classes drawn."""
     pairs = [(name, other) for name in again if name != "plain" and "drawn" not in name
@@ -73,7 +85,7 @@ def code_rows(kinds: Mapping[str, Mapping]) -> list[dict]:
         rows.append({"adapter": name, "numbers that learn": row["trainable"],
                      "bits": spread(row["bits"])})
         if all("steps" in other for other in kinds.values()):
-            rows[-1]["steps to the mark"] = spread(row["steps"])
+            rows[-1]["steps to the mark"] = "{:.1f} ± {:.1f}".format(*mean_and_spread(row["steps"]))
     return rows
 
 
@@ -98,7 +110,7 @@ def memory_rows(rows: Sequence[Mapping]) -> list[dict]:
         line |= {name: f"{row[name] / 1e6:,.2f}" for name in row
                  if name not in ("way", "ms a step")}
         off = row["saved, formula"] / row["saved, measured"] - 1
-        shown.append(line | {"formula off by": f"{off:+.1%}", "ms a step":
+        shown.append(line | {"formula off by": f"{off:+.1%}", "ms forward and backward":
                              f"{row['ms a step']:,.0f}"})
     return shown
 
@@ -137,17 +149,15 @@ def plot_grid(grid: Mapping[str, Mapping[str, Sequence[float]]],
 
 
 def grid_rows(grid: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict]:
-    """The best cell beside others: one rank lower, other targets, the smallest of all."""
+    """The best cell beside its row and its column; in other rows the two highest ranks."""
     found = cells(grid)
     best = min(found, key=lambda cell: mean(found[cell]))
     ranks = list(next(iter(grid.values())))
     others = [(best[0], rank) for rank in ranks] + [(name, best[1]) for name in grid]
-    rows = []
-    for other in dict.fromkeys(cell for cell in others if cell != best):
-        one = Comparison(f"{best[0]}, rank {best[1]}", f"{other[0]}, rank {other[1]}",
-                         found[best], found[other], **WORDS)
-        rows.append(one.row())
-    return rows
+    pairs = [(best, other) for other in dict.fromkeys(others) if other != best]
+    pairs += [((name, ranks[-1]), (name, ranks[-2])) for name in grid if name != best[0]]
+    return [Comparison(*("{}, rank {}".format(*cell) for cell in pair),
+                       *(found[cell] for cell in pair), **WORDS).row() for pair in pairs]
 
 
 # --- how many examples, and what is forgotten --------------------------------------------------
@@ -204,9 +214,15 @@ def plot_forgetting(forgetting: Mapping, measure: str) -> tuple[Figure, str]:
 
 
 def forgetting_verdicts(forgetting: Mapping) -> list[str]:
-    """What the base's own text lost after all tasks: each way beside full, and the 2 % mark."""
+    """What the base's own text lost after all tasks, like beside like, and the 2 % mark.
+
+    LoRA stands beside full fine-tuning, both without and both with replay; each replay beside
+    its own way without.
+    """
     last = {way: rows[-1][0] for way, rows in forgetting["ways"].items()}
-    lines = [str(one) for one in comparisons(last, against="full", low="forgets less",
+    pairs = [("LoRA", "full"), ("LoRA, replay", "full, replay"), ("LoRA, replay", "LoRA"),
+             ("full, replay", "full")]
+    lines = [str(one) for one in comparisons(last, pairs, low="forgets less",
                                              high="forgets more")]
     base = forgetting.get("base bits")
     return lines + ([kept_line(way, values, base) for way, values in last.items()] if base else [])
@@ -249,14 +265,16 @@ def rate_lines(found: Mapping) -> list[str]:
     for way, tried in found["tried"].items():
         lost = {float(lr): run["text"] / found["base bits"] - 1 for lr, run in tried.items()
                 if run["reached"]}
+        scores = [run["task"] for run in tried.values() if run["reached"]]
         low, high = min(lost), max(lost)
-        lines.append(f"{way}, the same score: own text {lost[low]:+.1%} at rate {low:g}, "
+        lines.append(f"{way}, near the same score ({min(scores):.2f} to {max(scores):.2f} bits): "
+                     f"own text {lost[low]:+.1%} at rate {low:g}, "
                      f"{lost[high]:+.1%} at {high:g}")
     return lines
 
 
 def first_task_lines(forgetting: Mapping) -> list[str]:
-    """After the first task, without and with replay: are scores equal, who forgot less, the 2 %."""
+    """After the first task, without and with replay: who forgot less, who scored, the 2 %."""
     ways, base, lines = forgetting["ways"], forgetting["base bits"], []
     for way, other in (("LoRA", "full"), ("LoRA, replay", "full, replay")):
         (text, task), (text_other, task_other) = (ways[name][0][:2] for name in (way, other))
@@ -303,13 +321,13 @@ def older_line(runs: Mapping) -> str:
 
 def run_findings(runs: Mapping) -> list[str]:
     """What the recorded comparisons say, in sentences that they write."""
-    again = [f"Fresh seeds, {row['compared']}: {row['verdict']} ({row['difference']})."
-             for row in again_rows(runs["code_again"])]
+    again = [f"Fresh seeds, classes drawn once, {row['compared']}: {row['verdict']} "
+             f"({row['difference']})." for row in again_rows(runs["code_again"])]
     first, last = first_task_lines(runs["forgetting"]), forgetting_verdicts(runs["forgetting"])
     return [
         *_sentences(one for one in _beside(runs["against"], "full") if one.name == "LoRA"),
         f"{hour_line(runs['against'])}.", *(f"{line}." for line in size_verdicts(runs["sizes"])),
-        *_sentences(_beside(runs["family"], "LoRA")),
+        *(f"A hint, three seeds: {one}" for one in _sentences(_beside(runs["family"], "LoRA"))),
         *_sentences(code_verdicts(runs["code_aware"])), *again,
         *(f"After one task, {line}." for line in first),
         *(f"After two tasks, {line}." for line in last)]
@@ -320,11 +338,15 @@ def summary_lines(runs: Mapping) -> list[str]:
     lora = next(one for one in _beside(runs["against"], "full") if one.name == "LoRA")
     own = [row for row in again_rows(runs["code_again"])
            if not row["compared"].endswith("drawn against plain")]
-    return [f"Recorded here: {lora}.",
-            "Of syntax, on fresh seeds: " + "; ".join(
+    fewest = size_verdicts(runs["sizes"])[0].replace("LoRA against full: ", "").replace(",", ":")
+    last = forgetting_verdicts(runs["forgetting"])[:2]
+    return [f"Recorded here: {str(lora).replace(':', ', 200 examples:', 1)}; {fewest}, at rates "
+            "chosen with 200.",
+            "Of syntax, on fresh seeds (classes drawn once): " + "; ".join(
                 f"{row['compared']}: {row['verdict']} ({row['difference']})" for row in own) + ".",
             "Of the base's own text after one task: "
-            + "; ".join(first_task_lines(runs["forgetting"])[::3]) + "."]
+            + "; ".join(first_task_lines(runs["forgetting"])[::3]) + ".",
+            "After both tasks: " + "; ".join(last) + "."]
 
 
 def _sentences(found: Iterable[Comparison]) -> list[str]:
