@@ -306,7 +306,7 @@ def test_the_closing_sentences_say_what_the_tables_say():
     assert summary[2].startswith("Of the base's own text after one task: LoRA against full")
     assert summary[3].startswith("After both tasks: LoRA against full: forgets less (-0.5")
     assert "; LoRA, replay against full, replay: no clear difference" in summary[3]
-    assert ": none of 1 intervals; none was tried" in tables.hint_line(runs["family"])
+    assert ": none of 1 intervals\nnone was tried" in tables.hint_line(runs["family"])
     close = {"LoRA": way(1.0, 1.0, 1.0), "IA3": way(1.0, 1.1, 1.2), "x": way(1.2, 1.2, 1.3)}
     assert tables.hint_line(close, 0.2).startswith("ends within 0.2 of zero: IA3; x of 2")
     assert tables.hint_line(close, 0.1).startswith("ends within 0.1 of zero: x of 2")

@@ -212,8 +212,8 @@ def kept_rows(settled: nn.Module, budget: Mapping[str, int]) -> tuple[list[dict]
         for kind, paths in kinds.items()]
     rho = spearman(list(left.values()), list(budget.values()))
     return rows, (f"{sum(left.values())} directions are left; rank correlation of the two budgets "
-                  f"{rho.value:+.2f} (95 %: {rho.low:+.2f} to {rho.high:+.2f}); it is 1 where both "
-                  "put the layers in one order, near 0 where the orders are unrelated")
+                  f"{rho.value:+.2f} (95 %: {rho.low:+.2f} to {rho.high:+.2f})\n"
+                  "(1: both put the layers in one order; near 0: the orders are unrelated)")
 
 
 def in_shards(model: nn.Module, folder: Path, most: int) -> int:

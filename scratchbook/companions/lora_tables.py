@@ -66,7 +66,7 @@ def hint_line(family: Mapping[str, Mapping], near: float = 0.01) -> str:
         if min(abs(middle - half), abs(middle + half)) <= near:
             found.append(name)
     return (f"ends within {near:g} of zero: {'; '.join(found) or 'none'} "
-            f"of {len(family) - 1} intervals; none was tried on fresh seeds")
+            f"of {len(family) - 1} intervals\nnone was tried on fresh seeds")
 
 
 def again_rows(again: Mapping[str, Mapping]) -> list[dict]:
