@@ -42,18 +42,19 @@ def test_each_file_is_measured_and_a_second_run_takes_the_kept_rows(
     found = stacked.pipeline(model, tokenizer, [0], RATES, tmp_path, TINY)
     rows = {row["name"]: row for row in found["rows"]}
     loaded = [code.split("generate(load_")[1].split("(")[0] for code in asked if "gen" in code]
-    assert loaded == ["sparse"] + 5 * ["compressed"] + 2 * ["squeezed"] + 4 * ["compressed"]
+    assert loaded == ["sparse"] + 5 * ["compressed"] + 3 * ["squeezed"] + 4 * ["compressed"]
     assert list(rows)[0] == "float32"
     assert 4 * rows["float32"]["parameters"] <= rows["float32"]["bytes"]
     assert rows["float32"]["bytes"] > 3 * rows["int8"]["bytes"] > 4 * rows["nf4"]["bytes"]
     assert rows["student, int4"]["parameters"] <= stacked.STUDENT
     assert rows["2 layers, int4"]["parameters"] > rows["1 layers, int4"]["parameters"]
-    assert rows["int4, squeezed"]["bytes"] < 0.9 * rows["int4"]["bytes"]
+    for kind in ("int4", "nf4"):
+        assert rows[f"{kind}, a matrix, squeezed"]["bytes"] < 0.9 * rows[kind]["bytes"]
     assert {name for name, row in rows.items() if not row["tokens"]} == {
         name for name, row in rows.items() if row["needs"] in ("nothing", "a few windows of text")}
     assert rows["student, int4"]["tokens"] == 4 * 1 * 2 * 16
     assert {name for name, row in rows.items() if row["reader_peak_bytes"] is None} == {
-        "float32", "nf4", "int4, zero point"}
+        "float32", "nf4", "int4, zero point", "nf4, a matrix, squeezed"}
     assert len({len(row["windows"]) for row in found["rows"]}) == 1
     assert tables.loss_of(rows["float32"], rows["int8"]).high < 0.05
     assert rows["float32"]["speed_ratio"] == 1 and "hard labels" not in found["rates"]
@@ -87,11 +88,11 @@ def test_every_model_has_its_turn_in_every_round(monkeypatch):
 
 def test_what_is_written_writes_in_a_fresh_process(model, tokenizer, tmp_path):
     data = material.windows(tokenizer, TINY, 0)
-    _, _, make = stacked._stages(model, data, TINY, 0, RATES)["int4, squeezed"]
+    _, _, make = stacked._stages(model, data, TINY, 0, RATES)["int4, a matrix, squeezed"]
     path = stacked.save_squeezed(make(), tmp_path / "model.safetensors")
     row = stacked._judged(stacked.load_squeezed(path), "squeezed", path, tokenizer, data)
     assert row["peak_bytes"] > 2 * row["reader_peak_bytes"] > 30e6
     assert row["reader_peak_bytes"] < stacked.READER_TARGET
-    assert {"passed", "total", "share", "low", "high"} == set(row["tests"]["brackets"])
+    assert set(stacked.TESTED) == set(row["tests"]["brackets"])
     speeds = stacked._in_turns({"one": model}, stacked.prompts_of(data)[:2], rounds=1)["one"]
     assert speeds["tokens_per_second"] > 0 and speeds["p50"] <= speeds["p95"]

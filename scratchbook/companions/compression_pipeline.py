@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -56,11 +57,13 @@ from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training import TrainConfig
+from scratchbook.weights import save_pretrained
 
 LONGER = 4  # models of the pipeline train so many times as long as those that are compared
 CALIBRATED = 4  # batches of text that GPTQ looks at
 BITS = 4.8  # of a weight in int4, with its share of scales and of the file's head, at most
 STUDENT = 1_000_000  # parameters, embeddings included
+TESTED = ("passed", "total", "share", "low", "high", "outcomes")  # of each code test
 READER_TARGET = 64_000_000  # bytes in which numpy alone should run the smallest model
 FORMATS = {"sparse": (save_sparse, load_sparse), "compressed": (save_compressed, load_compressed),
            "squeezed": (save_squeezed, load_squeezed)}
@@ -138,6 +141,7 @@ def _stages(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, rates: Map
     grown = recipe(short, rates["QAT"], sizes, seed, "adamw")
     fewer = partial(_fewer, model, data, recipe(long, rates["progressive"], sizes, seed, "adamw"))
     lessons = LONGER * sizes.student_steps
+    taught = f"text and training (here {lessons} steps)"
     learn = partial(_student, model, data, recipe(lessons, rates["soft labels"], sizes, seed))
     return {
         "float32": ("nothing", 0, lambda: model),
@@ -146,14 +150,15 @@ def _stages(model: DecoderLM, data: Windows, sizes: Sizes, seed: int, rates: Map
         "int4": ("nothing", 0, rounded("int4")),
         "int4, zero point": ("nothing", 0, rounded("int4", symmetric=False)),
         "int4, QAT": ("text and some training", short, lambda: round_later(
-            model, data, grown, "int4", "channel", True, teacher=model)),
-        "int4, squeezed": ("nothing", 0, rounded("int4", "tensor")),
-        "int4, GPTQ, squeezed": ("a few windows of text", 0, lambda: quantize_gptq(
+            model, data, grown, "int4", "channel", True)),
+        "nf4, a matrix, squeezed": ("nothing", 0, rounded("nf4", "tensor")),
+        "int4, a matrix, squeezed": ("nothing", 0, rounded("int4", "tensor")),
+        "int4, a matrix, GPTQ, squeezed": ("a few windows of text", 0, lambda: quantize_gptq(
             copy.deepcopy(model), text, "int4", "tensor")),
         f"{2 * third} layers, int4": ("text and training", long, lambda: fewer(2 * third)),
         f"{third} layers, int4": ("text and training", long, lambda: fewer(third)),
-        "student, int4": ("text and long training", lessons, lambda: learn(STUDENT)),
-        "smallest student, int4": ("text and long training", lessons, lambda: learn(smallest))}
+        "student, int4": (taught, lessons, lambda: learn(STUDENT)),
+        "smallest student, int4": (taught, lessons, lambda: learn(smallest))}
 
 
 def _fewer(model: DecoderLM, data: Windows, config: TrainConfig, layers: int) -> nn.Module:
@@ -174,12 +179,18 @@ def _judged(model: DecoderLM, word: str, path: Path, tokenizer: Tokenizer, data:
             ) -> dict[str, Any]:
     """What a file of the format `word`, and the model in it, measure, the clock left out."""
     tests, judged = run_tests(writer(model, tokenizer)), score(model, data)
-    return {"parameters": total_parameters(model.config), "bytes": disk_bytes(path),
+    return {"parameters": total_parameters(model.config),
+            "bytes": _plain_bytes(model) if word == "sparse" else disk_bytes(path),
             "bits": judged.bits_per_byte, "windows": [list(pair) for pair in judged.windows],
-            "tests": {test: {key: entry[key] for key in ("passed", "total", "share", "low", "high")}
-                      for test, entry in tests.items()},
+            "tests": {test: {key: entry[key] for key in TESTED} for test, entry in tests.items()},
             "peak_bytes": peak_memory(IN_A_FRESH_PROCESS.format(word=word, path=str(path))),
             "reader_peak_bytes": _by_numpy(path) if word != "sparse" else None}
+
+
+def _plain_bytes(model: DecoderLM) -> int:
+    """The file in float32 as other programs read it, from which the whole page counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        return disk_bytes(save_pretrained(model, Path(folder) / "float32"))
 
 
 def _by_numpy(path: Path) -> int | None:
