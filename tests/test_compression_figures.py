@@ -92,6 +92,8 @@ def test_the_decision_takes_the_least_loss_that_is_small_enough():
         "nothing on this page is that small"]
     without = numbers() | {"pipeline": None}
     assert told.decision_rows(without, wanted=(10,))[0]["take"].startswith("nothing")
+    (fifty,) = told.decision_rows(numbers(), wanted=(50,))
+    assert fifty["take"] == "nothing within the target; smallest loss measured: fifty"
     assert {each["name"]: each["needs"] for each in told.candidates(without)} == {
         "int8, scale for a matrix": "nothing", "int8, scale for 32 weights": "nothing",
         "int4, scale for a matrix": "nothing", "int4, scale for 32 weights": "nothing",
@@ -108,24 +110,40 @@ def test_sentences_follow_the_numbers():
     qat = next(line for line in lines if line.startswith("QAT"))
     assert qat.startswith("QAT against trained on, then rounded: better")
     assert "; trained on, then rounded against rounded: no clear difference (" in qat
-    assert any(line.startswith("Students: soft labels against hard labels: no clear difference")
+    assert any(line.startswith("Students, at equal steps where nothing else is said: soft "
+                               "labels against hard labels: no clear difference")
                for line in lines)
-    pruned = next(line for line in lines if "Half of the weights" in line)
+    pruned = next(line for line in lines if "50% of the weights zero" in line)
     assert "wanda against magnitude, per row: better" in pruned
     assert "wanda, per layer against magnitude: no clear difference" in pruned
+    assert "; wanda against magnitude: better" in pruned
     assert set(told.summary_lines(numbers())) < set(lines)
     assert len(told.findings(numbers() | {"pipeline": None})) == len(lines) - 7
 
 
 def test_one_seed_has_no_verdict():
-    one = {"seeds": [0], "curves": {name: {"0.5": [2.0]} for pair in told.EQUAL_SCOPES
+    one = {"seeds": [0], "curves": {name: {"0.5": [2.0]} for pair in told.SCOPES
                                     for name in pair}}
     assert told.sparsity_line(one).endswith("(one seed: no verdict).")
     rows = told.sparsity_rows({"this": one, "recorded": numbers()["sparsity"]})
     assert [(row["run"], row["verdict"]) for row in rows] == [
-        ("this", "one seed: no verdict")] * 2 + [
-        ("recorded", "better"), ("recorded", "no clear difference")]
-    assert rows[0]["its bits"] == "2.000" and rows[2]["bits"] == "2.500\u00a0±\u00a00.000"
+        ("this", "one seed: no verdict")] * 3 + [
+        ("recorded", "better"), ("recorded", "no clear difference"), ("recorded", "better")]
+    assert rows[0]["its bits"] == "2.000" and rows[3]["bits"] == "2.500\u00a0±\u00a00.000"
+
+
+def test_shares_are_told_apart_where_every_score_was_measured():
+    found = copy.deepcopy(numbers()["sparsity"])
+    for number, curve in enumerate(found["curves"].values()):
+        curve["0.75"] = [4.0 - number, 4.1 - number, 4.0 - number]
+    found["curves"]["wanda"]["0.9"] = [5.0] * 3
+    assert list(told.by_share(found["curves"])) == ["0.5", "0.75"]
+    line = told.sparsity_line(found)
+    assert "; wanda against magnitude: better (-0.27" in line.split("75% of")[0]
+    assert "75% of the weights zero, untrained since, bits per byte: wanda against" in line
+    assert "; wanda against magnitude: worse (+3.00" in line.split("75% of")[1]
+    assert [line["zero"] for line in told.sparsity_rows({"recorded": found})] == (
+        ["50%"] * 3 + ["75%"] * 3)
 
 
 def test_the_table_of_pruning_says_how_much_text_judged(monkeypatch):
@@ -160,6 +178,36 @@ def test_rows_of_the_tables():
     assert nearest["than nearest"] == "" and gptq["than nearest"].startswith("better, -5.5 %")
     assert tables.seed_rows({"QAT": [2.0, 2.12345]}) == [
         {"way": "QAT", "seed 0": "2.0000", "seed 1": "2.1235"}]
+
+
+def test_lines_below_the_tables_follow_the_rows():
+    rows = [each | {"parameters": 10} for each in numbers()["pipeline"]["rows"]]
+    rows += [row("int4", 900, 0.1) | {"parameters": 10, "speed_ratio": 0.8},
+             row("int4, QAT", 900, 0.1) | {"parameters": 10, "speed_ratio": 1.25},
+             row("student, int4", 90, 0.9) | {"parameters": 2, "speed_ratio": 7.0}]
+    assert told.scatter_line(rows) == ("The 2 rows of int4 with all layers write 0.80 to 1.25 "
+                                       "times as many tokens a second as float32; they compute "
+                                       "nearly alike, so smaller differences mean nothing here.")
+    for each, passed in zip(rows, (60, 60, 51, 20, 60, 60, 60), strict=True):
+        each["tests"] = {"brackets": {"passed": passed, "total": 80, "share": passed / 80},
+                         "words": {"passed": 0, "total": 40, "share": 0.0}}
+    assert ": 75.0% in float32, 63.7% in ten. " in told.tests_line(rows)
+    assert told.tests_line(rows[:2]) == "No file is ten times smaller."
+    assert told.price_line(rows).startswith("int8 beside float32: +0.20 % (+0.20 to +0.20) bits")
+    assert told.price_line(rows).endswith("the first token after 10 ms instead of 10.")
+
+
+def test_the_pipeline_is_shown_beside_a_scale_for_each_row(monkeypatch, capsys):
+    captions = []
+    monkeypatch.setattr(told, "table", lambda rows, caption: captions.append(caption))
+    rows = [each | {"parameters": 10} for each in numbers()["pipeline"]["rows"]]
+    for each in rows:
+        each["tests"] = {"brackets": {"passed": 1, "total": 2, "share": 0.5, "low": 0, "high": 1}}
+    rows.append(rows[1] | {"name": "int4"})
+    told.show_pipeline({"rows": rows, "empty_peak_bytes": 2e8}, random_model(SIZES), 10**6)
+    assert "importing torch alone: 200 MB" in captions[1] and len(captions) == 3
+    times = float(capsys.readouterr().out.split("squeezed: ")[1].split(" times")[0])
+    assert 20 < times < 200
 
 
 def test_a_rate_says_whether_there_was_one_beyond_it():
