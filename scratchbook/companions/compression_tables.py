@@ -193,14 +193,6 @@ def recorded() -> dict[str, Any] | None:
     return numbers if "text" in numbers else None  # an older page judged on other text
 
 
-def recorded_speed() -> dict[str, Any] | None:
-    """What the bench recorded, or None before it ran."""
-    try:
-        return load_result("compression_speed").numbers
-    except FileNotFoundError:
-        return None
-
-
 def pipeline_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """What each file of the pipeline weighs and loses, and how much text it was trained on."""
     return [{"model": row["name"], "bytes": row["bytes"],
@@ -245,11 +237,6 @@ def test_changes(before: Mapping[str, Any], after: Mapping[str, Any], name: str
 
 def _share(test: Mapping[str, float]) -> str:
     return f"{test['share']:.0%} ({test['low']:.0%} to {test['high']:.0%})"
-
-
-def speed_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
-    """What the bench measured, a row for each model and engine."""
-    return list(numbers["rows"])
 
 
 def show_rounded(found: Mapping[str, Any], whose: str) -> None:
