@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scratchbook.smalltalk.readers import Origin, read_chunks
 from scratchbook.smalltalk.readers.chunk import is_chunks, is_definition
-from scratchbook.smalltalk.readers.definitions import class_definition
+from scratchbook.smalltalk.readers.class_messages import class_definition
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Skipped
 from scratchbook.smalltalk.writers import write_chunks
 

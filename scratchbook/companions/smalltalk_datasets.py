@@ -26,7 +26,6 @@ from scratchbook.smalltalk.preparing import gini
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 from scratchbook.teaching.results import record
 
-RESULT = "09_smalltalk.datasets"
 HELD_OUT = ("validation", "test")
 NEAR = 0.8  # Jaccard's similarity of runs of six tokens
 Sets = dict[str, list[Example]]
@@ -118,17 +117,18 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
     return [*said, f"{numbers['leaks_dropped']:,} training examples dropped", *audits]
 
 
-def main() -> None:
-    """Build, print and record it."""
+def read_options() -> argparse.Namespace:
+    """The corpus, and how many methods of each split."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path, help="a folder that `smalltalk prepare` wrote")
     parser.add_argument("--methods", type=int, default=20_000, help="methods of each split")
-    options = parser.parse_args()
-    numbers = measure(options.corpus, options.methods)
-    record(RESULT, numbers, seeds=[0], command="python -m scratchbook.companions."
-           f"smalltalk_datasets CORPUS --methods {options.methods}")
-    print(*lines(numbers), sep="\n")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options()
+    numbers = measure(options.corpus, options.methods)
+    record("09_smalltalk.datasets", numbers, seeds=[0],
+           command="python -m scratchbook.companions.smalltalk_datasets CORPUS "
+                   f"--methods {options.methods}")
+    print(*lines(numbers), sep="\n")

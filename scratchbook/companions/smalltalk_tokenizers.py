@@ -32,7 +32,6 @@ from scratchbook.tokenizers import BPETokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 
-RESULT = "09_smalltalk.tokenizers"
 VOCAB_SIZE = 10_240  # whole blocks of 128 rows, which matrix products like
 TRAINED_ON = 24_000_000  # characters
 PARSED = 1_000  # methods whose trees are compared after a round trip
@@ -147,18 +146,18 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
             f"{found['verdict']}" for name, found in numbers["ratios"].items()]
 
 
-def main() -> None:
-    """Run it all and record it."""
+def read_options() -> argparse.Namespace:
+    """The corpus, and where the tokenizer's file goes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path, help="a folder that `smalltalk prepare` wrote")
-    parser.add_argument("--output", type=Path, help="where tokenizer.json goes")
-    options = parser.parse_args()
     root = repository_root() or Path.cwd()
-    numbers = measure(options.corpus, options.output or root / "data" / "smalltalk_model")
-    record(RESULT, numbers, seeds=[0],
-           command="python -m scratchbook.companions.smalltalk_tokenizers CORPUS")
-    print(*lines(numbers), "as the projects wrote it:", *lines(numbers["as_written"]), sep="\n")
+    parser.add_argument("--output", type=Path, default=root / "data" / "smalltalk_model")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options()
+    numbers = measure(options.corpus, options.output)
+    record("09_smalltalk.tokenizers", numbers, seeds=[0],
+           command="python -m scratchbook.companions.smalltalk_tokenizers CORPUS")
+    print(*lines(numbers), "as the projects wrote it:", *lines(numbers["as_written"]), sep="\n")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scratchbook.smalltalk.readers.definitions import (
+from scratchbook.smalltalk.readers.class_messages import (
     class_comment,
     class_definition,
     class_side_variables,

@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from scratchbook.smalltalk.readers.definitions import class_definition
+from scratchbook.smalltalk.readers.class_messages import class_definition
 from scratchbook.smalltalk.readers.origins import Origin
 from scratchbook.smalltalk.readers.scanning import selector_of
 from scratchbook.smalltalk.records import Record

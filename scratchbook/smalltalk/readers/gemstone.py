@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scratchbook.smalltalk.readers.definitions import class_comment, class_definition, unquoted
+from scratchbook.smalltalk.readers.class_messages import class_comment, class_definition, unquoted
 from scratchbook.smalltalk.readers.origins import Origin
 from scratchbook.smalltalk.readers.scanning import line_of, selector_of, trimmed
 from scratchbook.smalltalk.records import Record

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scratchbook.smalltalk.readers.definitions import unquoted
+from scratchbook.smalltalk.readers.class_messages import unquoted
 from scratchbook.smalltalk.readers.origins import Origin
 from scratchbook.smalltalk.readers.scanning import (
     BLANK,
