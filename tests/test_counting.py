@@ -67,9 +67,9 @@ def test_an_order_that_makes_no_sense_is_refused(ids):
 def test_retrieval_copies_behind_the_longest_match():
     found = Retrieval([*range(20), 5, 6, 99])
     assert found.find([4, 5, 6]) == (7, 3)
-    assert found.continue_([4, 5, 6], 2) == [7, 8]
-    assert found.continue_([5, 6], 2) == [99]  # of equal matches the last
-    assert found.continue_([77], 2) == []
+    assert found.copy_after([4, 5, 6], 2) == [7, 8]
+    assert found.copy_after([5, 6], 2) == [99]  # of equal matches the last
+    assert found.copy_after([77], 2) == []
 
 
 def test_retrieval_without_lengths_is_refused():

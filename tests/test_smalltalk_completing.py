@@ -52,6 +52,8 @@ def test_only_the_first_statement_of_an_answer_counts():
     assert first_statement("x foo:", " a ] . b") == " a "
     assert first_statement("x foo:", " 1.5 + $. , '.'. b") == " 1.5 + $. , '.'"
     assert first_statement("x foo:", " 'never closed") == " 'never closed"
+    assert first_statement("x foo:", " $( bar. y") == " $( bar"
+    assert first_statement("x foo: $[ ,", " ')' , #(1 (2)) at: 1] z") == " ')' , #(1 (2)) at: 1"
 
 
 def test_outermost_selectors():

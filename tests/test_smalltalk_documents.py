@@ -92,6 +92,10 @@ def test_packed_files_hold_the_documents(corpus, tokenizer, tmp_path):
     assert [ids.tolist() for ids in kept.documents()] == list(
         class_documents(CLASSES, METHODS, tokenizer, SEQ_LEN))
     assert counts["train"] == len(kept.ids) > counts["validation"] > 0
+    before = (tmp_path / "packed" / "train.tokens").stat().st_mtime_ns
+    assert pack_smalltalk(corpus, tmp_path / "packed", tokenizer, SEQ_LEN) == counts
+    assert (tmp_path / "packed" / "train.tokens").stat().st_mtime_ns == before
+    assert pack_smalltalk(corpus, tmp_path / "packed", tokenizer, SEQ_LEN, 0.9) != counts
     with pytest.raises(FileNotFoundError, match="prepare"):
         pack_smalltalk(tmp_path, tmp_path / "packed", tokenizer, SEQ_LEN)
 
@@ -107,7 +111,9 @@ def test_train_says_the_cost_packs_trains_and_goes_on(corpus, tmp_path, capsys):
     assert "RTX 3060" in said and "1,600 tokens" in said and not (tmp_path / "run").exists()
     assert cli.main([*words, "--train.max_steps", "2"]) == 0
     assert "at step 2" in capsys.readouterr().out
-    assert cli.main([*words, "--train.max_steps", "4", "--train.schedule", "linear"]) in (0, 2)
+    other = [*words, "--fill-in", "0.9", "--train.max_steps", "2"]
+    assert cli.main(other) == 2  # the text of a run is not exchanged behind its back
+    assert "text" in capsys.readouterr().err
 
 
 def test_an_unknown_recipe_is_refused(corpus, tmp_path, capsys):

@@ -1,7 +1,12 @@
 """Which beginnings can still become a method."""
 
+import random
+from pathlib import Path
+
 import pytest
 
+from scratchbook.smalltalk.readers import read_folder
+from scratchbook.smalltalk.records import MethodRecord
 from scratchbook.smalltalk.viable import is_method, is_viable, longest_method
 
 METHOD = ("at: i put: v\n\t\"doc it's\"\n\t| a |\n\t<primitive: 60 error: ec>\n"
@@ -12,6 +17,15 @@ METHOD = ("at: i put: v\n\t\"doc it's\"\n\t| a |\n\t<primitive: 60 error: ec>\n"
 def test_every_beginning_of_a_method_is_viable():
     assert is_method(METHOD)
     assert [cut for cut in range(len(METHOD)) if not is_viable(METHOD[:cut])] == []
+
+
+def test_every_beginning_of_the_library_s_methods_is_viable():
+    library = Path(__file__).resolve().parent.parent / "data" / "smalltalk"
+    methods = [record.source for record in read_folder(library, "course")
+               if isinstance(record, MethodRecord)]
+    lost = [source[:cut] for source in random.Random(1).sample(methods, 100)
+            for cut in range(len(source)) if not is_viable(source[:cut])]
+    assert lost == []
 
 
 @pytest.mark.parametrize("source", [

@@ -6,6 +6,7 @@ Between the commands stands a folder: what collect found and where, then the row
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 from scratchbook.cli.chapter_commands import as_table
@@ -44,7 +45,7 @@ def add_smalltalk_commands(commands) -> None:
     stats = _action(actions, "stats", "sizes, licences and lengths by split and project")
     stats.add_argument("folder", help="what prepare wrote")
     stats.add_argument("--json", action="store_true", help="as JSON")
-    add_smalltalk_model_commands(actions)
+    add_smalltalk_model_commands(partial(_action, actions, module="smalltalk_model_commands"))
 
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:
@@ -61,9 +62,10 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print the account as JSON")
 
 
-def _action(actions, name: str, text: str) -> argparse.ArgumentParser:
+def _action(actions, name: str, text: str, module: str = "smalltalk_commands"
+            ) -> argparse.ArgumentParser:
     command = actions.add_parser(name, help=text, description=text)
-    command.set_defaults(module="smalltalk_commands", action=f"{name}_smalltalk")
+    command.set_defaults(module=module, action=f"{name}_smalltalk")
     return command
 
 

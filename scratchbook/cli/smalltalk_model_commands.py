@@ -9,19 +9,20 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-GPUS = {"RTX 3060, 12 GB": 0.4 * 51e12}  # sustained: two fifths of the bfloat16 peak
+# sustained: two fifths of the peak in bfloat16, which is twice that of float32, 12.7 TFLOP/s
+GPUS = {"RTX 3060, 12 GB": 0.4 * 2 * 12.7e12}
 
 
-def add_smalltalk_model_commands(actions) -> None:
-    """Add the actions to `scratchbook smalltalk`."""
-    pack = _action(actions, "pack", "cut a prepared corpus into the documents that train reads")
-    pack.add_argument("corpus", help="what prepare wrote")
+def add_smalltalk_model_commands(add) -> None:
+    """Add the actions to `scratchbook smalltalk`; `add(name, text)` makes one of this file."""
+    pack = add("pack", "cut a prepared corpus into the documents that train reads")
+    pack.add_argument("corpus", help="what prepare --format wrote")
     _add_packing(pack)
     pack.add_argument("--output", default="smalltalk/packed", metavar="FOLDER")
     pack.add_argument("--seq-len", type=int, default=256, metavar="TOKENS")
-    train = _action(actions, "train", "say what it will cost, then train or go on; takes the "
-                                      "settings of `scratchbook train`")
-    train.add_argument("corpus", help="what prepare wrote")
+    train = add("train", "say what it will cost, then train or go on; takes the settings of "
+                         "`scratchbook train`")
+    train.add_argument("corpus", help="what prepare --format wrote")
     _add_packing(train)
     train.add_argument("--preset", default="small", metavar="RECIPE",
                        help="small (default), 23m or 89m")
@@ -39,43 +40,41 @@ def _add_packing(command: argparse.ArgumentParser) -> None:
                          help="of the methods, told with a stretch last (default: 0.3)")
 
 
-def _action(actions, name: str, text: str) -> argparse.ArgumentParser:
-    command = actions.add_parser(name, help=text, description=text)
-    command.set_defaults(module="smalltalk_model_commands", action=f"{name}_smalltalk")
-    return command
-
-
 def pack_smalltalk(options: argparse.Namespace) -> int:
     """Write the token files of both splits."""
-    from scratchbook.data.smalltalk_documents import pack_smalltalk as pack
+    from scratchbook.data import smalltalk_documents
+    from scratchbook.data.smalltalk_corpus import load_methods
     from scratchbook.smalltalk_model import load_tokenizer
 
+    pack = smalltalk_documents.pack_smalltalk
     counts = pack(options.corpus, options.output, load_tokenizer(options.tokenizer),
                   options.seq_len, options.fill_in)
     for split, count in counts.items():
         print(f"{Path(options.output, split)}.tokens: {count:,} tokens")
+    methods = load_methods(Path(options.corpus, "validation.jsonl"))
+    if not smalltalk_documents.in_one_style(methods):
+        print("  the methods are not in the printer's style, in which the tokenizer learned: "
+              "scratchbook smalltalk prepare --format writes them so")
     return 0
 
 
 def train_smalltalk(options: argparse.Namespace) -> int:
     """Pack the corpus where that was not done, print the cost, train."""
     from scratchbook.cli import training_commands
-    from scratchbook.smalltalk_model import RECIPES
-    from scratchbook.training.packed import is_packed
+    from scratchbook.smalltalk_model import RECIPES, load_tokenizer
     from scratchbook.training.recipes import load_recipe
 
     if options.preset not in RECIPES:
         raise ValueError(f"preset {options.preset!r} is unknown; known are {', '.join(RECIPES)}")
     file = ["--config", options.config] if options.config else []
     recipe = load_recipe(file + options.settings, RECIPES[options.preset])
-    print_cost(recipe)
+    print_cost(recipe.with_vocabulary(load_tokenizer(options.tokenizer).vocab_size))
     if options.cost_only:
         return 0
     folder = Path(options.out)
     packed = folder.with_name(f"{folder.name}_tokens")
-    if not is_packed(packed):
-        pack_smalltalk(argparse.Namespace(**vars(options) | {
-            "output": packed, "seq_len": recipe.data.seq_len}))
+    pack_smalltalk(argparse.Namespace(**vars(options) | {
+        "output": packed, "seq_len": recipe.data.seq_len}))
     recipe = replace(recipe, data=replace(recipe.data, text=str(packed)))
     return training_commands.run_recipe(recipe, options)
 

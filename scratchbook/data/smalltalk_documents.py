@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scratchbook.data.smalltalk_corpus import load_classes, load_methods
-from scratchbook.data.token_files import write_tokens
+from scratchbook.data.token_files import read_tokens, write_tokens
+from scratchbook.runtime import sha256_of
 from scratchbook.smalltalk import parts, tasks
+from scratchbook.smalltalk.preparing import in_style
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 
@@ -88,21 +90,39 @@ def pack_smalltalk(corpus: str | Path, output: str | Path, tokenizer: SmalltalkT
                    seq_len: int, fill_in_share: float = 0.3, seed: int = 0) -> dict[str, int]:
     """Write what `scratchbook train` reads from a folder of `scratchbook smalltalk prepare`.
 
+    A file that was made of the same corpus by the same tokenizer and settings is kept as it is.
+
     Returns:  the tokens of each part
     Raises:   FileNotFoundError for a folder that prepare did not write
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
     corpus, output, counts = Path(corpus), Path(output), {}
+    tokenizer.save(output / TOKENIZER)
     for split, file in FILES.items():
-        path = corpus / f"{split}.jsonl"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: first run scratchbook smalltalk prepare")
-        documents = list(class_documents(load_classes(corpus / "classes.jsonl", split),
-                                         load_methods(path), tokenizer, seq_len, fill_in_share,
-                                         seed))
-        write_tokens(output / file, documents, tokenizer.vocab_size,
-                     f"smalltalk, windows of {seq_len}, {fill_in_share:.0%} filled in, seed {seed}")
-        counts[split] = sum(map(len, documents))
-    beside = output / TOKENIZER
-    tokenizer.save(beside)
+        sources = [output / TOKENIZER, corpus / f"{split}.jsonl", corpus / "classes.jsonl"]
+        if missing := [path for path in sources if not path.is_file()]:
+            raise FileNotFoundError(f"{missing[0]} is missing: first run scratchbook smalltalk "
+                                    "prepare")
+        made_by = " ".join([*map(sha256_of, sources), f"{seq_len} {fill_in_share} {seed}"])
+        counts[split] = _kept(output / file, made_by)
+        if not counts[split]:
+            documents = list(class_documents(
+                load_classes(corpus / "classes.jsonl", split), load_methods(sources[1]), tokenizer,
+                seq_len, fill_in_share, seed))
+            write_tokens(output / file, documents, tokenizer.vocab_size, made_by)
+            counts[split] = sum(map(len, documents))
     return counts
+
+
+def _kept(path: Path, made_by: str) -> int:
+    """The tokens of a file that was made so, 0 where there is none."""
+    try:
+        found = read_tokens(path)
+    except (FileNotFoundError, ValueError):
+        return 0
+    return len(found.ids) if found.header["made_by"] == made_by else 0
+
+
+def in_one_style(methods: Sequence[MethodRecord], most: int = 200) -> bool:
+    """Whether the first methods stand in the printer's style, in which the tokenizer learned."""
+    return all(in_style(record.source) == record.source for record in methods[:most])

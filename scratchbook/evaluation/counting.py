@@ -131,7 +131,7 @@ class Retrieval:
                 return int(places[stop - 1]), length
         return 0, 0
 
-    def continue_(self, context: Sequence[int], max_new_tokens: int) -> list[int]:
+    def copy_after(self, context: Sequence[int], max_new_tokens: int) -> list[int]:
         """The tokens behind the best match; none when nothing matches."""
         place, matched = self.find(context)
         return self.ids[place:place + max_new_tokens].tolist() if matched else []

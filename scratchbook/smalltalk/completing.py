@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
-from scratchbook.smalltalk.lexer import END, scan
+from scratchbook.smalltalk.lexer import ARRAY, BYTES, END, PUNCTUATION, scan
 from scratchbook.smalltalk.measures import is_trivial
 from scratchbook.smalltalk.nodes import (
     AssignmentNode,
@@ -27,6 +27,7 @@ from scratchbook.smalltalk.nodes import (
 from scratchbook.smalltalk.parser import parse_expression, parse_method
 
 OPENERS, CLOSERS = "([{", ")]}"
+ENDS = CLOSERS + "."  # of a statement
 
 
 class CompletionCase(NamedTuple):
@@ -97,11 +98,10 @@ def first_statement(begun: str, answer: str, dialect: str = "pharo") -> str:
     """The part of an answer that still belongs to the statement: up to its period or closer."""
     columns, depth = scan(begun + answer, dialect), 0
     for kind, text, start in zip(columns.kinds, columns.texts, columns.starts, strict=True):
-        if kind == END:
-            break
-        if start >= len(begun) and depth == 0 and (text == "." or text in CLOSERS):
+        if kind == PUNCTUATION and start >= len(begun) and depth == 0 and text in ENDS:
             return answer[:start - len(begun)]
-        depth += (text[-1] in OPENERS) - (text in CLOSERS)
+        if kind in (PUNCTUATION, ARRAY, BYTES):  # the bracket of `$(` or `'('` opens nothing
+            depth += (text[-1] in OPENERS) - (text in CLOSERS)
     return answer
 
 

@@ -91,10 +91,10 @@ def test_smalltalk_syntax(tmp_path):
     draw = random.Random(0)
     library = [record.source for record in read_folder(LIBRARY, "course")
                if isinstance(record, MethodRecord)]
-    sources = CORNERS + draw.sample(library, 150)
-    for source in draw.sample(library, 300):  # one character gone, or the end
+    cases = [case(source) for source in CORNERS + draw.sample(library, 150)]
+    while sum(each["tree"] is None for each in cases) < 250:  # one character gone, or the end
+        source = draw.choice(library)
         at = draw.randrange(len(source))
-        sources += [source[:at] + source[at + 1:], source[:at]]
-    cases = [case(source) for source in sources]
-    assert sum(each["tree"] is None for each in cases) > 100
+        cases += [case(source[:at] + source[at + 1:]), case(source[:at])]
+    assert sum(each["tree"] is not None for each in cases) > 250
     run_figure("smalltalk_syntax", tmp_path, cases)
