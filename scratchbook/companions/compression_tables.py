@@ -193,6 +193,12 @@ def recorded() -> dict[str, Any] | None:
     return numbers if "text" in numbers else None  # an older page judged on other text
 
 
+def speed_targets(targets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each target of the bench with its ratio, the interval over rounds, and the verdict."""
+    return [f"{each['model']}: {each['target']}: {each['times']:.2f} "
+            f"({each['low']:.2f} to {each['high']:.2f}), {each['verdict']}" for each in targets]
+
+
 def pipeline_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """What each file of the pipeline weighs and loses, and how much text it was trained on."""
     return [{"model": row["name"], "bytes": row["bytes"],
