@@ -27,7 +27,6 @@ from scratchbook.teaching.verdicts import Comparison
 
 Windows = Sequence[Sequence[float]]  # (nats, tokens) of each window of a text
 TARGETS = ((10, 0.10), (100, 0.20))  # so many times smaller, for at most this loss
-NOT_RECORDED = "not recorded yet: scratchbook run 07_compression --profile full"
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
