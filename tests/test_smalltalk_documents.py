@@ -116,6 +116,21 @@ def test_train_says_the_cost_packs_trains_and_goes_on(corpus, tmp_path, capsys):
     assert "text" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (["train", "nowhere", "--out", "run"], "nowhere/train.jsonl is missing"),
+    (["train", "CORPUS", "--out", "run", "--fill-in", "3"], "fill_in_share=3.0"),
+    (["pack", "CORPUS", "--seq-len", "0"], "seq_len=0"),
+])
+def test_bad_input_is_refused_before_anything_is_measured(corpus, tmp_path, monkeypatch, capsys,
+                                                          words, said):
+    monkeypatch.chdir(tmp_path)
+    words = [str(corpus) if word == "CORPUS" else word for word in words]
+    assert cli.main(["smalltalk", *words]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err and "parameters" not in printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
 def test_an_unknown_recipe_is_refused(corpus, tmp_path, capsys):
     assert cli.main(["smalltalk", "train", str(corpus), "--out", str(tmp_path / "run"),
                      "--preset", "huge"]) == 2

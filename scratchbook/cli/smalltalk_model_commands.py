@@ -61,6 +61,7 @@ def pack_smalltalk(options: argparse.Namespace) -> int:
 def train_smalltalk(options: argparse.Namespace) -> int:
     """Pack the corpus where that was not done, print the cost, train."""
     from scratchbook.cli import training_commands
+    from scratchbook.data.smalltalk_documents import check_settings, files_of
     from scratchbook.smalltalk_model import RECIPES, load_tokenizer
     from scratchbook.training.recipes import load_recipe
 
@@ -68,6 +69,8 @@ def train_smalltalk(options: argparse.Namespace) -> int:
         raise ValueError(f"preset {options.preset!r} is unknown; known are {', '.join(RECIPES)}")
     file = ["--config", options.config] if options.config else []
     recipe = load_recipe(file + options.settings, RECIPES[options.preset])
+    files_of(Path(options.corpus))
+    check_settings(recipe.data.seq_len, options.fill_in)
     print_cost(recipe.with_vocabulary(load_tokenizer(options.tokenizer).vocab_size))
     if options.cost_only:
         return 0

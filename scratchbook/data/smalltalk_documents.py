@@ -24,6 +24,7 @@ from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 
 FILES = {"train": "train.tokens", "validation": "validation.tokens"}
+SHORTEST = 32  # tokens of a window
 TOKENIZER = "train.tokenizer.json"  # beside train.tokens, where `scratchbook train` looks
 
 
@@ -36,11 +37,10 @@ def class_documents(
     A class's methods come in an order drawn by its name, so that each is told behind different
     ones; a definition takes at most a third of a window, its comment goes first.
 
-    Raises:   ValueError for a share outside 0..1
+    Raises:   ValueError for a share outside 0..1, or a window too short for a method
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
-    if not 0 <= fill_in_share <= 1:
-        raise ValueError(f"fill_in_share={fill_in_share} is not within 0..1")
+    check_settings(seq_len, fill_in_share)
     known = {(record.project, record.name): record for record in classes}
     for key, own in tasks.methods_by_class(methods).items():
         draw = random.Random(f"{seed} {key}")
@@ -53,6 +53,30 @@ def class_documents(
                 document = list(head)
             document += ids
         yield [*document, tokenizer.special_tokens[parts.END_OF_TEXT]]
+
+
+def check_settings(seq_len: int, fill_in_share: float) -> None:
+    """Refuse what no document can be made of.
+
+    Raises:   ValueError naming the setting
+    """
+    if not 0 <= fill_in_share <= 1:
+        raise ValueError(f"fill_in_share={fill_in_share} is not within 0..1")
+    if seq_len < SHORTEST:
+        raise ValueError(f"seq_len={seq_len} is too short for methods: at least {SHORTEST}")
+
+
+def files_of(corpus: Path) -> dict[str, Path]:
+    """The files of a prepared corpus that are read: methods of each split, and the classes.
+
+    Raises:   FileNotFoundError for a folder that prepare did not write
+    """
+    found = {split: corpus / f"{split}.jsonl" for split in FILES}
+    found["classes"] = corpus / "classes.jsonl"
+    for path in found.values():
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: first run scratchbook smalltalk prepare")
+    return found
 
 
 def head_of(record: ClassRecord) -> list[parts.Part]:
@@ -96,18 +120,16 @@ def pack_smalltalk(corpus: str | Path, output: str | Path, tokenizer: SmalltalkT
     Raises:   FileNotFoundError for a folder that prepare did not write
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
-    corpus, output, counts = Path(corpus), Path(output), {}
+    check_settings(seq_len, fill_in_share)
+    files, output, counts = files_of(Path(corpus)), Path(output), {}
     tokenizer.save(output / TOKENIZER)
     for split, file in FILES.items():
-        sources = [output / TOKENIZER, corpus / f"{split}.jsonl", corpus / "classes.jsonl"]
-        if missing := [path for path in sources if not path.is_file()]:
-            raise FileNotFoundError(f"{missing[0]} is missing: first run scratchbook smalltalk "
-                                    "prepare")
+        sources = [output / TOKENIZER, files[split], files["classes"]]
         made_by = " ".join([*map(sha256_of, sources), f"{seq_len} {fill_in_share} {seed}"])
         counts[split] = _kept(output / file, made_by)
         if not counts[split]:
             documents = list(class_documents(
-                load_classes(corpus / "classes.jsonl", split), load_methods(sources[1]), tokenizer,
+                load_classes(files["classes"], split), load_methods(files[split]), tokenizer,
                 seq_len, fill_in_share, seed))
             write_tokens(output / file, documents, tokenizer.vocab_size, made_by)
             counts[split] = sum(map(len, documents))
