@@ -1,11 +1,14 @@
 """The Smalltalk lexer: sixty corners of the lexical syntax, each with the tokens Pharo sees."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
 from scratchbook.smalltalk.lexer import DIALECTS, KINDS, integer_value, scan, tokenize
+from scratchbook.smalltalk.parser import parse_method
 
 SHORT = {"name": "n", "keyword": "k", "punctuation": "p", "constant": "t", "number": "#",
          "assign": "=", "binary": "b", "symbol": "s", "string": "'", "compiled": "!",
@@ -95,3 +98,27 @@ def test_tokens_and_white_space_are_the_whole_source(source, dialect):
         assert not source[end:start].strip(" \t\n\r\f\0")
         end = max(end, start + len(text))
     assert end == len(source) and KINDS[kinds[-1]] == "end"
+
+
+def test_an_integer_of_thousands_of_digits_has_no_value_and_is_no_byte():
+    assert integer_value("9" * 1_000) is not None
+    assert integer_value("9" * 5_000) is None
+    with pytest.raises(SmalltalkSyntaxError, match="0 to 255"):
+        parse_method("m ^ #[" + "9" * 5_000 + "]")
+
+
+@pytest.mark.parametrize(("piece", "dialect"), [
+    ("#", "pharo"), ("#{", "gnu"), ("#{", "dolphin"), ("`", "gnu"), ("'", "pharo"), ('"', "pharo"),
+    ("$", "pharo"), ("#'", "pharo"), (":", "squeak"), ("1r", "pharo"), ("16r", "pharo"),
+    ("1e", "pharo"), ("#:", "squeak"), ("a:", "pharo"), ("A.", "gnu"), ("-", "pharo")])
+def test_long_sources_are_read_in_time_that_grows_with_their_length(piece, dialect):
+    """Sixteen times as long: reading again from each place would take 256 times as long."""
+    def seconds(count):
+        took = []
+        for _ in range(2):
+            began = time.process_time()
+            scan("m ^ " + piece * count, dialect)
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert seconds(160_000) < 80 * seconds(10_000) + 0.01

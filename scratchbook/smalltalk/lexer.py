@@ -25,6 +25,7 @@ KINDS = ("", "name", "keyword", "punctuation", "constant", "number", "assign", "
 (_, NAME, KEYWORD, PUNCTUATION, CONSTANT, NUMBER, ASSIGN, BINARY, SYMBOL, STRING, COMPILED,
  ARRAY, BYTES, CHARACTER, COMMENT, END, BAD) = range(len(KINDS))
 SPACE = " \t\n\r\f\0"
+MOST_DIGITS = 1_000  # of an integer whose value is asked for
 WORDS = re.compile(r"[^\W\d]\w*+(?::++(?:[^\W\d]\w*+)?)*+")  # a symbol, without its #
 
 
@@ -70,7 +71,7 @@ def patterns(dialect: Dialect, first: str, more: str, operator: str) -> dict[int
         plain = rf"(?:[A-Z]{more}*+(?:\.[A-Z_]{more}*+)++|{plain})"
         character = rf"\$(?:\\x[0-9A-Fa-f]++|\\[0abefnrtv](?!{more})|<[0-9A-Za-z]++>)|{character}"
     if dialect.compiled:
-        compiled = r"##(?=\()|#\{[^}]*+\}|`[^`]*+`"
+        compiled = r"##(?=\()|#\{[^{}]*+\}|`[^`]*+`"
     power = r"[edq]-?0*(?:10000|[0-9]{1,4})(?![0-9])"
     scale = r"(?![edq]-?[0-9])(?:s[0-9]++|s(?![^\W\d_]))?"
     plain_number, radix_number = r"[0-9]++(?!r)(?:\.[0-9]++)?", f"(?=[0-9]++r)(?:{radix_numbers()})"
@@ -79,7 +80,7 @@ def patterns(dialect: Dialect, first: str, more: str, operator: str) -> dict[int
         NAME: plain, KEYWORD: f"{name}:(?!=)", PUNCTUATION: "[][(){}^.;]|:(?!=)",
         CONSTANT: constant, NUMBER: number, ASSIGN: assign, BINARY: f"{operator}++",
         SYMBOL: f"#++(?:{symbol})", STRING: quoted, COMPILED: compiled, ARRAY: r"#++\(",
-        BYTES: r"#++\[", CHARACTER: character, COMMENT: '"[^"]*+"', END: r"\Z", BAD: ".",
+        BYTES: r"#++\[", CHARACTER: character, COMMENT: '"[^"]*+"', END: r"\Z", BAD: "#++|.",
     }
 
 
@@ -107,7 +108,7 @@ class Columns(NamedTuple):
 
 
 def scan(source: str, dialect: str = "pharo") -> Columns:
-    """What the parser reads. It never fails: what is no token is a character of kind BAD."""
+    """What the parser reads. It never fails: what is no token is of kind BAD."""
     pattern = compiled_pattern(dialect, source.isascii())
     rows = [(found.lastindex, found[found.lastindex], found.start(found.lastindex))
             for found in pattern.finditer(source)]
@@ -137,11 +138,14 @@ def tokenize(source: str, dialect: str = "pharo") -> list[Token]:
 
 
 def integer_value(text: str) -> int | None:
-    """The value of a number that is an integer, `16rFF` and `1e2` too; None for others."""
+    """The value of a number that is an integer, `16rFF` and `1e2` too; None for others.
+
+    Of more than MOST_DIGITS digits none is made: Python itself refuses them.
+    """
     found = re.fullmatch(r"(-?)(?:(\d+)r)?(-?)(\w+)", text)
     base = int(found[2] or 10) if found else 0
     whole = re.fullmatch(rf"([{digits_of(base)}]+)(?:[edq](\d+))?", found[4]) if base > 1 else None
-    if not whole:
+    if not whole or len(whole[1]) > MOST_DIGITS:
         return None
     value = int(whole[1], min(base, 36)) * base ** int(whole[2] or 0)
     return -value if found[1] != found[3] else value
