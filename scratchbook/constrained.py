@@ -13,6 +13,7 @@ from scratchbook.generation import choose, eval_mode
 from scratchbook.model import DecoderLM
 
 Rule = Callable[[list[int], int], bool]
+Choices = Callable[[list[int]], torch.Tensor]
 
 
 @torch.no_grad()
@@ -20,6 +21,7 @@ def generate_within(
     model: DecoderLM, prompt_ids: Sequence[int], max_new_tokens: int, allowed: Rule,
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
     stop_ids: Collection[int] = (), seed: int | None = None, max_tries: int = 200,
+    choices: Choices | None = None,
 ) -> tuple[list[int], int]:
     """Continue one prompt with tokens that `allowed(new_ids, token_id)` lets pass.
 
@@ -27,7 +29,9 @@ def generate_within(
     samples from the model's distribution restricted to what is allowed at each step, and asks the
     rule only about tokens that were drawn. It is not the distribution over allowed *texts*: a step
     that leads where little is allowed is as likely as before. Ends at a stop id (which the rule
-    must allow), at `max_new_tokens`, or when `max_tries` tokens in a row were refused.
+    must allow), at `max_new_tokens`, or when `max_tries` tokens in a row were refused. Where the
+    few ids that may come are known before, `choices(new_ids)` names them: all others are hidden
+    without a draw.
 
     Returns:  the new ids, and how many draws the rule refused
     Raises:   ValueError as `choose` does
@@ -40,6 +44,8 @@ def generate_within(
     with eval_mode(model):
         while len(new) < max_new_tokens:
             logits = model(ids, cache=cache)[:, -1]  # (1, vocab)
+            if choices is not None:
+                logits = _only(logits, choices(new))
             for _ in range(max_tries):
                 token = int(choose(logits, temperature, top_k, top_p, None, generator))
                 if allowed(new, token):
@@ -55,3 +61,10 @@ def generate_within(
                 break
             ids = torch.tensor([[token]], device=device)
     return new, refused
+
+
+def _only(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The scores of these ids, all others -inf."""
+    hidden = torch.full_like(logits, -torch.inf)
+    hidden[:, ids] = logits[:, ids]
+    return hidden

@@ -44,7 +44,7 @@ def class_documents(
     known = {(record.project, record.name): record for record in classes}
     for key, own in tasks.methods_by_class(methods).items():
         draw = random.Random(f"{seed} {key}")
-        head = _head(known.get(key), tokenizer, seq_len // 3)
+        head = head_ids(known.get(key), tokenizer, seq_len)
         document = list(head)
         for record in draw.sample(own, len(own)):
             ids = tokenizer.encode_parts(_method(record, draw, fill_in_share))[0]
@@ -85,15 +85,16 @@ def head_of(record: ClassRecord) -> list[parts.Part]:
             parts.special(parts.END)]
 
 
-def _head(record: ClassRecord | None, tokenizer: SmalltalkTokenizer, room: int) -> list[int]:
-    """A definition that fits: with its comment, without it, or none."""
+def head_ids(record: ClassRecord | None, tokenizer: SmalltalkTokenizer, seq_len: int
+             ) -> list[int]:
+    """A definition that fits into a third of a window: with its comment, without it, or none."""
     if record is None:
         return []
     bare = ClassRecord(record.name, record.superclass, record.instance_variables,
                        record.class_variables, category=record.category, is_trait=record.is_trait)
     for each in (record, bare):
         ids = tokenizer.encode_parts(head_of(each))[0]
-        if len(ids) <= room:
+        if len(ids) <= seq_len // 3:
             return ids
     return []
 

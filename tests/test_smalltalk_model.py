@@ -1,0 +1,148 @@
+"""The Smalltalk model: how it is loaded, what it reads, what it writes."""
+
+import pytest
+import torch
+
+from scratchbook.compression import quantize, save_compressed
+from scratchbook.data.smalltalk_documents import class_documents
+from scratchbook.model import DecoderLM
+from scratchbook.smalltalk import parts
+from scratchbook.smalltalk.records import ClassRecord, MethodRecord
+from scratchbook.smalltalk.viable import is_method
+from scratchbook.smalltalk_model import (
+    RECIPES,
+    load_smalltalk,
+    load_tokenizer,
+    prompt_ids,
+    settle,
+    write_method,
+)
+from scratchbook.tokenizers import BPETokenizer
+from scratchbook.tokenizers.smalltalk import SmalltalkSplitter
+
+STACK = ClassRecord("Stack", "Object", ("items",), comment="Last in, first out.", category="Demo")
+SOURCE = ("push: anObject\n\t\"Answer anObject.\"\n\n\titems isNil\n\t\tifTrue: [ items := "
+          "OrderedCollection new ].\n\titems\n\t\taddLast: anObject;\n\t\tyourself.\n\t^ self foo: "
+          "#at:put: with: $a with: 'é' , #(1 16r1F) max: 2.5")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer()
+
+
+def tiny(vocab_size, seed=0, **changes):
+    torch.manual_seed(seed)
+    sizes = {"num_layers": 2, "d_model": 32, "num_heads": 2, "num_kv_heads": None,
+             "head_dim": None, "d_ff": 80, "max_seq_len": 256, "vocab_size": vocab_size}
+    return DecoderLM(RECIPES["small"].model.with_(**sizes | changes)).eval()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return tiny(tokenizer.vocab_size)
+
+
+@pytest.mark.parametrize("class_side", [False, True])
+@pytest.mark.parametrize("record", [STACK, None, ClassRecord("Big", comment="long " * 400)])
+def test_a_prompt_is_how_a_document_begins(tokenizer, record, class_side):
+    name = "Stack" if record is None else record.name
+    method = MethodRecord(SOURCE, name, class_side)
+    known = [] if record is None else [record]
+    [document] = class_documents(known, [method], tokenizer, 256, fill_in_share=0)
+    end, last = (tokenizer.special_tokens[t] for t in (parts.END, parts.END_OF_TEXT))
+    assert prompt_ids(tokenizer, record, SOURCE, class_side) == document[:-2]
+    assert document[-2:] == [end, last]
+    assert prompt_ids(tokenizer, record, "", class_side) == document[:-2][
+        :-len(tokenizer.encode_ordinary(SOURCE))]
+
+
+def test_what_is_settled_no_continuation_changes():
+    split = SmalltalkSplitter().split
+    whole = split(SOURCE)
+    for cut in range(len(SOURCE) + 1):
+        settled, rest = settle(SOURCE[:cut])
+        assert settled + rest == SOURCE[:cut] and len(split(rest)) <= 2
+        assert whole[:len(split(settled))] == split(settled)
+    assert settle("foo ^ sel") == ("foo", " ^ sel") and settle("foo") == ("", "foo")
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_a_method_begins_with_its_beginning_wherever_that_ends(model, tokenizer, constrained):
+    for cut in range(0, len(SOURCE), 7):
+        found = write_method(model, tokenizer, STACK, SOURCE[:cut], max_new_tokens=6, seed=cut,
+                             constrained=constrained)
+        assert found.startswith(SOURCE[:cut]) or (constrained and found == "")
+        assert not constrained or found == "" or is_method(found)
+        assert "<|" not in found
+
+
+def test_what_the_model_knows_by_heart_it_writes_from_half_a_token(tokenizer):
+    """After learning one method each of its beginnings leads to it, cut tokens too."""
+    model = tiny(tokenizer.vocab_size, d_model=64)
+    ids = [*prompt_ids(tokenizer, STACK, SOURCE), tokenizer.special_tokens[parts.END]]
+    row, optimizer = torch.tensor([ids]), torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(120):
+        loss = torch.nn.functional.cross_entropy(model(row)[0, :-1], row[0, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+    for cut in range(100, len(SOURCE), 11):
+        assert write_method(model, tokenizer, STACK, SOURCE[:cut], temperature=0,
+                            constrained=cut % 2 == 1) == SOURCE
+
+
+def test_only_text_and_the_end_are_drawn(tokenizer):
+    model = tiny(tokenizer.vocab_size)
+    with torch.no_grad():  # nothing but special tokens is likely
+        model.token_embedding.weight[list(tokenizer.special_tokens.values())] *= 50
+    found = write_method(model, tokenizer, None, "foo", max_new_tokens=40, temperature=3, seed=1)
+    assert found.startswith("foo") and "<|" not in found
+
+
+def test_one_seed_one_method(model, tokenizer):
+    write = [write_method(model, tokenizer, STACK, "foo", seed=s, temperature=1) for s in (1, 1, 2)]
+    assert write[0] == write[1] != write[2]
+
+
+def test_no_token_stands_beyond_the_window(model, tokenizer):
+    long = "foo\n\t" + "^ self bar. " * 200
+    with pytest.raises(ValueError, match="window of 256"):
+        write_method(model, tokenizer, STACK, long)
+    seen = []
+    hook = model.register_forward_hook(lambda module, args, out: seen.append(args[0].shape[1]))
+    write_method(model, tokenizer, STACK, SOURCE, max_new_tokens=10_000, seed=0)
+    hook.remove()
+    assert sum(seen) < 256
+    with pytest.raises(ValueError, match="max_new_tokens=0"):
+        write_method(model, tokenizer, STACK, "foo", max_new_tokens=0)
+
+
+def test_a_beginning_without_a_future_is_refused(model, tokenizer):
+    with pytest.raises(ValueError, match="nothing makes a method"):
+        write_method(model, tokenizer, STACK, "foo ^ ( ]", constrained=True)
+
+
+def test_a_shipped_folder_comes_back_in_float(tokenizer, tmp_path):
+    model = tiny(tokenizer.vocab_size)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    save_compressed(quantize(model, "int4", group_size=16), tmp_path / "model.safetensors")
+    loaded, found = load_smalltalk(tmp_path)
+    assert found.vocab_size == tokenizer.vocab_size and not loaded.training
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert loaded.lm_head.weight is loaded.token_embedding.weight
+    ids = torch.tensor([[1, 2, 3]])
+    assert loaded(ids).sub(model(ids)).abs().max() < 0.5
+
+
+def test_what_is_no_smalltalk_model_is_refused(tokenizer, tmp_path):
+    with pytest.raises(FileNotFoundError, match="smalltalk train CORPUS"):
+        load_smalltalk(tmp_path)
+    save_compressed(quantize(tiny(300), "int4", group_size=16), tmp_path / "model.safetensors")
+    tokenizer.save(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match="tokens and a model of 300"):
+        load_smalltalk(tmp_path)
+    BPETokenizer().train("a b", 300).save(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match="SmalltalkTokenizer|BPETokenizer"):
+        load_smalltalk(tmp_path)
