@@ -10,6 +10,7 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def write_method(
     model: DecoderLM, tokenizer: SmalltalkTokenizer, record: ClassRecord | None, begun: str = "",
     class_side: bool = False, max_new_tokens: int = 200, temperature: float = 0.8,
     top_k: int | None = None, top_p: float | None = None, seed: int | None = None,
-    constrained: bool = False,
+    constrained: bool = False, say: Callable[[str], object] | None = None,
 ) -> str:
     """The source of a whole method that begins with `begun`, up to the model's `<|end|>`.
 
@@ -169,7 +170,8 @@ def write_method(
     where the model's window is full; then it is unfinished. `constrained` lets pass only tokens
     behind which the parser still sees a method coming, and the end only behind a whole method; of
     one that is unfinished the longest beginning that is a method is kept, "" where none has
-    `begun` in it. So every constrained result that is not empty parses.
+    `begun` in it. So every constrained result that is not empty parses. `say` is told in words when
+    a method is unfinished.
 
     Raises:   ValueError for a beginning that leaves no room in the window or, constrained, that
               no continuation makes a method; else as `choose` does
@@ -191,8 +193,15 @@ def write_method(
         (lambda new, token: text.viable(new, token, end)) if constrained else _anything,
         temperature, top_k, top_p, [end], seed, choices=_choices(tokenizer, end, rest))
     source = max(text.of(new[:-1] if new[-1:] == [end] else new), begun, key=len)
+    if new[-1:] == [end]:
+        return source
     kept = longest_method(source) if constrained else source
-    return kept if kept.startswith(begun) else ""
+    if not kept.startswith(begun):
+        kept = begun if is_method(begun) else ""
+    if say is not None:
+        say(f"unfinished after {len(new)} tokens" + (constrained * f": {len(source) - len(kept)} "
+            "characters behind the last whole method are left out"))
+    return kept
 
 
 def _anything(new: list[int], token: int) -> bool:

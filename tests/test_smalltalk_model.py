@@ -1,41 +1,32 @@
 """The Smalltalk model: how it is loaded, what it reads, what it writes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from scratchbook.compression import quantize, save_compressed
+from scratchbook.data.packing import PackedDocuments
 from scratchbook.data.smalltalk_documents import class_documents
-from scratchbook.model import DecoderLM
 from scratchbook.smalltalk import parts
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 from scratchbook.smalltalk.viable import is_method
 from scratchbook.smalltalk_model import (
     RECIPES,
     load_smalltalk,
-    load_tokenizer,
     prompt_ids,
     settle,
     write_method,
 )
 from scratchbook.tokenizers import BPETokenizer
 from scratchbook.tokenizers.smalltalk import SmalltalkSplitter
-
-STACK = ClassRecord("Stack", "Object", ("items",), comment="Last in, first out.", category="Demo")
-SOURCE = ("push: anObject\n\t\"Answer anObject.\"\n\n\titems isNil\n\t\tifTrue: [ items := "
-          "OrderedCollection new ].\n\titems\n\t\taddLast: anObject;\n\t\tyourself.\n\t^ self foo: "
-          "#at:put: with: $a with: 'é' , #(1 16r1F) max: 2.5")
+from scratchbook.training import train
+from tests.tiny_smalltalk import SOURCE, STACK, by_heart, shipped, small_tokenizer, tiny
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return load_tokenizer()
-
-
-def tiny(vocab_size, seed=0, **changes):
-    torch.manual_seed(seed)
-    sizes = {"num_layers": 2, "d_model": 32, "num_heads": 2, "num_kv_heads": None,
-             "head_dim": None, "d_ff": 80, "max_seq_len": 256, "vocab_size": vocab_size}
-    return DecoderLM(RECIPES["small"].model.with_(**sizes | changes)).eval()
+    return small_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +70,8 @@ def test_a_method_begins_with_its_beginning_wherever_that_ends(model, tokenizer,
 
 def test_what_the_model_knows_by_heart_it_writes_from_half_a_token(tokenizer):
     """After learning one method each of its beginnings leads to it, cut tokens too."""
-    model = tiny(tokenizer.vocab_size, d_model=64)
-    ids = [*prompt_ids(tokenizer, STACK, SOURCE), tokenizer.special_tokens[parts.END]]
-    row, optimizer = torch.tensor([ids]), torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(120):
-        loss = torch.nn.functional.cross_entropy(model(row)[0, :-1], row[0, 1:])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.05
-    for cut in range(100, len(SOURCE), 11):
+    model = by_heart()
+    for cut in range(3, len(SOURCE), 19):
         assert write_method(model, tokenizer, STACK, SOURCE[:cut], temperature=0,
                             constrained=cut % 2 == 1) == SOURCE
 
@@ -119,6 +102,40 @@ def test_no_token_stands_beyond_the_window(model, tokenizer):
         write_method(model, tokenizer, STACK, "foo", max_new_tokens=0)
 
 
+def test_what_is_unfinished_is_said(model, tokenizer):
+    said = []
+    write_method(by_heart(), tokenizer, STACK, SOURCE[:20], temperature=0, say=said.append)
+    assert said == []
+    cut = write_method(by_heart(), tokenizer, STACK, SOURCE[:20], temperature=0,
+                       max_new_tokens=60, say=said.append)
+    assert SOURCE.startswith(cut) and said[0].startswith("unfinished after ")
+    kept = write_method(by_heart(), tokenizer, STACK, SOURCE[:20], temperature=0, constrained=True,
+                        max_new_tokens=60, say=said.append)
+    assert cut.startswith(kept) and kept != cut and is_method(kept)
+    whole = "foo\n\t^ 1.\n"
+    assert write_method(model, tokenizer, None, whole, constrained=True, max_new_tokens=3,
+                        seed=1).startswith(whole)
+    assert f": {len(cut) - len(kept)} characters behind the last whole method" in said[1]
+
+
+def test_a_run_and_its_checkpoints_are_loaded(tokenizer, tmp_path):
+    ids = [prompt_ids(tokenizer, STACK, SOURCE)] * 6
+    data = PackedDocuments(ids, ids, 64, 0, 3.0)
+    config = replace(RECIPES["small"].train, max_steps=3, warmup_steps=0, batch_size=2,
+                     checkpoint_every=1, eval_every=3, precision="fp32", keep_last=3)
+    trained = tiny(tokenizer.vocab_size, max_seq_len=1024)
+    run = tmp_path / "run"
+    train(trained, data, config, run, tokenizer=tokenizer, source={"seq_len": 64})
+    model, found = load_smalltalk(run)
+    assert model.config.max_seq_len == 64 and found.vocab_size == tokenizer.vocab_size
+    assert all(map(torch.equal, model.state_dict().values(), trained.state_dict().values()))
+    first, _ = load_smalltalk(run / "checkpoints" / "step_000001")
+    assert not torch.equal(first.lm_head.weight, model.lm_head.weight)
+    (run / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="Put the file back"):
+        load_smalltalk(run)
+
+
 def test_a_beginning_without_a_future_is_refused(model, tokenizer):
     with pytest.raises(ValueError, match="nothing makes a method"):
         write_method(model, tokenizer, STACK, "foo ^ ( ]", constrained=True)
@@ -126,22 +143,20 @@ def test_a_beginning_without_a_future_is_refused(model, tokenizer):
 
 def test_a_shipped_folder_comes_back_in_float(tokenizer, tmp_path):
     model = tiny(tokenizer.vocab_size)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    save_compressed(quantize(model, "int4", group_size=16), tmp_path / "model.safetensors")
-    loaded, found = load_smalltalk(tmp_path)
+    loaded, found = load_smalltalk(shipped(tmp_path, model))
     assert found.vocab_size == tokenizer.vocab_size and not loaded.training
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     assert loaded.lm_head.weight is loaded.token_embedding.weight
     ids = torch.tensor([[1, 2, 3]])
-    assert loaded(ids).sub(model(ids)).abs().max() < 0.5
+    assert loaded(ids).sub(model(ids)).abs().max() < 0.1
 
 
 def test_what_is_no_smalltalk_model_is_refused(tokenizer, tmp_path):
     with pytest.raises(FileNotFoundError, match="smalltalk train CORPUS"):
         load_smalltalk(tmp_path)
-    save_compressed(quantize(tiny(300), "int4", group_size=16), tmp_path / "model.safetensors")
+    save_compressed(quantize(tiny(400), "int4", group_size=16), tmp_path / "model.safetensors")
     tokenizer.save(tmp_path / "tokenizer.json")
-    with pytest.raises(ValueError, match="tokens and a model of 300"):
+    with pytest.raises(ValueError, match="tokens and a model of 400"):
         load_smalltalk(tmp_path)
     BPETokenizer().train("a b", 300).save(tmp_path / "tokenizer.json")
     with pytest.raises(ValueError, match="SmalltalkTokenizer|BPETokenizer"):

@@ -41,6 +41,7 @@ examples
   scratchbook diagnose runs/first                   why it writes gibberish
   scratchbook corpus collect --root . --include '*.md'
   scratchbook smalltalk collect --output smalltalk  the code that chapter 09 is trained on
+  scratchbook smalltalk complete "isEmpty" --class Stack --fields items
 """
 
 

@@ -1,4 +1,4 @@
-"""`scratchbook smalltalk pack` and `train`: from methods to a model.
+"""`scratchbook smalltalk pack`, `train` and `complete`: from methods to a model that writes them.
 
 Chapter:  chapters/09_smalltalk_model.ipynb
 """
@@ -6,8 +6,17 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from scratchbook.smalltalk.definitions import parse_class
+from scratchbook.smalltalk.errors import SmalltalkSyntaxError
+from scratchbook.smalltalk.lexer import tokenize
+from scratchbook.smalltalk.outlines import outline
+from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.records import ClassRecord
 
 # sustained: two fifths of the peak in bfloat16, which is twice that of float32, 12.7 TFLOP/s
 GPUS = {"RTX 3060, 12 GB": 0.4 * 2 * 12.7e12}
@@ -31,6 +40,36 @@ def add_smalltalk_model_commands(add) -> None:
     train.add_argument("--cost-only", action="store_true", help="do not train")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     train.set_defaults(takes_settings=True, init_from=None, warm_restart=False, logger=[])
+    _add_complete(add("complete", "write the rest of a method"))
+
+
+def _add_complete(command: argparse.ArgumentParser) -> None:
+    command.add_argument("begun", nargs="?", default="", metavar="BEGINNING",
+                         help="of the method, such as 'at: index put: value'; - reads it from the "
+                              "standard input (default: none)")
+    command.add_argument("--class-definition", metavar="TEXT",
+                         help="of the method's class, such as \"Object subclass: #Stack "
+                              "instanceVariableNames: 'items' classVariableNames: '' package: "
+                              "'Demo'\", with or without a comment behind it")
+    command.add_argument("--class", dest="class_name", metavar="NAME", help="instead: its name,")
+    command.add_argument("--superclass", default="Object", metavar="NAME", help="its superclass,")
+    command.add_argument("--fields", default="", metavar="A,B", help="and its variables")
+    command.add_argument("--class-side", action="store_true", help="a method of the class itself")
+    command.add_argument("--temperature", type=float, default=0.8, metavar="T",
+                         help="0 takes the likeliest token (default: 0.8)")
+    command.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest")
+    command.add_argument("--top-p", type=float, metavar="P",
+                         help="draw among the likeliest that together reach P")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    command.add_argument("--samples", type=int, default=1, metavar="N",
+                         help="methods, each with the next seed (default: 1)")
+    command.add_argument("--length", type=int, default=200, metavar="N",
+                         help="tokens at most (default: 200)")
+    command.add_argument("--constrained", action="store_true",
+                         help="only what the parser lets pass")
+    command.add_argument("--tree", action="store_true", help="show the parse tree as well")
+    command.add_argument("--model", metavar="FOLDER",
+                         help="a run, or one of its checkpoints (default: the model that ships)")
 
 
 def _add_packing(command: argparse.ArgumentParser) -> None:
@@ -95,3 +134,62 @@ def print_cost(recipe) -> None:
     for name, speed in GPUS.items():
         print(f"{name}: {60 * found.hours(speed):,.0f} minutes, computed for "
               f"{speed / 1e12:.0f} TFLOP/s sustained")
+
+
+def complete_smalltalk(options: argparse.Namespace) -> int:
+    """Write methods; status 1 when one of them does not parse, or nothing whole was written."""
+    from scratchbook.smalltalk_model import load_smalltalk, write_method
+
+    if options.samples < 1:
+        raise ValueError(f"--samples {options.samples}: at least one")
+    record = _class_of(options)
+    begun = sys.stdin.read() if options.begun == "-" else options.begun
+    model, tokenizer = load_smalltalk(options.model)
+    good = True
+    for number in range(options.samples):
+        seed, said = options.seed + number, []
+        source = write_method(model, tokenizer, record, begun, options.class_side, options.length,
+                              options.temperature, options.top_k, options.top_p, seed,
+                              options.constrained, said.append)
+        if options.samples > 1:
+            print(f"{chr(10) * (number > 0)}{number + 1} of {options.samples}, seed {seed}")
+        good = _show(source, options.tree, said) and good
+    return 0 if good else 1
+
+
+def _class_of(options: argparse.Namespace) -> ClassRecord | None:
+    """The class that the options tell of, or None."""
+    told = options.class_definition
+    if told and options.class_name:
+        raise ValueError("--class-definition says it all: leave out --class")
+    if not told and not options.class_name:
+        if options.fields:
+            raise ValueError(f"--fields {options.fields} belong to a class: add --class NAME")
+        return None
+    if not told:
+        return ClassRecord(options.class_name, options.superclass,
+                           tuple(options.fields.replace(",", " ").split()))
+    node = parse_class(told)
+    comments = [token.text for token in tokenize(told) if token.kind == "comment"]
+    comment = node.comment or (comments[-1][1:-1].replace('""', '"') if comments else "")
+    return ClassRecord(node.name, node.superclass, node.instance_variables, node.class_variables,
+                       comment=comment, category=node.category, is_trait=node.is_trait)
+
+
+def _show(source: str, tree: bool, said: Sequence[str]) -> bool:
+    """Print a method, and beside it on the standard error what is wrong; whether all is well."""
+    if not source:
+        print(f"scratchbook: nothing whole was written, {'; '.join(said)}: give more --length, or "
+              "another --seed", file=sys.stderr)
+        return False
+    print(source)
+    try:
+        found = parse_method(source)
+    except SmalltalkSyntaxError as error:
+        said = [*said, f"this is no method: {error}"]
+        found = None
+    if found is not None and tree:
+        print("", *outline(found), sep="\n")
+    for line in said:
+        print(f"scratchbook: {line}", file=sys.stderr)
+    return found is not None
