@@ -147,8 +147,8 @@ def settle(begun: str) -> tuple[str, str]:
     The rule: the last two chunks of the tokenizer's first cut are unsettled. `foo ^ sel` is cut
     into `foo`, ` ^ `, `sel`, but with `f size` behind it into `foo`, ` ^ self size`. Of the chunks
     before these two no continuation changes anything. Who continues a beginning encodes the
-    settled part and allows, until the rest stands there, only tokens whose bytes agree with the
-    rest: they begin it, or it begins them (token healing).
+    settled part and allows, until the rest stands there, only the tokens that the rest alone has,
+    or one that begins with all that is left of it (token healing).
 
     Returns:  two texts; joined, they are `begun`
     Chapter:  chapters/09_smalltalk_model.ipynb
@@ -232,13 +232,19 @@ class _Text:
 
 
 def _choices(tokenizer: SmalltalkTokenizer, end: int, rest: str) -> Choices:
-    """Tokens whose bytes agree with the rest of a beginning; then all of text, and the end."""
+    """The rest's own tokens, or one that begins with all that is left; then any text, or the end.
+
+    Smaller pieces would spell the rest too, but in tokens that training never showed in a row.
+    """
     special = set(tokenizer.special_tokens.values())
     known = {i: tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size) if i not in special}
-    free, wanted = torch.tensor([*known, end]), rest.encode("utf-8")
+    free, own = torch.tensor([*known, end]), tokenizer.encode_ordinary(rest)
+    left = [b"".join(map(known.__getitem__, own[k:])) for k in range(len(own))]
 
     def choices(new: list[int]) -> torch.Tensor:
-        left = wanted[sum(len(known[i]) for i in new if i != end):]
-        return free if not left else torch.tensor(
-            [i for i, token in known.items() if token.startswith(left) or left.startswith(token)])
+        k = len(new)
+        if k >= len(own) or new != own[:k]:
+            return free
+        return torch.tensor([i for i, token in known.items()
+                             if i == own[k] or token.startswith(left[k])])
     return choices

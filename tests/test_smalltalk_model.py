@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scratchbook import smalltalk_model
 from scratchbook.compression import quantize, save_compressed
 from scratchbook.data.packing import PackedDocuments
 from scratchbook.data.smalltalk_documents import class_documents
@@ -74,6 +75,22 @@ def test_what_the_model_knows_by_heart_it_writes_from_half_a_token(tokenizer):
     for cut in range(3, len(SOURCE), 19):
         assert write_method(model, tokenizer, STACK, SOURCE[:cut], temperature=0,
                             constrained=cut % 2 == 1) == SOURCE
+
+
+def test_a_beginning_is_written_again_in_its_own_tokens_or_in_a_longer_one(tokenizer):
+    """No other spelling: after `d`, `e`, `po` a model is where training never brought it."""
+    own, end = tokenizer.encode_ordinary(" anObj"), tokenizer.special_tokens[parts.END]
+    whole, free = tokenizer.encode_ordinary(" anObject"), 1 + len(tokenizer.ranks)
+    assert len(own) > 1 == len(whole)
+    choices = smalltalk_model._choices(tokenizer, end, " anObj")
+    assert set(choices([]).tolist()) == {own[0], *whole}
+    for k, token in enumerate(own):
+        left = tokenizer.decode(own[k:])
+        found = {tokenizer.decode([i]) for i in choices(own[:k]).tolist()}
+        assert found == {tokenizer.decode([token])} | {
+            text for i in tokenizer.ranks.values() if (text := tokenizer.decode([i])) and
+            text.startswith(left)}
+    assert [len(choices(new)) for new in (own, whole, [*own, 5])] == [free] * 3
 
 
 def test_only_text_and_the_end_are_drawn(tokenizer):
