@@ -1,0 +1,194 @@
+"""The card of the shipped Smalltalk model, written from what was recorded of it.
+
+    python -m scratchbook.companions.smalltalk_card
+
+writes it again, after `09_smalltalk.judgement` was recorded.
+
+Chapter:  chapters/09_smalltalk_model.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scratchbook.runtime import write_atomically
+from scratchbook.smalltalk_model import model_folder
+from scratchbook.teaching.results import Result, load_result
+
+SHIPPING, JUDGEMENT = "09_smalltalk.shipping", "09_smalltalk.judgement"
+NORMS = {"rms": "RMSNorm", "rms_no_gain": "RMSNorm without gains"}
+COMMANDS = """scratchbook smalltalk collect --output smalltalk
+scratchbook smalltalk prepare smalltalk --format --output CORPUS
+scratchbook smalltalk train CORPUS --out RUN --train.precision bf16
+python -m scratchbook.companions.smalltalk_shipping RUN CORPUS"""
+
+
+def write_card(folder: Path | None = None) -> Path:
+    """Write README.md beside the weights."""
+    return write_atomically((folder or model_folder()) / "README.md",
+                            card(load_result(SHIPPING), judged()))
+
+
+def judged() -> Result | None:
+    """What was recorded of the model's writing, if it was."""
+    try:
+        return load_result(JUDGEMENT)
+    except FileNotFoundError:
+        return None
+
+
+def card(shipping: Result, judgement: Result | None = None) -> str:
+    """What the model is, what it read, how it was trained, what it is not for."""
+    numbers = shipping.numbers
+    return f"""# The Smalltalk model
+
+A language model of {numbers["parameters"]:,} parameters that writes Smalltalk: given the definition
+of a class and the beginning of a method, it writes the rest of the method. Chapter 09 builds it.
+
+```python
+from scratchbook.smalltalk.records import ClassRecord
+from scratchbook.smalltalk_model import load_smalltalk, write_method
+
+model, tokenizer = load_smalltalk()
+print(write_method(model, tokenizer, ClassRecord("Stack", "Object", ("items",)), "isEmpty"))
+```
+
+or `scratchbook smalltalk complete "isEmpty" --class Stack --fields items`. It was made by this
+repository alone:
+
+```console
+{COMMANDS}
+```
+
+## The model
+
+{made(shipping)}
+
+{rounded(numbers)}
+
+{window(numbers)}
+
+## The text
+
+{text_read(numbers["corpus"])}
+
+## How it writes
+
+{writing(judgement)}
+
+## Limits
+
+It writes in one layout, the printer's, and in Pharo's dialect; comments in English. It knows the
+classes of its training projects from reading, not from an image: that a message exists it cannot
+know, and nothing that it writes was run. It follows no instructions. It can repeat text that it
+read, which stands under the licences below.
+
+## The sources
+
+{sources(numbers["corpus"])}
+"""
+
+
+def made(shipping: Result) -> str:
+    """The table of sizes, recipe and cost."""
+    run = shipping.numbers["run"]
+    model, train = run["model"], run["train"]
+    epochs = run["tokens"] / run["train_tokens"]
+    rows = {
+        "Architecture": f"{model['num_layers']} layers of width {model['d_model']}, "
+                        f"{model['num_heads']} heads, SwiGLU of {model['d_ff']}, "
+                        f"{NORMS.get(model['norm'], model['norm'])}, rotary positions, "
+                        "tied embeddings",
+        "Tokenizer": f"byte-pair encoding of {model['vocab_size']:,} over a first cut that knows "
+                     "Smalltalk; `09_smalltalk.tokenizers` compares it",
+        "Training": f"{run['steps']:,} steps of {train['batch_size']} windows of {run['seq_len']} "
+                    f"tokens: {run['tokens']:,} tokens, {epochs:.2f} times the training text; "
+                    f"{train['optimizer']} at {train['lr']:g} (AdamW at {train['adamw_lr']:g} for "
+                    f"the rest), {train['schedule']}, {train['precision']}, seed {train['seed']}",
+        "Cost": f"{run['cpu_seconds'] / 3600:.1f} hours of one processor",
+        "torch": shipping.environment["versions"]["torch"].split("+")[0]}
+    return "\n".join(["| What | Value |", "|---|---|",
+                      *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def rounded(numbers: Mapping[str, Any]) -> str:
+    """What the shipped copy is and what it lost."""
+    plain, row = numbers["roundings"]["float32"], numbers["roundings"][numbers["chosen"]]
+    gap = row["change"]
+    return (f"The shipped copy is rounded ({numbers['chosen']}): {row['bytes']:,} bytes, of "
+            f"{plain['bytes']:,}. On {numbers['documents']:,} documents of the validation projects "
+            f"it needs {row['bits_per_character']:.3f} bits per character, the trained weights "
+            f"{plain['bits_per_character']:.3f} (change {gap['value']:+.4f}, 95 % "
+            f"{gap['low']:+.4f} to {gap['high']:+.4f}: {gap['verdict']}).")
+
+
+def window(numbers: Mapping[str, Any]) -> str:
+    """What was measured behind the trained window, and what follows."""
+    size = numbers["run"]["seq_len"]
+    rows = "\n".join(
+        f"| {row['from']} to {row['to'] - 1} | {row['all_in_view']:.2f} | "
+        f"{row['window_in_view']:.2f} | {row['cost']['verdict']} |"
+        for row in numbers["beyond_the_window"])
+    return f"""It was trained on windows of {size} tokens. Bits per token of longer documents, with
+all text before a token in view and with the last {size} tokens only:
+
+| Places | all in view | {size} in view | all against {size} |
+|---|---|---|---|
+{rows}
+
+`load_smalltalk` therefore gives it a window of {size}; what does not fit is refused."""
+
+
+def text_read(corpus: Mapping[str, Any]) -> str:
+    """The three splits, in whole projects."""
+    rows = "\n".join(
+        f"| {name} | {split['projects']} | {split['methods']:,} | {split['bytes'] / 1e6:.1f} MB | "
+        + ", ".join(f"{licence}: {count:,}" for licence, count
+                    in sorted(split["methods_by_licence"].items())) + " |"
+        for name, split in ((name, corpus["splits"][name])
+                            for name in ("train", "validation", "test")))
+    audit = "; ".join(f"{found['exact']:,} of {found['methods']:,} methods of {name} stand in the "
+                      "training text word for word" for name, found in corpus["audit"].items())
+    return f"""Methods and class definitions of public repositories, each under a permissive
+licence. The splits are whole projects; copies, generated code and data were dropped.
+
+| Split | projects | methods | text | methods by licence |
+|---|---|---|---|---|
+{rows}
+
+After that {audit}: short ones, such as accessors."""
+
+
+def writing(judgement: Result | None) -> str:
+    """What was recorded of its writing, line by line."""
+    if judgement is None:
+        return ("How well it writes, and how much of what it writes it copies from its training "
+                f"text, has not been recorded yet (`{JUDGEMENT}`).")
+    from scratchbook.companions.smalltalk_judgement import lines
+
+    found = [*lines(judgement.numbers), *copied(judgement.numbers["copied"])]
+    return "\n".join([f"* {line}" for line in found]
+                     + ["", f"All of it stands in `book/results/{JUDGEMENT}.json`."])
+
+
+def copied(found: Mapping[str, Any]) -> list[str]:
+    """How much of what each writer wrote the training text has: memorisation, beside people's."""
+    return [f"copied, {name}: {100 * row['word_for_word']['value']:.1f} % of {row['methods']} "
+            f"methods stand in the training text word for word (95 % "
+            f"{100 * row['word_for_word']['low']:.1f} to {100 * row['word_for_word']['high']:.1f})"
+            f"; the longest stretch of a method that stands there is "
+            f"{100 * row['share']['value']:.0f} % of it on average, {row['p90']:.0f} tokens in one "
+            "of ten" for name, row in found.items()]
+
+
+def sources(corpus: Mapping[str, Any]) -> str:
+    """Every repository with its commit, licence and split."""
+    return "\n".join(["| Source | commit | licence | split |", "|---|---|---|---|",
+                      *(f"| {row['name']} | `{row['commit'][:12]}` | {row['licence']} | "
+                        f"{row['split']} |" for row in corpus["sources"])])
+
+
+if __name__ == "__main__":
+    print(write_card())
