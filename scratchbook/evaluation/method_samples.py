@@ -1,0 +1,196 @@
+"""Many methods written at once, by a model or by counting, free or under the parser's rule.
+
+The loop is the same for all writers, so that a difference between them is theirs: what they think
+of the next token is asked, special tokens are hidden, a token is drawn. Rows that have ended leave
+the batch at the end of each wave; the others are read again.
+
+Adds:       waves of a batch, hidden tokens, the rule that only methods may be written
+Leaves out: one prompt under a rule, which is easier to read: constrained
+Chapter:    chapters/09_smalltalk_model.ipynb
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scratchbook.attention import padding_mask
+from scratchbook.generation import choose, eval_mode
+from scratchbook.model import DecoderLM
+from scratchbook.smalltalk.viable import is_method, is_viable
+from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
+
+
+class Counts(Protocol):
+    """A writer that says how likely every token is behind a context: `KneserNey` is one."""
+
+    def probs(self, context: Sequence[int]) -> np.ndarray:
+        """The probability of every token."""
+
+
+Rule = Callable[[int, list[int], int], bool]  # row, its new ids, the token -> may it be written?
+Done = Callable[[int, list[int]], bool]       # row, its new ids -> is that enough?
+LOOK_BACK = 40  # tokens that counting is shown
+TRIES = 200  # tokens refused in a row: then a row is given up
+
+
+@dataclass
+class Written:
+    """What was written behind one prompt: the ids without the last, the stop id.
+
+    `bits` are what the text costs under the writer itself, at temperature 1, hidden tokens left
+    out; `refused` counts the draws that the rule refused.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    finished: bool = False
+    given_up: bool = False
+    refused: int = 0
+    bits: float = 0.0
+
+
+class _ModelRows:
+    """A batch that a transformer reads, padded on the left, with its cache."""
+
+    def __init__(self, model: DecoderLM, rows: Sequence[Sequence[int]], room: int) -> None:
+        longest = max(map(len, rows))
+        self.model, self.cache = model, model.new_cache(longest + room)
+        self.new = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
+        self.lengths = torch.tensor([len(row) for row in rows])
+        self.total = longest
+
+    def scores(self) -> Tensor:
+        """Logits of the next token of each row, (rows, vocab)."""
+        pads = (self.total - self.lengths)[:, None]  # (rows, 1)
+        first = self.total - self.new.shape[1]
+        positions = (torch.arange(first, self.total) - pads).clamp_min(0)
+        mask = padding_mask(self.lengths, self.total, side="left")
+        return self.model(self.new, cache=self.cache, mask=mask, positions=positions)[:, -1]
+
+    def append(self, tokens: Tensor) -> None:
+        self.new, self.lengths, self.total = tokens[:, None], self.lengths + 1, self.total + 1
+
+
+class _CountingRows:
+    """A batch that a table of counts reads, one row after the other."""
+
+    def __init__(self, model: Counts, rows: Sequence[Sequence[int]]) -> None:
+        self.model, self.rows = model, [list(row) for row in rows]
+
+    def scores(self) -> Tensor:
+        """Log-probabilities of the next token of each row, (rows, vocab)."""
+        found = [self.model.probs(row[-LOOK_BACK:]) for row in self.rows]
+        return torch.stack([torch.from_numpy(each) for each in found]).log().float()
+
+    def append(self, tokens: Tensor) -> None:
+        for row, token in zip(self.rows, tokens.tolist(), strict=True):
+            row.append(token)
+
+
+@torch.no_grad()
+def continue_all(
+    model: DecoderLM | Counts, prompts: Sequence[Sequence[int]], max_new_tokens: int,
+    stop_ids: Collection[int], temperature: float = 1.0, hidden: Collection[int] = (),
+    allowed: Rule | None = None, done: Done | None = None, seed: int = 0, batch_size: int = 32,
+    wave: int = 48,
+) -> list[Written]:
+    """Continue every prompt until a stop id, `done`, or `max_new_tokens`.
+
+    Tokens of `hidden` are never written. With a rule, a refused token is hidden and another one
+    drawn, as `generate_within` does. `done` is asked behind each wave of tokens alone.
+
+    Raises:   ValueError for a prompt without ids, a text that does not fit into the model, or an
+              option out of its range
+    Chapter:  chapters/09_smalltalk_model.ipynb
+    """
+    room = getattr(getattr(model, "config", None), "max_seq_len", math.inf)
+    longest = max(map(len, prompts), default=0)
+    if not all(prompts) or max_new_tokens < 1 or min(batch_size, wave) < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens}, batch_size={batch_size} and "
+                         f"wave={wave} must be at least 1, and no prompt empty")
+    if longest + max_new_tokens > room:
+        raise ValueError(f"a prompt of {longest} ids and {max_new_tokens} new ones do not fit into "
+                         f"max_seq_len={room}: ask for fewer")
+    generator, written = torch.Generator().manual_seed(seed), [Written() for _ in prompts]
+    hide = torch.tensor(sorted(set(hidden) - set(stop_ids)), dtype=torch.long)
+    alive = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    while alive:
+        for start in range(0, len(alive), batch_size):
+            rows = alive[start : start + batch_size]
+            _wave(model, [[*prompts[row], *written[row].ids] for row in rows], rows,
+                  [written[row] for row in rows], min(wave, max_new_tokens), max_new_tokens,
+                  (temperature, hide, set(stop_ids), allowed, generator))
+        alive = [row for row in alive if _goes_on(written[row], max_new_tokens)
+                 and not (done and done(row, written[row].ids))]
+    return written
+
+
+def _goes_on(text: Written, max_new_tokens: int) -> bool:
+    return not (text.finished or text.given_up) and len(text.ids) < max_new_tokens
+
+
+def _wave(model: DecoderLM | Counts, contexts: Sequence[Sequence[int]], rows: Sequence[int],
+          texts: Sequence[Written], steps: int, most: int, how: tuple) -> None:
+    """Some tokens for each row of one batch."""
+    temperature, hide, stops, allowed, generator = how
+    reading = (_ModelRows(model, contexts, steps) if isinstance(model, DecoderLM)
+               else _CountingRows(model, contexts))
+    with eval_mode(model):
+        for _ in range(steps):
+            scores = reading.scores().float().index_fill(1, hide, -torch.inf)
+            costs = scores.log_softmax(-1) / -math.log(2)  # (rows, vocab), bits
+            chosen = choose(scores, temperature, generator=generator)
+            for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
+                if _goes_on(text, most):
+                    if allowed:
+                        chosen[place] = _permitted(scores[place], int(chosen[place]), row, text,
+                                                   allowed, temperature, generator)
+                    _keep(text, int(chosen[place]), costs[place], stops)
+            if not any(_goes_on(text, most) for text in texts):
+                return
+            reading.append(chosen)
+
+
+def _permitted(scores: Tensor, token: int, row: int, text: Written, allowed: Rule,
+               temperature: float, generator: torch.Generator) -> int:
+    """The token, or another one drawn among those that the rule has not refused."""
+    for _ in range(TRIES):
+        if allowed(row, text.ids, token):
+            return token
+        scores[token] = -torch.inf
+        text.refused += 1
+        if not scores.isfinite().any():
+            break
+        token = int(choose(scores[None], temperature, generator=generator))
+    text.given_up = True
+    return token
+
+
+def _keep(text: Written, token: int, costs: Tensor, stops: Collection[int]) -> None:
+    if not text.given_up:
+        text.bits += float(costs[token])
+        text.finished = token in stops
+        text.ids += [] if text.finished else [token]
+
+
+def only_methods(tokenizer: SmalltalkTokenizer, stop_ids: Collection[int],
+                 begun: str = "") -> Rule:
+    """The rule of `continue_all` under which only methods of Smalltalk can be written.
+
+    A stop id is allowed where the parser accepts the method, any other token where the source can
+    still become one.
+
+    Chapter:  chapters/09_smalltalk_model.ipynb
+    """
+    def allowed(row: int, new: list[int], token: int) -> bool:
+        if token in stop_ids:
+            return is_method(begun + tokenizer.decode(new))
+        return is_viable(begun + tokenizer.decode([*new, token]))
+
+    return allowed
