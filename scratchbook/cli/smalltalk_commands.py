@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from scratchbook.cli.chapter_commands import as_table
+from scratchbook.cli.smalltalk_judging_commands import add_smalltalk_judging_commands
 from scratchbook.cli.smalltalk_model_commands import add_smalltalk_model_commands
 
 ORDER = ("train", "validation", "test")
@@ -46,6 +47,7 @@ def add_smalltalk_commands(commands) -> None:
     stats.add_argument("folder", help="what prepare wrote")
     stats.add_argument("--json", action="store_true", help="as JSON")
     add_smalltalk_model_commands(partial(_action, actions, module="smalltalk_model_commands"))
+    add_smalltalk_judging_commands(partial(_action, actions, module="smalltalk_judging_commands"))
 
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -131,7 +131,23 @@ class Retrieval:
                 return int(places[stop - 1]), length
         return 0, 0
 
-    def copy_after(self, context: Sequence[int], max_new_tokens: int) -> list[int]:
-        """The tokens behind the best match; none when nothing matches."""
-        place, matched = self.find(context)
-        return self.ids[place:place + max_new_tokens].tolist() if matched else []
+    def copy_after(self, context: Sequence[int], max_new_tokens: int,
+                   fits: Callable[[list[int]], bool] | None = None, most: int = 50) -> list[int]:
+        """The tokens behind the best match; none when nothing matches.
+
+        With `fits`, those behind the best match whose copy it accepts, of the last `most` places
+        of each length.
+        """
+        if fits is None:
+            place, matched = self.find(context)
+            return self.ids[place:place + max_new_tokens].tolist() if matched else []
+        for length, (hashes, places) in self.tables.items():
+            if length <= len(context):
+                key = _hash_of(context[len(context) - length:])
+                begin, stop = (int(np.searchsorted(hashes, key, side=side))
+                               for side in ("left", "right"))
+                for place in places[max(begin, stop - most):stop][::-1].tolist():
+                    copied = self.ids[place:place + max_new_tokens].tolist()
+                    if fits(copied):
+                        return copied
+        return []

@@ -8,17 +8,25 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from scratchbook.evaluation.counting import KneserNey, Retrieval
+from scratchbook.evaluation.method_bench import Bench
 from scratchbook.evaluation.method_samples import LOOK_BACK, Counts, continue_all
 from scratchbook.generation import eval_mode
 from scratchbook.model import DecoderLM
-from scratchbook.smalltalk.completing import CompletionCase, Scores, first_statement, score
+from scratchbook.smalltalk.completing import (
+    CompletionCase,
+    Scores,
+    completion_cases,
+    first_statement,
+    score,
+)
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 
 MOST_TOKENS = 64  # of an answer
@@ -61,24 +69,85 @@ class CopyingCounts:
         return found
 
 
+class Cut(NamedTuple):
+    """A case as every rival sees it: ids of what no continuation changes, and the rest as text.
+
+    A cut inside of what the tokenizer keeps whole would show all rivals a beginning that the
+    training text never has; so they write the rest again, and only tokens that agree with it.
+    """
+
+    case: CompletionCase
+    ids: list[int]
+    rest: str
+
+    def answer(self, tokenizer: SmalltalkTokenizer, new: Sequence[int]) -> str:
+        """What was written behind the cut."""
+        return tokenizer.decode(list(new))[len(self.rest):]
+
+
+def cut_methods(bench: Bench, count: int, settle: Callable[[str], tuple[str, str]]
+                ) -> tuple[list[Cut], list[str], int]:
+    """Cases of the test methods, the class of each, and how many did not fit into the window.
+
+    `settle` cuts a beginning in two: what no continuation changes the tokens of, and the rest.
+
+    Chapter:  chapters/09_smalltalk_model.ipynb
+    """
+    cuts: list[Cut] = []
+    classes, left_out = [], 0
+    for number, each in enumerate(bench.methods):
+        if len(cuts) == count:
+            break
+        for case in completion_cases([each.source], number):
+            settled, rest = settle(case.prompt)
+            ids = [*bench.head(each), *bench.tokenizer.encode_ordinary(settled)]
+            if len(ids) + MOST_TOKENS > bench.window:
+                left_out += 1
+            else:
+                cuts.append(Cut(case, ids, rest))
+                classes.append(f"{each.project} {each.class_name}")
+    return cuts, classes, left_out
+
+
 def answers(model: DecoderLM | Counts | Retrieval, tokenizer: SmalltalkTokenizer,
-            prompts: Sequence[Sequence[int]], cases: Sequence[CompletionCase], stop_id: int,
-            hidden: Collection[int] = (), max_new_tokens: int = MOST_TOKENS) -> list[str]:
-    """What a rival writes behind each prompt, its likeliest token each time, or what it copies.
+            cuts: Sequence[Cut], stop_id: int, max_new_tokens: int = MOST_TOKENS) -> list[str]:
+    """What a rival writes behind each cut: its likeliest token each time, or what it copies.
 
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
     if isinstance(model, Retrieval):
-        copied = [model.copy_after(prompt[-LOOK_BACK:], max_new_tokens) for prompt in prompts]
-        return [tokenizer.decode(ids[: ids.index(stop_id)] if stop_id in ids else ids)
-                for ids in copied]
+        return [_copied(model, tokenizer, cut, stop_id, max_new_tokens) for cut in cuts]
 
     def done(row: int, new: list[int]) -> bool:
-        answer = tokenizer.decode(new)
-        return first_statement(cases[row].begun, answer) != answer
+        answer = cuts[row].answer(tokenizer, new)
+        return first_statement(cuts[row].case.begun, answer) != answer
 
-    written = continue_all(model, prompts, max_new_tokens, [stop_id], 0, hidden, done=done, wave=12)
-    return [tokenizer.decode(each.ids) for each in written]
+    special = tokenizer.special_tokens.values()
+    known = {i: tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size) if i not in special}
+
+    @lru_cache(512)
+    def agreeing(left: bytes) -> torch.Tensor:
+        return torch.tensor([i for i, token in known.items()
+                             if token.startswith(left) or left.startswith(token)])
+
+    def choices(row: int, new: list[int]) -> torch.Tensor | None:
+        left = cuts[row].rest.encode()[sum(len(known[i]) for i in new):]
+        return agreeing(left) if left else None
+
+    written = continue_all(model, [cut.ids for cut in cuts], max_new_tokens, [stop_id], 0, special,
+                           choices=choices, done=done, wave=12)
+    return [cut.answer(tokenizer, each.ids) for cut, each in zip(cuts, written, strict=True)]
+
+
+def _copied(retrieval: Retrieval, tokenizer: SmalltalkTokenizer, cut: Cut, stop_id: int,
+            max_new_tokens: int) -> str:
+    """What follows the longest match whose continuation agrees with the rest."""
+    def text(ids: list[int]) -> str:
+        return tokenizer.decode(ids[: ids.index(stop_id)] if stop_id in ids else ids)
+
+    found = retrieval.copy_after(cut.ids[-LOOK_BACK:], max_new_tokens,
+                                 lambda ids: text(ids).startswith(cut.rest))
+    return text(found)[len(cut.rest):]
 
 
 def scores_of(cases: Sequence[CompletionCase], given: Sequence[str]) -> list[Scores]:
@@ -86,61 +155,39 @@ def scores_of(cases: Sequence[CompletionCase], given: Sequence[str]) -> list[Sco
     return [score(case, answer) for case, answer in zip(cases, given, strict=True)]
 
 
-class Stretches(NamedTuple):
-    """A document and what of it is scored: method bodies with the stop id behind each."""
-
-    ids: list[int]
-    methods: list[tuple[int, int]]  # start and stop of each
-
-
-def stretches(ids: Sequence[int], starts: Collection[int], stop_id: int) -> Stretches:
-    """Where the methods of a document stand, behind the ids that announce one."""
-    ids, found, begun = list(map(int, ids)), [], 0
-    for at, token in enumerate(ids, 1):
-        if token in starts:
-            begun = at
-        elif token == stop_id and begun:
-            found.append((begun, at))
-            begun = 0
-    return Stretches(ids, found)
-
-
 @torch.no_grad()
-def token_bits(model: DecoderLM | Counts, documents: Sequence[Sequence[int]],
-               hidden: Collection[int] = (), batch_size: int = 16) -> list[np.ndarray]:
-    """The bits that each token but the first costs behind those before it; hidden ones left out.
+def method_bits(model: DecoderLM | Counts, heads: Sequence[Sequence[int]],
+                bodies: Sequence[Sequence[int]], hidden: Collection[int] = (),
+                batch_size: int = 16) -> list[float]:
+    """The bits of each body behind its head, which costs nothing; hidden tokens are left out.
 
-    Shapes:   -> (tokens,) of each document, 0 for the first
-    Raises:   ValueError for a document without ids
+    Shapes:   -> one number for each body
+    Raises:   ValueError for a head without ids
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
-    if not all(map(len, documents)):
-        raise ValueError("a document has no ids: nothing can be scored")
+    if not all(map(len, heads)):
+        raise ValueError("a head has no ids: the first token of its body cannot be scored")
     if not isinstance(model, DecoderLM):
-        return [_counted_bits(model, list(ids), sorted(hidden)) for ids in documents]
+        return [_counted_bits(model, *each, sorted(hidden))
+                for each in zip(heads, bodies, strict=True)]
     found, hide = [], torch.tensor(sorted(hidden), dtype=torch.long)
     with eval_mode(model):
-        for start in range(0, len(documents), batch_size):
-            rows = [torch.as_tensor(list(ids)) for ids in documents[start : start + batch_size]]
+        for start in range(0, len(heads), batch_size):
+            some = slice(start, start + batch_size)
+            rows = [torch.tensor([*head, *body])
+                    for head, body in zip(heads[some], bodies[some], strict=True)]
             ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             scores = model(ids[:, :-1]).float().index_fill(2, hide, -torch.inf)
-            bits = -scores.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0] / math.log(2)
-            found += [np.r_[0.0, line[: len(row) - 1].numpy()]
-                      for row, line in zip(rows, bits, strict=True)]
+            nats = -scores.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]  # (rows, time)
+            found += [float(line[len(head) - 1 : len(row) - 1].double().sum()) / math.log(2)
+                      for head, row, line in zip(heads[some], rows, nats, strict=True)]
     return found
 
 
-def _counted_bits(model: Counts, ids: list[int], hidden: list[int]) -> np.ndarray:
-    found = [0.0]
-    for at in range(1, len(ids)):
+def _counted_bits(model: Counts, head: Sequence[int], body: Sequence[int], hidden: list[int]
+                  ) -> float:
+    total, ids = 0.0, [*head, *body]
+    for at in range(len(head), len(ids)):
         probs = model.probs(ids[max(0, at - LOOK_BACK) : at])
-        found.append(-math.log2(probs[ids[at]] / (1 - probs[hidden].sum())))
-    return np.array(found)
-
-
-def method_bits(model: DecoderLM | Counts, documents: Sequence[Stretches],
-                hidden: Collection[int] = ()) -> list[list[float]]:
-    """The bits of every method of every document."""
-    costs = token_bits(model, [each.ids for each in documents], hidden)
-    return [[float(bits[start:stop].sum()) for start, stop in each.methods]
-            for each, bits in zip(documents, costs, strict=True)]
+        total -= math.log2(probs[ids[at]] / (1 - probs[hidden].sum()))
+    return total

@@ -12,6 +12,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,6 +76,15 @@ class Method(NamedTuple):
     source: str | None
     fields: tuple[str, ...] = ()
     tokens: int = 0
+
+
+def tree_sitter_judge() -> Judge | None:
+    """Whether the grammar of pharo-tree-sitter reads a method; None where it is not installed."""
+    if any(find_spec(name) is None for name in ("tree_sitter", "tree_sitter_pharo")):
+        return None
+    tree_sitter, grammar = map(import_module, ("tree_sitter", "tree_sitter_pharo"))
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    return lambda source: not parser.parse(source.encode()).root_node.has_error
 
 
 def tree_of(source: str | None) -> MethodNode | None:

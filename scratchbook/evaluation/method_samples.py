@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Counts(Protocol):
 
 
 Rule = Callable[[int, list[int], int], bool]  # row, its new ids, the token -> may it be written?
+Choices = Callable[[int, list[int]], Tensor | None]  # row, its new ids -> the ids to choose among
 Done = Callable[[int, list[int]], bool]       # row, its new ids -> is that enough?
 LOOK_BACK = 40  # tokens that counting is shown
 TRIES = 200  # tokens refused in a row: then a row is given up
@@ -53,6 +54,19 @@ class Written:
     given_up: bool = False
     refused: int = 0
     bits: float = 0.0
+    room: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many more tokens may be written; 0 when it has ended or was given up."""
+        return 0 if self.finished or self.given_up else self.room - len(self.ids)
+
+    def keep(self, token: int, costs: Tensor, stops: Collection[int]) -> None:
+        """Take a token over, unless the row was given up for it."""
+        if not self.given_up:
+            self.bits += float(costs[token])
+            self.finished = token in stops
+            self.ids += [] if self.finished else [token]
 
 
 class _ModelRows:
@@ -97,90 +111,91 @@ class _CountingRows:
 def continue_all(
     model: DecoderLM | Counts, prompts: Sequence[Sequence[int]], max_new_tokens: int,
     stop_ids: Collection[int], temperature: float = 1.0, hidden: Collection[int] = (),
-    allowed: Rule | None = None, done: Done | None = None, seed: int = 0, batch_size: int = 32,
-    wave: int = 48,
+    allowed: Rule | None = None, choices: Choices | None = None, done: Done | None = None,
+    seed: int = 0, batch_size: int = 64, wave: int = 64,
 ) -> list[Written]:
-    """Continue every prompt until a stop id, `done`, or `max_new_tokens`.
+    """Continue every prompt until a stop id, `done`, `max_new_tokens`, or the window's end.
 
-    Tokens of `hidden` are never written. With a rule, a refused token is hidden and another one
-    drawn, as `generate_within` does. `done` is asked behind each wave of tokens alone.
+    Tokens of `hidden` are never written, and where `choices` names some, only those. A token that
+    the rule `allowed` refuses is hidden and another one drawn, as `generate_within` does. `done`
+    is asked behind each wave of tokens alone.
 
-    Raises:   ValueError for a prompt without ids, a text that does not fit into the model, or an
-              option out of its range
+    Raises:   ValueError for a prompt without ids or that fills the model's window, or an option
+              out of its range
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
-    room = getattr(getattr(model, "config", None), "max_seq_len", math.inf)
+    window = getattr(getattr(model, "config", None), "max_seq_len", math.inf)
     longest = max(map(len, prompts), default=0)
     if not all(prompts) or max_new_tokens < 1 or min(batch_size, wave) < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens}, batch_size={batch_size} and "
                          f"wave={wave} must be at least 1, and no prompt empty")
-    if longest + max_new_tokens > room:
-        raise ValueError(f"a prompt of {longest} ids and {max_new_tokens} new ones do not fit into "
-                         f"max_seq_len={room}: ask for fewer")
-    generator, written = torch.Generator().manual_seed(seed), [Written() for _ in prompts]
-    hide = torch.tensor(sorted(set(hidden) - set(stop_ids)), dtype=torch.long)
+    if longest >= window:
+        raise ValueError(f"a prompt of {longest} ids leaves no room in a window of {window}")
+    written = [Written(room=int(min(max_new_tokens, window - len(prompt)))) for prompt in prompts]
+    draw = _Draw(temperature, torch.tensor(sorted(set(hidden) - set(stop_ids)), dtype=torch.long),
+                 set(stop_ids), allowed, choices, torch.Generator().manual_seed(seed))
     alive = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     while alive:
         for start in range(0, len(alive), batch_size):
             rows = alive[start : start + batch_size]
-            _wave(model, [[*prompts[row], *written[row].ids] for row in rows], rows,
-                  [written[row] for row in rows], min(wave, max_new_tokens), max_new_tokens,
-                  (temperature, hide, set(stop_ids), allowed, generator))
-        alive = [row for row in alive if _goes_on(written[row], max_new_tokens)
-                 and not (done and done(row, written[row].ids))]
+            contexts = [[*prompts[row], *written[row].ids] for row in rows]
+            steps = min(wave, max(written[row].left for row in rows))
+            reading = (_ModelRows(model, contexts, steps) if isinstance(model, DecoderLM)
+                       else _CountingRows(model, contexts))
+            with eval_mode(model):
+                _wave(reading, steps, [(row, written[row]) for row in rows], draw)
+        alive = [row for row in alive
+                 if written[row].left and not (done and done(row, written[row].ids))]
     return written
 
 
-def _goes_on(text: Written, max_new_tokens: int) -> bool:
-    return not (text.finished or text.given_up) and len(text.ids) < max_new_tokens
+class _Draw(NamedTuple):
+    """How a token is drawn, the same for all rows."""
+
+    temperature: float
+    hide: Tensor
+    stops: Collection[int]
+    allowed: Rule | None
+    choices: Choices | None
+    generator: torch.Generator
 
 
-def _wave(model: DecoderLM | Counts, contexts: Sequence[Sequence[int]], rows: Sequence[int],
-          texts: Sequence[Written], steps: int, most: int, how: tuple) -> None:
+def _wave(reading: _ModelRows | _CountingRows, steps: int,
+          rows: Sequence[tuple[int, Written]], draw: _Draw) -> None:
     """Some tokens for each row of one batch."""
-    temperature, hide, stops, allowed, generator = how
-    reading = (_ModelRows(model, contexts, steps) if isinstance(model, DecoderLM)
-               else _CountingRows(model, contexts))
-    with eval_mode(model):
-        for _ in range(steps):
-            scores = reading.scores().float().index_fill(1, hide, -torch.inf)
-            costs = scores.log_softmax(-1) / -math.log(2)  # (rows, vocab), bits
-            chosen = choose(scores, temperature, generator=generator)
-            for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
-                if _goes_on(text, most):
-                    if allowed:
-                        chosen[place] = _permitted(scores[place], int(chosen[place]), row, text,
-                                                   allowed, temperature, generator)
-                    _keep(text, int(chosen[place]), costs[place], stops)
-            if not any(_goes_on(text, most) for text in texts):
-                return
-            reading.append(chosen)
+    for step in range(steps):
+        scores = reading.scores().float().index_fill(1, draw.hide, -torch.inf)
+        costs = scores.log_softmax(-1) / -math.log(2)  # (rows, vocab), bits
+        for place, (row, text) in enumerate(rows):
+            if draw.choices and (wanted := draw.choices(row, text.ids)) is not None:
+                scores[place] = torch.full_like(scores[place], -torch.inf).index_copy(
+                    0, wanted, scores[place][wanted])
+        chosen = choose(scores, draw.temperature, generator=draw.generator)
+        for place, (row, text) in enumerate(rows):
+            if text.left:
+                if draw.allowed:
+                    chosen[place] = _permitted(scores[place], int(chosen[place]), row, text, draw)
+                text.keep(int(chosen[place]), costs[place], draw.stops)
+        if step == steps - 1 or not any(text.left for _, text in rows):
+            return
+        reading.append(chosen)
 
 
-def _permitted(scores: Tensor, token: int, row: int, text: Written, allowed: Rule,
-               temperature: float, generator: torch.Generator) -> int:
+def _permitted(scores: Tensor, token: int, row: int, text: Written, draw: _Draw) -> int:
     """The token, or another one drawn among those that the rule has not refused."""
     for _ in range(TRIES):
-        if allowed(row, text.ids, token):
+        if draw.allowed(row, text.ids, token):
             return token
         scores[token] = -torch.inf
         text.refused += 1
         if not scores.isfinite().any():
             break
-        token = int(choose(scores[None], temperature, generator=generator))
+        token = int(choose(scores[None], draw.temperature, generator=draw.generator))
     text.given_up = True
     return token
 
 
-def _keep(text: Written, token: int, costs: Tensor, stops: Collection[int]) -> None:
-    if not text.given_up:
-        text.bits += float(costs[token])
-        text.finished = token in stops
-        text.ids += [] if text.finished else [token]
-
-
-def only_methods(tokenizer: SmalltalkTokenizer, stop_ids: Collection[int],
-                 begun: str = "") -> Rule:
+def only_methods(tokenizer: SmalltalkTokenizer, stop_ids: Collection[int]) -> Rule:
     """The rule of `continue_all` under which only methods of Smalltalk can be written.
 
     A stop id is allowed where the parser accepts the method, any other token where the source can
@@ -190,7 +205,7 @@ def only_methods(tokenizer: SmalltalkTokenizer, stop_ids: Collection[int],
     """
     def allowed(row: int, new: list[int], token: int) -> bool:
         if token in stop_ids:
-            return is_method(begun + tokenizer.decode(new))
-        return is_viable(begun + tokenizer.decode([*new, token]))
+            return is_method(tokenizer.decode(new))
+        return is_viable(tokenizer.decode([*new, token]))
 
     return allowed
