@@ -426,7 +426,9 @@ def test_spans_of_methods():
 
 def test_written_classes_have_whole_methods_behind_one_head(bench, corpus):
     """A writer that knows the test classes by heart writes what their documents hold."""
-    model = KneserNey(training_ids(corpus, "test"), TOKENIZER.vocab_size, 24)
+    ids = training_ids(corpus, "test")
+    model = CopyingCounts(KneserNey(ids, TOKENIZER.vocab_size, 3), Retrieval(ids))
+    model.trust = dict.fromkeys(model.trust, 1.0)
     classes, own = written_classes(bench, model, 30, seed=1), peoples_classes(bench, 30)
     assert 10 < len(classes) <= 30 and all(len(trees) > 1 for _, trees in classes)
     known = {tree for _, trees in own for tree in trees}
@@ -481,7 +483,8 @@ def test_the_whole_judgement(run, corpus, tmp_path, monkeypatch):
     assert free["refused_draws"] == 0 < ruled["refused_draws"]
     ours = ruled["validity"]
     assert ours["ours"]["passed"] == ours["methods"] - ours["unfinished"]
-    assert found["checkpoints"]["correlation"]["valid"]["value"] < 0
+    # what learned four methods by heart is valid more often, and worse on held-out text
+    assert found["checkpoints"]["correlation"]["valid"]["value"] > 0.5
     assert len(smalltalk_judgement.lines(found)) == len(found["samples"]) + 3
     measures = {*free["measures"], *found["classes"]["people"]["shuffled"]}
     assert measures == set(found["definitions"])
