@@ -59,7 +59,7 @@ from scratchbook.smalltalk.viable import is_method
 from scratchbook.smalltalk_model import settle
 from scratchbook.training.checkpoint import save_checkpoint
 
-WINDOW = 128
+WINDOW = 256  # a definition takes a third of it at most
 SIZES = ModelConfig(vocab_size=TOKENIZER.vocab_size, max_seq_len=WINDOW, num_layers=2, d_model=48,
                     num_heads=2, positions="rope", norm="rms", feedforward="swiglu")
 END, METHOD = (TOKENIZER.special_tokens[name] for name in (parts.END, parts.METHOD))
@@ -131,7 +131,7 @@ def test_drawn_tokens_have_the_models_proportions():
 
 
 def test_no_row_is_longer_than_asked_or_than_the_window():
-    model, prompts = untrained(), [[1] * 100, [2] * 5]
+    model, prompts = untrained(), [[1] * (WINDOW - 28), [2] * 5]
     found = continue_all(model, prompts, 60, [], seed=3, wave=9)
     assert [len(text.ids) for text in found] == [28, 60]
     assert not any(text.finished for text in found)
