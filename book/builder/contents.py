@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from book.builder.plan import Planned, chapters
+from book.builder.plan import chapters
 from book.builder.routes import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,25 +79,41 @@ def readme_table(root: Path) -> str:
 def tests_of(root: Path) -> dict[str, list[str]]:
     """The test files of each written chapter: those that share the most words with it by name.
 
-    A chapter's words are those of its file, which count twice, and the names of its modules.
+    A chapter's words are those of its file, which count twice, and the names of its modules. Of
+    equals, the chapter with a module of that very name is taken.
     """
     written = [chapter for chapter in chapters(root).values() if chapter.exists]
-    words = {chapter.file: _words(root, chapter) for chapter in written}
+    places = {chapter.file: [path for module in chapter.modules for place in
+                             [root / module.replace(".", "/")]
+                             for path in (place.with_suffix(".py"), *place.glob("*.py"))]
+              for chapter in written}
+    files = {file: {path.stem for path in paths if path.is_file()}
+             for file, paths in places.items()}
+    words = {file: _words(file, [path.stem for path in paths]) for file, paths in places.items()}
     found: dict[str, list[str]] = {file: [] for file in words}
     for folder in ("tests", "tests/parity"):
         for path in sorted((root / folder).glob("test_*.py")):
-            own = set(path.stem.split("_")) - {"test", "parity"}
-            best = max(words, key=lambda file: sum(words[file][word] for word in own))
-            if any(words[best][word] for word in own):
+            name = path.stem.removeprefix("test_").removesuffix("_parity")
+            own = set(map(_singular, name.split("_")))
+
+            def likeness(file: str, name: str = name, own: set[str] = own) -> tuple[int, ...]:
+                shared = [words[file][word] for word in own]
+                return sum(shared), name in files[file], max(shared)
+
+            best = max(words, key=likeness)
+            if any(likeness(best)):
                 found[best].append(f"{folder}/{path.name}")
     return found
 
 
-def _words(root: Path, chapter: Planned) -> Counter[str]:
-    places = [root / module.replace(".", "/") for module in chapter.modules]
-    stems = [path.stem for place in places for path in (place, *place.glob("*.py"))]
-    return (Counter({word: 1 for stem in stems for word in stem.split("_")})
-            | Counter(dict.fromkeys(chapter.file.split("_"), 2)))
+def _words(file: str, stems: list[str]) -> Counter[str]:
+    return (Counter({_singular(word): 1 for stem in stems for word in stem.split("_")})
+            | Counter(dict.fromkeys(map(_singular, file.split("_")), 2)))
+
+
+def _singular(word: str) -> str:
+    """`models` and `model` are one word."""
+    return word.removesuffix("s")
 
 
 def _place(root: Path, module: str) -> str:

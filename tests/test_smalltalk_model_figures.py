@@ -1,0 +1,152 @@
+"""Figures, tables and verdicts of chapter 09: what they say of numbers that are known."""
+
+import matplotlib
+import pytest
+
+from scratchbook.companions import smalltalk_figures as figures
+from scratchbook.companions import smalltalk_findings as told
+from scratchbook.companions import smalltalk_tables as tables
+from scratchbook.companions.smalltalk_training import GROUP, cost_rows, curve
+from scratchbook.evaluation import wilson
+from scratchbook.smalltalk.parser import parse_expression
+from scratchbook.smalltalk.records import MethodRecord
+from scratchbook.teaching.figures import figure_svg
+
+matplotlib.use("agg")
+
+
+def share(passed, total, **more):
+    return wilson(passed, total)._asdict() | more
+
+
+def writer(passed, total=100):
+    valid = share(passed, total)
+    return {"tokens": {"p50": 30}, "measures": dict.fromkeys(told.MEASURES, valid), "validity": {
+        **dict.fromkeys(told.JUDGES, valid), "at_training_lengths": {"all judges": valid},
+        "by_quarter": {"all judges": [valid, valid, valid,
+                                      {"value": None, "low": None, "high": None}]}}}
+
+
+def judgement():
+    gap = {"value": 0.1, "low": 0.05, "high": 0.15, "verdict": "ahead"}
+    copied = {"methods": 100, "word_for_word": share(3, 100), "run": share(1, 2),
+              "share": share(1, 2), "longest": {"run": 41}}
+    own = {"measures": {name: share(8, 10) for name in told.CLASSES},
+           "shuffled": {name: share(5, 10) for name in told.CLASSES},
+           "above_shuffled": {"fields used": gap}}
+    bits = {"model": share(1, 2), "Kneser-Ney": share(2, 3)}
+    rank = {"value": -0.9, "low": -1.0, "high": -0.5, "p": 0.01, "late": None,
+            "changes": {"value": -0.2, "low": -0.6, "high": 0.3}}
+    return {
+        "model": {"step": 500, "window": 256, "parameters": 7}, "aim": {"model": "missed"},
+        "training": {"quartiles": [10, 20, 40]},
+        "samples": {name: writer(70 + place) for place, name in enumerate(told.WRITERS)},
+        "differences": {"people": {"known selectors": gap}, "Kneser-Ney": {}},
+        "classes": {"model": own}, "copied": {"model": copied},
+        "completion": {"cases": 100, "differences": {"Kneser-Ney": {"exact": gap}}, "rivals": {
+            name: {kind: share(20, 100) for kind in ("exact", "tree", "selector")}
+            for name in ("model", "Kneser-Ney")}},
+        "surprise": {"bits_per_character": bits,
+                     "differences": {"Kneser-Ney": {"verdict": "lower"}}},
+        "random_split": {"bits_per_character": bits, "unseen_less_random": {"verdict": "harder"}},
+        "checkpoints": {"steps": [1, 2], "correlation": {"valid": rank, "trivial": None},
+                        "values": {name: [0.5, None] for name in told.COURSE} | {
+                            "loss": [2.0, 1.0]}}}
+
+
+def test_a_tree_is_told_with_all_its_brackets():
+    tree = (("3", "+", "4"), "max:", ("a", "size"))
+    assert figures.told(tree) == "((3 + 4) max: (a size))"
+    figure, alt = figures.plot_tree(tree)
+    assert "((3 + 4) max: (a size))" in alt and "<svg" in figure_svg(figure, alt)
+    drawn = {text.get_text() for text in figure.axes[0].texts}
+    assert drawn == {"3", "4", "a", "+", "size", "max:"}
+
+
+def test_simple_sends_are_the_largest_of_messages_names_and_literals():
+    method = MethodRecord("x ^ (self foo: 3) bar: [ a b + #c ] to: $d", "A", False)
+    assert [text for text, _ in tables.simple_sends([method])] == ["self foo: 3", "a b + #c"]
+
+
+def test_simple_sends_come_with_their_own_trees():
+    method = MethodRecord("x ^ (a at: 1) , (b at: 2)", "A", False)
+    (text, tree), = tables.simple_sends([method])
+    assert parse_expression(text) == (tree,)
+
+
+def test_the_funnel_adds_up():
+    rows = tables.funnel_rows({"steps": [
+        {"step": "read", "licence": "MIT", "methods": 3, "bytes": 3_000_000},
+        {"step": "read", "licence": "Apache", "methods": 1, "bytes": 1_000_000},
+        {"step": "clean", "licence": "MIT", "methods": 2, "bytes": 1_000_000}]})
+    assert [row["methods"] for row in rows] == ["4", "2"]
+    assert [row["left"] for row in rows] == ["", "25%"]
+    assert rows[1]["MB, Apache"] == "0.0"
+
+
+def test_parsers_are_counted_by_edit():
+    def entry(edit, ours, other, amber, methods):
+        return {"edit": edit, "ours": ours, "tree-sitter": other, "amber": amber,
+                "methods": methods}
+
+    row, = tables.parser_rows({"counts": [
+        entry("as it is", True, True, False, 5), entry("as it is", True, False, True, 2),
+        entry("as it is", False, True, True, 1)]})
+    assert (row["methods"], row["accepted by ours"], row["by all three"]) == (8, 7, 0)
+    assert row["ours and tree-sitter differ"] == 3
+
+
+def test_what_was_asked_of_the_shape_is_met():
+    assert {row["verdict"] for row in tables.range_rows()} == {"met"}
+
+
+def test_costs_of_all_recipes():
+    rows = cost_rows()
+    assert [row["recipe"] for row in rows] == ["small", "23m", "89m"]
+    assert all(row["bytes"] < 8e9 and row["parameters"] < 1e8 for row in rows)
+    assert rows[2]["hours"]["RTX 3060, 12 GB"] > 10 * rows[2]["hours"]["H100"]
+
+
+def test_a_curve_keeps_whole_groups_alone():
+    log = [{"step": n, "loss": float(n), "tokens": 10 * n} for n in range(1, GROUP + 10)]
+    found = curve([*log, {"step": 5, "validation_loss": 1.0}])
+    assert found == {"steps": [GROUP], "tokens": [10 * GROUP], "loss": [(GROUP + 1) / 2]}
+
+
+@pytest.mark.parametrize("rows", [
+    told.measure_rows, told.class_rows, told.completion_rows, told.correlation_rows,
+    told.copied_rows])
+def test_tables_of_the_judgement_have_equal_keys(rows):
+    found = rows(judgement())
+    assert found and all(list(row) == list(found[0]) for row in found)
+
+
+def test_a_measure_that_was_not_compared_has_no_verdict():
+    rows = {row["measure"]: row for row in told.measure_rows(judgement())}
+    assert rows["known selectors"]["model against people"] == "ahead"
+    assert rows["reachable"]["model against people"] == "not tested"
+    assert told.correlation_rows(judgement())[1]["with the loss"] == "never moves"
+
+
+def test_figures_of_the_judgement_say_their_numbers():
+    numbers = judgement()
+    for figure, alt in (figures.plot_validity(numbers, told.WRITERS),
+                        figures.plot_completion(numbers["completion"]),
+                        figures.plot_checkpoints(numbers["checkpoints"], told.COURSE)):
+        assert "<svg" in figure_svg(figure, alt) and any(c.isdigit() for c in alt)
+    assert "longer" not in figures.plot_validity(numbers, ["model"])[1]  # nothing was counted
+
+
+def test_summary_repeats_the_recorded_verdicts():
+    numbers = {"steps": 9, "before": [0] * 40, "after": [1] * 40, "expressions": 9, "control": 3,
+               "constrained": {"trained": [1, 1, 0]}}
+    corpus = {"reasons": {"equal to a held-out method": 5, "resembles a held-out method": 2}}
+    tokens = {"ratios": {"GPT-2": {"verdict": "not settled"}}}
+    text = " ".join(told.summary_lines(numbers, tokens, corpus, judgement()))
+    assert "GPT-2 not settled" in text and "nine in ten: missed" in text
+    assert "Kneser-Ney: ahead" in text
+    text = " ".join(told.summary_lines(numbers, tokens, corpus, None))
+    assert "more valid methods" in text and tables.MISSING in text
+    assert "no clear difference" in told.tiny_line(numbers | {"after": [0] * 39 + [1]})
+    assert any("Nine in ten valid, by the tiny model: met" in line
+               or "not settled" in line for line in told.findings(numbers))
