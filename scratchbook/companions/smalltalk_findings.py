@@ -19,10 +19,12 @@ from scratchbook.evaluation.comparing import (
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
 from scratchbook.smalltalk.measures import Share, known_sends
 from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.viable import is_method
 from scratchbook.teaching.figures import table
 
 Numbers = Mapping[str, Any]
 WRITERS = ("people", "model", "model, constrained", "Kneser-Ney")
+CARD = "RTX 3060, 12 GB"
 JUDGES = ("ours", "pharo-tree-sitter", "all judges")
 MEASURES = ("known selectors", "declared names", "block parameters", "temporaries used",
             "parameters kept", "reachable", "returns", "trivial")
@@ -56,6 +58,78 @@ def audit_lines(numbers: Numbers) -> list[str]:
             + ", ".join(f"{100 * value:.2f} % at {limit} or more"
                         for limit, value in found["near"].items()) + "."
             for split, found in numbers["audit"].items()]
+
+
+def largest_drop(numbers: Numbers) -> str:
+    """Which filter took most methods."""
+    reasons = numbers["reasons"]
+    most = max(reasons, key=reasons.get)
+    return f"Most methods went as \"{most}\": {reasons[most]:,} of {sum(reasons.values()):,}."
+
+
+def sides(numbers: Numbers) -> str:
+    """Whose side the third parser takes where the other two differ."""
+    apart = [entry for entry in numbers["counts"] if entry["ours"] != entry["tree-sitter"]]
+    total = sum(entry["methods"] for entry in apart)
+    ours = sum(entry["methods"] for entry in apart if entry["amber"] == entry["ours"])
+    return (f"Ours and tree-sitter differ on {total:,} methods; amber says what ours says on "
+            f"{ours:,} of them.")
+
+
+def split_line(numbers: Numbers) -> str:
+    """How meaningful the split by projects is, for counting."""
+    split = numbers["random_split"]
+    both = ", ".join(f"{name} {found['value']:.3f}"
+                     for name, found in split["bits_per_character"].items())
+    return (f"Counting on two splits, bits per character: {both}; unseen projects are "
+            f"{split['unseen_less_random']['verdict']} than a split by chance.")
+
+
+def hardest_project(numbers: Numbers) -> str:
+    """Whether the same project has the fewest characters per token for every tokenizer."""
+    fewest = {min(rows, key=rows.get) for rows in numbers["chars_per_token"].values()}
+    if len(fewest) > 1:
+        return "Which project has the fewest characters per token depends on the tokenizer."
+    return f"Fewest characters per token, for every tokenizer: {fewest.pop()}."
+
+
+def by_length(sources: Sequence[str]) -> str:
+    """How many of the shorter and of the longer half are valid."""
+    ordered = sorted(sources, key=len)
+    halves = ordered[: len(ordered) // 2], ordered[len(ordered) // 2:]
+    short, long = (share(wilson(sum(map(is_method, half)), len(half))) for half in halves)
+    return f"Trained, free: of the shorter half {short} are valid, of the longer half {long}."
+
+
+def budget_rows(numbers: Numbers) -> list[dict[str, str]]:
+    """What was asked of memory and time on an RTX 3060, and what is computed for each recipe."""
+    rows = []
+    for found in numbers["cost"]:
+        hours, size = found["hours"][CARD], found["bytes"] / 1e9
+        epoch = hours * numbers["epoch_tokens"] / found["tokens"]
+        asked = [("training fits into 8 GB", size, 8, "GB"),
+                 ("the whole training within 24 hours", hours, 24, "hours"),
+                 ("one epoch within 2 hours", epoch, 2, "hours")]
+        rows += [{"recipe": found["recipe"], "asked, on an RTX 3060": said,
+                  "computed": f"{value:.2g} {unit}",
+                  "verdict": bound_verdict(Interval(value, value, value), at_most=most)}
+                 for said, value, most, unit in asked]
+    return rows
+
+
+def size_rows(numbers: Numbers) -> list[dict[str, str]]:
+    """Each size at the end of its run, and where the largest stood after as many operations."""
+    largest = max(numbers.values(), key=lambda found: found["parameters"])
+    rows = []
+    for name, found in numbers.items():
+        spent = found["steps"][-1] * found["flops_per_step"]
+        reached = [loss for step, loss in zip(largest["steps"], largest["loss"], strict=True)
+                   if step * largest["flops_per_step"] <= spent]
+        rows.append({"size": name, "parameters": f"{found['parameters']:,}",
+                     "operations": f"{spent:.1e}", "training loss": f"{found['loss'][-1]:.2f}",
+                     "the largest by then": f"{reached[-1]:.2f}" if reached else "no step measured",
+                     "held out, bits per byte": f"{found['bits_per_byte']:.2f}"})
+    return rows
 
 
 def sample_row(name: str, sources: Sequence[str], selectors: Collection[str]) -> dict[str, object]:
@@ -156,16 +230,12 @@ def _plain(found: Numbers) -> str:
 
 
 def other_lines(numbers: Numbers) -> list[str]:
-    """What the judgement says besides: surprise, and how meaningful the split is."""
-    bits, split = numbers["surprise"]["bits_per_character"], numbers["random_split"]
+    """How surprised model and counting are by unseen projects."""
+    bits = numbers["surprise"]["bits_per_character"]
     lines = ["Bits per character on unseen projects: " + ", ".join(
         f"{name} {found['value']:.3f}" for name, found in bits.items()) + "."]
-    lines += [f"The model against {name}: {found['verdict']}."
-              for name, found in numbers["surprise"]["differences"].items()]
-    both = ", ".join(f"{name} {found['value']:.3f}"
-                     for name, found in split["bits_per_character"].items())
-    return [*lines, f"Counting, on two splits: {both} bits per character; unseen projects are "
-            f"{split['unseen_less_random']['verdict']} than a split by chance."]
+    return lines + [f"The model against {name}: {found['verdict']}."
+                    for name, found in numbers["surprise"]["differences"].items()]
 
 
 def card_rows(corpus: Numbers, run: Numbers, judged: Numbers | None) -> list[dict[str, str]]:

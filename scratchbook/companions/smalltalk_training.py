@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from scratchbook.config import ModelConfig, RopeSettings
+from scratchbook.data.token_files import read_tokens
 from scratchbook.smalltalk_model import RECIPES, load_tokenizer
+from scratchbook.training.packed import TRAIN
 from scratchbook.training.planning import measured_speed, plan
 from scratchbook.training.recipes import DataConfig, Recipe
 from scratchbook.training.settings import TrainConfig
@@ -62,6 +64,11 @@ def cost_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def epoch_tokens(data: DataConfig) -> int:
+    """How many tokens the packed training text has."""
+    return len(read_tokens(Path(data.text, TRAIN), verify=False).ids)
+
+
 def account(folder: str | Path) -> dict[str, Any]:
     """The run's numbers, and three timed steps of its recipe from which its cost is predicted."""
     recipe, log = read_run(Path(folder))
@@ -73,7 +80,7 @@ def account(folder: str | Path) -> dict[str, Any]:
             "precision": recipe.train.precision, "steps": steps[-1]["step"],
             "tokens": steps[-1]["tokens"], "cpu_seconds": steps[-1]["cpu_seconds"],
             "predicted_cpu_seconds": steps[-1]["step"] * each / speed,
-            "curve": curve(log), "cost": cost_rows(),
+            "curve": curve(log), "cost": cost_rows(), "epoch_tokens": epoch_tokens(recipe.data),
             "validation": [entry for entry in log if "validation_loss" in entry]}
 
 
