@@ -150,3 +150,52 @@ def test_summary_repeats_the_recorded_verdicts():
     assert "no clear difference" in told.tiny_line(numbers | {"after": [0] * 39 + [1]})
     assert any("Nine in ten valid, by the tiny model: met" in line
                or "not settled" in line for line in told.findings(numbers))
+
+
+def test_a_third_parser_takes_sides():
+    def entry(ours, other, amber, methods):
+        return {"edit": "colon", "ours": ours, "tree-sitter": other, "amber": amber,
+                "methods": methods}
+
+    line = told.sides({"counts": [entry(True, True, False, 9), entry(False, True, False, 5),
+                                  entry(True, False, False, 2)]})
+    assert "differ on 7 methods" in line and "on 5 of them" in line
+
+
+def test_budgets_are_judged_from_the_costs():
+    cost = {"recipe": "89m", "bytes": 9e9, "tokens": 100, "hours": {told.CARD: 10}}
+    rows = told.budget_rows({"cost": [cost], "epoch_tokens": 10})
+    assert [row["verdict"] for row in rows] == ["missed", "met", "met"]
+    assert rows[2]["computed"] == "1 hours"
+
+
+def test_the_largest_size_is_read_at_the_operations_of_a_smaller_one():
+    def size(parameters, each, loss):
+        return {"parameters": parameters, "flops_per_step": each, "steps": [10, 20], "loss": loss,
+                "bits_per_byte": 2.0}
+
+    rows = told.size_rows({"small": size(1, 1.0, [5, 4]), "mid": size(2, 2.0, [5, 3.5]),
+                           "large": size(3, 2.5, [4.5, 3])})
+    assert [row["the largest by then"] for row in rows] == ["no step measured", "4.50", "3.00"]
+    figure, alt = figures.plot_sizes({"small": size(1, 1.0, [5, 4])})
+    assert "4.00 nats after 2.0e+01 operations" in alt and "<svg" in figure_svg(figure, alt)
+
+
+def test_observations_follow_from_the_numbers():
+    rows = {"ours": {"a/x": 3.0, "b/y": 4.0}, "GPT-2": {"a/x": 2.0, "b/y": 2.5}}
+    assert "for every tokenizer: a/x" in told.hardest_project({"chars_per_token": rows})
+    rows["GPT-2"]["b/y"] = 1.0
+    assert "depends on the tokenizer" in told.hardest_project({"chars_per_token": rows})
+    assert "5 of 7" in told.largest_drop({"reasons": {"empty": 2, "equal": 5}})
+    line = told.by_length(["x", "y ^ 1", "z ^ (((((", "w ^ ]]]]]]"])
+    assert "shorter half 100 %" in line and "longer half 0 %" in line
+
+
+def test_a_row_of_samples_counts_messages_of_methods_alone():
+    row = told.sample_row("me", ["x ^ self foo bar", "x ^ ("], {"foo"})
+    assert row["messages in valid ones"] == 2
+    assert row["of known selectors"].startswith("50 %") and row["valid"].startswith("50 %")
+
+
+def test_how_meaningful_a_split_is():
+    assert "unseen projects are harder than a split by chance" in told.split_line(judgement())
