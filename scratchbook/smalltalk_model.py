@@ -27,6 +27,7 @@ from scratchbook.smalltalk import parts
 from scratchbook.smalltalk.records import ClassRecord
 from scratchbook.smalltalk.viable import is_method, is_viable, longest_method
 from scratchbook.tokenizers.smalltalk import SmalltalkSplitter, SmalltalkTokenizer
+from scratchbook.training.planning import plan
 from scratchbook.training.recipes import DataConfig, Recipe
 from scratchbook.training.runs import open_run
 from scratchbook.training.settings import TrainConfig
@@ -63,6 +64,20 @@ RECIPES = {
     "23m": _for_a_gpu(_sizes(6, 512, 8), 6_000, 4),
     "89m": _for_a_gpu(_sizes(12, 768, 12), 12_000, 8),
 }
+
+
+def predicted_hours(recipe: Recipe, flops_per_second: float, tokens: int | None = None) -> float:
+    """How long a recipe, or so many tokens of it, takes where so many operations are sustained.
+
+    With activation checkpointing a step runs forward twice and backward once: four thirds of what
+    `plan` counts.
+
+    Chapter:  chapters/09_smalltalk_model.ipynb
+    """
+    found = plan(recipe)
+    again = 4 / 3 if recipe.train.activation_checkpointing else 1
+    share = 1 if tokens is None else tokens / found.tokens
+    return again * share * found.hours(flops_per_second)
 
 
 def model_folder() -> Path:

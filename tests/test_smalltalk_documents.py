@@ -1,13 +1,18 @@
 """Documents of classes, their token files, and the command that trains on them."""
 
 import json
+import re
 from dataclasses import asdict
 
 import pytest
 
 from scratchbook import cli
 from scratchbook.data.smalltalk_corpus import row_of
-from scratchbook.data.smalltalk_documents import class_documents, pack_smalltalk
+from scratchbook.data.smalltalk_documents import (
+    class_documents,
+    estimated_tokens,
+    pack_smalltalk,
+)
 from scratchbook.data.token_files import read_tokens
 from scratchbook.smalltalk import parts
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
@@ -100,7 +105,15 @@ def test_packed_files_hold_the_documents(corpus, tokenizer, tmp_path):
         pack_smalltalk(tmp_path, tmp_path / "packed", tokenizer, SEQ_LEN)
 
 
-def test_train_says_the_cost_packs_trains_and_goes_on(corpus, tmp_path, capsys):
+def test_the_tokens_of_a_corpus_are_counted_on_some_classes(corpus, tokenizer, tmp_path):
+    whole = pack_smalltalk(corpus, tmp_path / "packed", tokenizer, SEQ_LEN)["train"]
+    assert estimated_tokens(corpus, tokenizer, SEQ_LEN) == whole
+    assert estimated_tokens(corpus, tokenizer, SEQ_LEN, most=2) == pytest.approx(whole, rel=0.2)
+    with pytest.raises(FileNotFoundError, match="prepare"):
+        estimated_tokens(tmp_path, tokenizer, SEQ_LEN)
+
+
+def test_train_says_the_cost_packs_trains_and_goes_on(corpus, tokenizer, tmp_path, capsys):
     words = ["smalltalk", "train", str(corpus), "--out", str(tmp_path / "run"), "--quiet",
              "--tokenizer", str(corpus / "tokenizer.json"), "--model.num_layers", "1",
              "--model.d_model", "16", "--model.num_heads", "2", "--model.d_ff", "32",
@@ -108,7 +121,11 @@ def test_train_says_the_cost_packs_trains_and_goes_on(corpus, tmp_path, capsys):
              "--train.eval_every", "2", "--train.warmup_steps", "0"]
     assert cli.main([*words, "--train.max_steps", "2", "--cost-only"]) == 0
     said = capsys.readouterr().out
-    assert "RTX 3060" in said and "1,600 tokens" in said and not (tmp_path / "run").exists()
+    assert "1,600 tokens" in said and not (tmp_path / "run").exists()
+    assert re.search(r"RTX 3060: 0.0 GB for a step \(fits in 8 GB, fits in 12 GB\), 0 minutes, "
+                     r"0 minutes an epoch, computed for 10 TFLOP/s sustained", said)
+    tokens = float(re.search(r"about ([\d.]+) million tokens", said)[1])
+    assert tokens == pytest.approx(1e-6 * estimated_tokens(corpus, tokenizer, SEQ_LEN), abs=0.05)
     assert cli.main([*words, "--train.max_steps", "2"]) == 0
     assert "at step 2" in capsys.readouterr().out
     other = [*words, "--fill-in", "0.9", "--train.max_steps", "2"]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scratchbook.smalltalk.definitions import parse_class
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
@@ -18,8 +19,13 @@ from scratchbook.smalltalk.outlines import outline
 from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.records import ClassRecord
 
-# sustained: two fifths of the peak in bfloat16, which is twice that of float32, 12.7 TFLOP/s
-GPUS = {"RTX 3060, 12 GB": 0.4 * 2 * 12.7e12}
+if TYPE_CHECKING:
+    from scratchbook.training.recipes import Recipe
+
+# sustained: two fifths of the peak in bfloat16, which is twice that of float32, 12.7 TFLOP/s; and
+# the sizes of memory that it is sold with
+GPUS = {"RTX 3060": (0.4 * 2 * 12.7e12, (8, 12))}
+SPARE = 0.85  # of a GPU's memory for the step; the rest is the driver's and lies between blocks
 
 
 def add_smalltalk_model_commands(add) -> None:
@@ -100,7 +106,7 @@ def pack_smalltalk(options: argparse.Namespace) -> int:
 def train_smalltalk(options: argparse.Namespace) -> int:
     """Pack the corpus where that was not done, print the cost, train."""
     from scratchbook.cli import training_commands
-    from scratchbook.data.smalltalk_documents import check_settings, files_of
+    from scratchbook.data.smalltalk_documents import check_settings, estimated_tokens, files_of
     from scratchbook.smalltalk_model import RECIPES, load_tokenizer
     from scratchbook.training.recipes import load_recipe
 
@@ -110,7 +116,9 @@ def train_smalltalk(options: argparse.Namespace) -> int:
     recipe = load_recipe(file + options.settings, RECIPES[options.preset])
     files_of(Path(options.corpus))
     check_settings(recipe.data.seq_len, options.fill_in)
-    print_cost(recipe.with_vocabulary(load_tokenizer(options.tokenizer).vocab_size))
+    tokenizer = load_tokenizer(options.tokenizer)
+    print_cost(recipe.with_vocabulary(tokenizer.vocab_size), estimated_tokens(
+        options.corpus, tokenizer, recipe.data.seq_len, options.fill_in))
     if options.cost_only:
         return 0
     folder = Path(options.out)
@@ -121,19 +129,44 @@ def train_smalltalk(options: argparse.Namespace) -> int:
     return training_commands.run_recipe(recipe, options)
 
 
-def print_cost(recipe) -> None:
-    """Tokens, memory, hours here (three steps are timed) and on the GPUs of the table."""
+def print_cost(recipe: Recipe, epoch: int) -> None:
+    """Tokens, memory, hours here (three steps are timed) and on the GPUs of the table.
+
+    `epoch` is about how many tokens the corpus has.
+    """
     from scratchbook.training.planning import measured_speed, plan
 
     found, train = plan(recipe), recipe.train
-    size = sum(found.memory.values())
+    size = sum(found.memory.values()) / 1e9
     print(f"{found.parameters:,} parameters, {train.max_steps:,} steps of {train.batch_size} x "
-          f"{recipe.data.seq_len}: {found.tokens:,} tokens, {size / 1e9:.1f} GB")
-    seconds = found.tokens / measured_speed(recipe)
-    print(f"here: {seconds / 60:,.0f} minutes of a processor, measured in three steps")
-    for name, speed in GPUS.items():
-        print(f"{name}: {60 * found.hours(speed):,.0f} minutes, computed for "
-              f"{speed / 1e12:.0f} TFLOP/s sustained")
+          f"{recipe.data.seq_len}: {found.tokens:,} tokens, {size:.1f} GB")
+    print(f"the corpus has about {epoch / 1e6:,.1f} million tokens: it is read "
+          f"{found.tokens / max(1, epoch):.1f} times")
+    speed = measured_speed(recipe)
+    print(f"here: {_hours(found.tokens / speed / 3600)} of a processor, "
+          f"{_hours(epoch / speed / 3600)} an epoch, measured in three steps")
+    for line in gpu_lines(recipe, epoch):
+        print(line)
+
+
+def gpu_lines(recipe: Recipe, epoch: int) -> list[str]:
+    """What a recipe needs on each GPU of the table: memory, hours, hours for one epoch."""
+    from scratchbook.smalltalk_model import predicted_hours
+    from scratchbook.training.planning import plan
+
+    size, lines = sum(plan(recipe).memory.values()) / 1e9, []
+    for name, (speed, memories) in GPUS.items():
+        fits = ", ".join(f"{'fits' if size <= SPARE * each else 'does not fit'} in {each} GB"
+                         for each in memories)
+        lines.append(f"{name}: {size:.1f} GB for a step ({fits}), "
+                     f"{_hours(predicted_hours(recipe, speed))}, "
+                     f"{_hours(predicted_hours(recipe, speed, epoch))} an epoch, computed for "
+                     f"{speed / 1e12:.0f} TFLOP/s sustained")
+    return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.0f} minutes"
 
 
 def complete_smalltalk(options: argparse.Namespace) -> int:

@@ -137,6 +137,23 @@ def pack_smalltalk(corpus: str | Path, output: str | Path, tokenizer: SmalltalkT
     return counts
 
 
+def estimated_tokens(corpus: str | Path, tokenizer: SmalltalkTokenizer, seq_len: int,
+                     fill_in_share: float = 0.3, most: int = 400, seed: int = 0) -> int:
+    """About how many tokens the training documents have: some classes are laid out and counted.
+
+    Raises:   FileNotFoundError for a folder that prepare did not write
+    Chapter:  chapters/09_smalltalk_model.ipynb
+    """
+    files = files_of(Path(corpus))
+    groups = list(tasks.methods_by_class(load_methods(files["train"])).values())
+    sizes = [sum(len(record.source) for record in own) for own in groups]
+    chosen = random.Random(seed).sample(range(len(groups)), min(most, len(groups)))
+    methods = [record for at in chosen for record in groups[at]]
+    counted = sum(map(len, class_documents(load_classes(files["classes"]), methods, tokenizer,
+                                           seq_len, fill_in_share, seed)))
+    return round(counted * sum(sizes) / max(1, sum(sizes[at] for at in chosen)))
+
+
 def _kept(path: Path, made_by: str) -> int:
     """The tokens of a file that was made so, 0 where there is none."""
     try:

@@ -13,6 +13,7 @@ from scratchbook.config import ModelConfig, RopeSettings
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
+from scratchbook.smalltalk_model import RECIPES
 from scratchbook.tokenizers import BPETokenizer
 
 SIZES = {"vocab_size": 400, "max_seq_len": 64, "num_layers": 2, "d_model": 32, "num_heads": 4,
@@ -65,6 +66,32 @@ def test_an_onnx_file_answers_as_the_model_does(parity, tmp_path) -> None:
     for seed in range(5):
         prompt = ids(1, 3 + seed)[0].tolist()
         assert writer(prompt, 24) == generate(model, prompt, 24, temperature=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+@torch.no_grad()
+def test_smalltalk_models_answer_in_onnx_as_here(name: str, parity, tmp_path) -> None:
+    """The recipes' widths, two layers of each; one file for all lengths, with a past or without."""
+    config = RECIPES[name].model.with_(num_layers=2, vocab_size=400)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = DecoderLM(config).eval()
+    run = OnnxWriter(export_onnx(model, tmp_path / "model.onnx")).run
+    errors = []
+    for length in (1, 100, 256):
+        whole = torch.cat([ids(1, length), ids(1, 3, "more"), ids(1, 1, "one")], dim=1)
+        past, found = None, []
+        for piece in whole.split([length, 3, 1], dim=1):
+            logits, past = run(piece.numpy(), past)
+            found.append(logits)
+        expected = model(whole).numpy()
+        errors.append(np.abs(np.concatenate(found, axis=1) - expected).max())
+        errors.append(np.abs(run(whole.numpy())[0] - expected).max())
+    assert np.abs(expected).max() > 1
+    assert parity(f"ONNX file of the Smalltalk model {name}, with and without its cache",
+                  against=f"onnxruntime {version('onnxruntime')}", error=max(errors), bound=1e-4,
+                  cases=len(errors))
 
 
 @pytest.mark.parametrize(("kind", "blocks"), [("Q8_0", q8_0_blocks), ("Q4_0", q4_0_blocks)])
