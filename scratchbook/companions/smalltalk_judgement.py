@@ -97,6 +97,7 @@ def samples(bench: Bench, model: DecoderLM, run: Path, rivals: Rivals, count: in
     few = max(1, count // 5)
     wanted = {
         MODEL: (model, count, 1.0, False), "model, temperature 0.7": (model, count, 0.7, False),
+        "model, temperature 0.4": (model, count, 0.4, False),
         CONSTRAINED: (model, count, 1.0, True), COUNTING: (rivals.counts, count, 1.0, False),
         "first checkpoint": (early, few, 1.0, False),
         "untrained": (untrained(model), few, 1.0, False)}
