@@ -107,8 +107,10 @@ def samples(bench: Bench, model: DecoderLM, run: Path, rivals: Rivals, count: in
         found[name] = cost | {"temperature": temperature}
         print(name, f"{cost['seconds']:.0f} s", flush=True)
     both = judges()
-    return written, {name: judged(bench, methods, both) | found.get(name, {})
-                     for name, methods in written.items()}
+    report = {name: judged(bench, methods, both) | found.get(name, {})
+              for name, methods in written.items()}
+    print({name: each["validity"][BOTH]["value"] for name, each in report.items()}, flush=True)
+    return written, report
 
 
 def differences(bench: Bench, written: Mapping[str, Sequence[Method]]) -> dict[str, Any]:

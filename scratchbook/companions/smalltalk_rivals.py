@@ -40,7 +40,7 @@ from scratchbook.smalltalk.completing import Scores
 from scratchbook.smalltalk.preparing import content_hash
 from scratchbook.smalltalk_model import settle
 
-ORDERS = (4, 5, 6)
+ORDERS = (5, 6, 7, 8)
 TUNED_ON = 150  # methods of the validation projects
 KEPT = 0.02     # of the training methods, from the rivals
 SCORED = 600    # methods whose bits are counted
