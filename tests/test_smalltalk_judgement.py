@@ -167,7 +167,7 @@ def test_a_table_of_counts_writes_by_the_same_loop(counts):
 
 def test_under_the_rule_only_methods_are_finished():
     rule = only_methods(TOKENIZER, [END])
-    texts = continue_all(untrained(), [[METHOD]] * 12, 40, [END], 1.0, SPECIAL, rule, seed=2)
+    texts = continue_all(untrained(), [[METHOD]] * 12, 40, [END], 1.0, SPECIAL, allowed=rule, seed=2)
     assert sum(text.refused for text in texts) > 12
     finished = [TOKENIZER.decode(text.ids) for text in texts if text.finished]
     assert all(map(is_method, finished))
@@ -342,13 +342,28 @@ def test_retrieval_copies_what_agrees_with_the_cut(bench, corpus):
 def test_copying_is_trusted_as_far_as_it_was_right():
     ids = [*range(20)] * 3
     copying = CopyingCounts(KneserNey(ids, 30, 2), Retrieval(ids, (1, 4)))
+    assert copying.probs([5, 6]) == pytest.approx(copying.counts.probs([5, 6]))
     copying.tune([[3, 4, 5, 6, 7, 8, 25], [0, 1]])
     assert copying.trust == {4: pytest.approx(2 / 3), 1: 1.0}
+    copying.cached = 0.0
     probs = copying.probs([5, 6, 7, 8])
     assert probs.sum() == pytest.approx(1) and probs.argmax() == 9
     plain = copying.counts.probs([5, 6, 7, 8])
     assert probs[9] == pytest.approx(2 / 3 + plain[9] / 3)
     assert copying.probs([29]) == pytest.approx(copying.counts.probs([29]))
+
+
+def test_what_was_read_is_copied_too():
+    """In the first document 27 follows 26 twice, and once more in the second of them."""
+    ids = [*range(20)] * 3
+    copying = CopyingCounts(KneserNey(ids, 30, 2), Retrieval(ids, (4,)))
+    copying.tune([[26, 27, 1, 26, 27, 2], [26, 27, 26, 28]])
+    assert copying.own_trust == {8: 0, 4: 0, 3: 0, 2: 0, 1: pytest.approx(1 / 2)}
+    copying.cached = 0.1
+    probs, plain = (each.probs([26, 27, 9, 26]) for each in (copying, copying.counts))
+    assert probs.sum() == pytest.approx(1)
+    assert probs[27] == pytest.approx(0.5 + 0.5 * (0.9 * plain[27] + 0.1 / 4))
+    assert probs[26] == pytest.approx(0.5 * (0.9 * plain[26] + 0.1 / 2))
 
 
 def test_some_methods_are_taken_out_of_the_documents():
@@ -375,7 +390,7 @@ def test_the_rivals_share_everything_with_the_model(bench, corpus, tmp_path, mon
     found, cuts = rivals.completion(bench, untrained(), 30)
     assert found["cases"] == len(cuts) == 30
     exact = {name: each["exact"]["right"] for name, each in found["rivals"].items()}
-    assert exact["model"] < min(exact["Kneser-Ney"], exact["Kneser-Ney with retrieval"])
+    assert exact["model"] < min(exact["Kneser-Ney"], exact["Kneser-Ney with copying"])
     gap = found["differences"]["Kneser-Ney"]["selector"]
     assert gap["verdict"] == "behind" and gap["high"] < 0
     bits = smalltalk_rivals.surprise(bench, untrained(), rivals)

@@ -95,15 +95,16 @@ def samples(bench: Bench, model: DecoderLM, run: Path, rivals: Rivals, count: in
     """What each writer wrote, and the judgement of it."""
     early = load_smalltalk(checkpoints(run)[0])[0]
     few = max(1, count // 5)
-    wanted = {
+    wanted = {  # the writer, how many methods, temperature, the rule, top_p
         MODEL: (model, count, 1.0, False), "model, temperature 0.7": (model, count, 0.7, False),
-        "model, temperature 0.4": (model, count, 0.4, False),
+        "model, top-p 0.9": (model, count, 1.0, False, 0.9),
         CONSTRAINED: (model, count, 1.0, True), COUNTING: (rivals.counts, count, 1.0, False),
         "first checkpoint": (early, few, 1.0, False),
         "untrained": (untrained(model), few, 1.0, False)}
     written, found = {PEOPLE: [bench.method(each) for each in bench.methods[:count]]}, {}
-    for name, (writer, number, temperature, constrained) in wanted.items():
-        written[name], cost = sample(bench, writer, number, temperature, constrained)
+    for name, (writer, number, temperature, constrained, *top_p) in wanted.items():
+        written[name], cost = sample(bench, writer, number, temperature, constrained,
+                                     top_p=top_p[0] if top_p else None)
         found[name] = cost | {"temperature": temperature}
         print(name, f"{cost['seconds']:.0f} s", flush=True)
     both = judges()

@@ -45,7 +45,7 @@ TUNED_ON = 150  # methods of the validation projects
 KEPT = 0.02     # of the training methods, from the rivals
 SCORED = 600    # methods whose bits are counted
 KINDS = Scores._fields
-MODEL, COUNTING, COPYING, BOTH = "model", "Kneser-Ney", "retrieval", "Kneser-Ney with retrieval"
+MODEL, COUNTING, COPYING, BOTH = "model", "Kneser-Ney", "retrieval", "Kneser-Ney with copying"
 Texts = tuple[list[list[int]], list[list[int]]]  # heads and bodies
 
 
@@ -171,7 +171,10 @@ def surprise(bench: Bench, model: DecoderLM, rivals: Rivals) -> dict[str, Any]:
             "differences": {name: _surprise_gap(bits[MODEL], bits[name], sizes, classes)
                             for name in (COUNTING, BOTH)},
             "orders": {str(order): value for order, value in rivals.tuning.items()},
-            "trust": {str(length): value for length, value in rivals.copying.trust.items()}}
+            "trust": {str(length): value for length, value in rivals.copying.trust.items()},
+            "own_trust": {str(length): value
+                          for length, value in rivals.copying.own_trust.items()},
+            "cached": rivals.copying.cached}
 
 
 def _surprise_gap(ours: Sequence[float], theirs: Sequence[float], sizes: Sequence[int],

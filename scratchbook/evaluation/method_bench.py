@@ -146,7 +146,8 @@ class Bench:
 
 
 def sample(bench: Bench, model: DecoderLM | Counts, count: int, temperature: float = 1.0,
-           constrained: bool = False, seed: int = 0) -> tuple[list[Method], dict[str, Any]]:
+           constrained: bool = False, seed: int = 0, top_p: float | None = None
+           ) -> tuple[list[Method], dict[str, Any]]:
     """Methods written behind the first `count` heads, and what that took.
 
     `bits_per_character` is how surprised the writer is by its own finished methods.
@@ -160,7 +161,7 @@ def sample(bench: Bench, model: DecoderLM | Counts, count: int, temperature: flo
     records, begin = bench.methods[:count], time.process_time()
     rule = only_methods(bench.tokenizer, [bench.end]) if constrained else None
     texts = continue_all(model, [bench.head(each) for each in records], bench.window, [bench.end],
-                         temperature, bench.hidden(), rule, seed=seed)
+                         temperature, bench.hidden(), top_p, rule, seed=seed)
     seconds, methods = time.process_time() - begin, bench.written(records, texts)
     ended = [(text.bits, len(method.source) + 1) for text, method in zip(texts, methods,
                                                                        strict=True)

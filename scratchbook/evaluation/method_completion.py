@@ -17,7 +17,7 @@ import torch
 
 from scratchbook.evaluation.counting import KneserNey, Retrieval
 from scratchbook.evaluation.method_bench import Bench
-from scratchbook.evaluation.method_samples import LOOK_BACK, Counts, continue_all
+from scratchbook.evaluation.method_samples import Counts, continue_all
 from scratchbook.generation import eval_mode
 from scratchbook.model import DecoderLM
 from scratchbook.smalltalk.completing import (
@@ -30,43 +30,78 @@ from scratchbook.smalltalk.completing import (
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 
 MOST_TOKENS = 64  # of an answer
+OWN_LENGTHS = (8, 4, 3, 2, 1)  # of matches within a text
+CACHED = (0.0, 0.05, 0.1, 0.2)  # shares that are tried
 
 
 class CopyingCounts:
-    """Kneser-Ney that also copies: what followed the longest match is as likely as it was right.
+    """Kneser-Ney that also copies, from the training text and from what it has read so far.
 
-    `trust` says, for each length of a match, how often the copied token was the right one on text
-    that neither was counted on; `tune` finds it.
+    What followed the longest match is as likely as it was right, for each length of a match, on
+    text that nothing was counted on; the tokens read so far get a share by how often they came, as
+    in a cache. `tune` finds these shares; before, nothing is copied.
 
     Shapes:   probs(context) -> (vocab,), which sums to 1
+    Paper:    Kuhn and De Mori (1990), https://doi.org/10.1109/34.56193, for the cache
     Chapter:  chapters/09_smalltalk_model.ipynb
     """
 
     def __init__(self, counts: KneserNey, retrieval: Retrieval) -> None:
-        self.counts, self.retrieval = counts, retrieval
-        self.trust = dict.fromkeys(retrieval.tables, 0.0)
+        self.counts, self.retrieval, self.cached = counts, retrieval, 0.0
+        self.trust = dict.fromkeys(retrieval.tables, 0.0)   # by length of the match
+        self.own_trust = dict.fromkeys(OWN_LENGTHS, 0.0)
 
     def tune(self, documents: Sequence[Sequence[int]]) -> CopyingCounts:
-        """Set `trust` by the tokens of some documents; a length that never matched has none."""
-        right, matched = (dict.fromkeys(self.trust, 0) for _ in range(2))
-        for ids in documents:
-            for at in range(1, len(ids)):
-                place, length = self.retrieval.find(ids[max(0, at - LOOK_BACK) : at])
-                if length:
-                    matched[length] += 1
-                    right[length] += int(self.retrieval.ids[place]) == int(ids[at])
-        self.trust = {length: right[length] / max(1, matched[length]) for length in right}
+        """Set the shares by the tokens of some documents; a length that never matched has none."""
+        for trust, find in ((self.trust, self._told), (self.own_trust, _read_before)):
+            right, matched = dict.fromkeys(trust, 0), dict.fromkeys(trust, 0)
+            for ids in documents:
+                for at in range(1, len(ids)):
+                    token, length = find(ids[:at])
+                    if length:
+                        matched[length] += 1
+                        right[length] += token == ids[at]
+            trust.update({each: right[each] / max(1, matched[each]) for each in right})
+        costs = {}
+        for self.cached in CACHED:
+            costs[self.cached] = -sum(np.log(self.probs(ids[:at])[ids[at]])
+                                      for ids in documents for at in range(1, len(ids), 3))
+        self.cached = min(costs, key=costs.__getitem__)
         return self
 
     def probs(self, context: Sequence[int]) -> np.ndarray:
         """The probability of every token behind a context."""
         found = self.counts.probs(context)
-        place, length = self.retrieval.find(context)
-        if length:
-            share = min(self.trust[length], 0.999)
-            found = found * (1 - share)
-            found[self.retrieval.ids[place]] += share
+        if len(context):
+            came = np.bincount(context, minlength=len(found)) / len(context)
+            found = (1 - self.cached) * found + self.cached * came
+        for trust, (token, length) in ((self.trust, self._told(context)),
+                                       (self.own_trust, _read_before(context))):
+            if length:
+                share = min(trust[length], 0.999)
+                found = found * (1 - share)
+                found[token] += share
         return found
+
+    def _told(self, context: Sequence[int]) -> tuple[int, int]:
+        """What followed the longest match in the training text, and the length of the match."""
+        place, length = self.retrieval.find(context)
+        return int(self.retrieval.ids[place]), length
+
+
+def _read_before(context: Sequence[int]) -> tuple[int, int]:
+    """What followed the last of the longest matches within the context itself; length 0: none."""
+    ids = np.asarray(context)
+    for length in OWN_LENGTHS:
+        if length >= len(ids):
+            continue
+        places = len(ids) - length
+        same = np.ones(places, bool)
+        for at in range(length):
+            same &= ids[at : at + places] == ids[places + at]
+        if same.any():
+            return int(ids[np.flatnonzero(same)[-1] + length]), length
+    return 0, 0
 
 
 class Cut(NamedTuple):
@@ -145,7 +180,7 @@ def _copied(retrieval: Retrieval, tokenizer: SmalltalkTokenizer, cut: Cut, stop_
     def text(ids: list[int]) -> str:
         return tokenizer.decode(ids[: ids.index(stop_id)] if stop_id in ids else ids)
 
-    found = retrieval.copy_after(cut.ids[-LOOK_BACK:], max_new_tokens,
+    found = retrieval.copy_after(cut.ids, max_new_tokens,
                                  lambda ids: text(ids).startswith(cut.rest))
     return text(found)[len(cut.rest):]
 
@@ -188,6 +223,6 @@ def _counted_bits(model: Counts, head: Sequence[int], body: Sequence[int], hidde
                   ) -> float:
     total, ids = 0.0, [*head, *body]
     for at in range(len(head), len(ids)):
-        probs = model.probs(ids[max(0, at - LOOK_BACK) : at])
+        probs = model.probs(ids[:at])
         total -= math.log2(probs[ids[at]] / (1 - probs[hidden].sum()))
     return total

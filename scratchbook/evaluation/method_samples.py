@@ -37,7 +37,6 @@ class Counts(Protocol):
 Rule = Callable[[int, list[int], int], bool]  # row, its new ids, the token -> may it be written?
 Choices = Callable[[int, list[int]], Tensor | None]  # row, its new ids -> the ids to choose among
 Done = Callable[[int, list[int]], bool]       # row, its new ids -> is that enough?
-LOOK_BACK = 40  # tokens that counting is shown
 TRIES = 200  # tokens refused in a row: then a row is given up
 
 
@@ -99,7 +98,7 @@ class _CountingRows:
 
     def scores(self) -> Tensor:
         """Log-probabilities of the next token of each row, (rows, vocab)."""
-        found = [self.model.probs(row[-LOOK_BACK:]) for row in self.rows]
+        found = [self.model.probs(row) for row in self.rows]
         return torch.stack([torch.from_numpy(each) for each in found]).log().float()
 
     def append(self, tokens: Tensor) -> None:
@@ -111,7 +110,8 @@ class _CountingRows:
 def continue_all(
     model: DecoderLM | Counts, prompts: Sequence[Sequence[int]], max_new_tokens: int,
     stop_ids: Collection[int], temperature: float = 1.0, hidden: Collection[int] = (),
-    allowed: Rule | None = None, choices: Choices | None = None, done: Done | None = None,
+    top_p: float | None = None, allowed: Rule | None = None, choices: Choices | None = None,
+    done: Done | None = None,
     seed: int = 0, batch_size: int = 64, wave: int = 64,
 ) -> list[Written]:
     """Continue every prompt until a stop id, `done`, `max_new_tokens`, or the window's end.
@@ -132,8 +132,9 @@ def continue_all(
     if longest >= window:
         raise ValueError(f"a prompt of {longest} ids leaves no room in a window of {window}")
     written = [Written(room=int(min(max_new_tokens, window - len(prompt)))) for prompt in prompts]
-    draw = _Draw(temperature, torch.tensor(sorted(set(hidden) - set(stop_ids)), dtype=torch.long),
-                 set(stop_ids), allowed, choices, torch.Generator().manual_seed(seed))
+    hide = torch.tensor(sorted(set(hidden) - set(stop_ids)), dtype=torch.long)
+    draw = _Draw(temperature, top_p, hide, set(stop_ids), allowed, choices,
+                 torch.Generator().manual_seed(seed))
     alive = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     while alive:
         for start in range(0, len(alive), batch_size):
@@ -153,11 +154,16 @@ class _Draw(NamedTuple):
     """How a token is drawn, the same for all rows."""
 
     temperature: float
+    top_p: float | None
     hide: Tensor
     stops: Collection[int]
     allowed: Rule | None
     choices: Choices | None
     generator: torch.Generator
+
+    def of(self, scores: Tensor) -> Tensor:
+        """A token for each row."""
+        return choose(scores, self.temperature, top_p=self.top_p, generator=self.generator)
 
 
 def _wave(reading: _ModelRows | _CountingRows, steps: int,
@@ -170,7 +176,7 @@ def _wave(reading: _ModelRows | _CountingRows, steps: int,
             if draw.choices and (wanted := draw.choices(row, text.ids)) is not None:
                 scores[place] = torch.full_like(scores[place], -torch.inf).index_copy(
                     0, wanted, scores[place][wanted])
-        chosen = choose(scores, draw.temperature, generator=draw.generator)
+        chosen = draw.of(scores)
         for place, (row, text) in enumerate(rows):
             if text.left:
                 if draw.allowed:
@@ -190,7 +196,7 @@ def _permitted(scores: Tensor, token: int, row: int, text: Written, draw: _Draw)
         text.refused += 1
         if not scores.isfinite().any():
             break
-        token = int(choose(scores[None], draw.temperature, generator=draw.generator))
+        token = int(draw.of(scores[None]))
     text.given_up = True
     return token
 
