@@ -167,7 +167,8 @@ def test_a_table_of_counts_writes_by_the_same_loop(counts):
 
 def test_under_the_rule_only_methods_are_finished():
     rule = only_methods(TOKENIZER, [END])
-    texts = continue_all(untrained(), [[METHOD]] * 12, 40, [END], 1.0, SPECIAL, allowed=rule, seed=2)
+    texts = continue_all(untrained(), [[METHOD]] * 12, 40, [END], 1.0, SPECIAL, allowed=rule,
+                         seed=2)
     assert sum(text.refused for text in texts) > 12
     finished = [TOKENIZER.decode(text.ids) for text in texts if text.finished]
     assert all(map(is_method, finished))
