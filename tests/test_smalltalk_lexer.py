@@ -107,6 +107,14 @@ def test_an_integer_of_thousands_of_digits_has_no_value_and_is_no_byte():
         parse_method("m ^ #[" + "9" * 5_000 + "]")
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("source", ["m ^ ##", "m a: [##", "m ^ ## x", "m ^ ###", "m ^ #### ##",
+                                    "m ##(", "m ^ #{", "m ^ `"])
+def test_hashes_without_a_literal_are_a_syntax_error_and_nothing_else(source, dialect):
+    with pytest.raises(SmalltalkSyntaxError):
+        parse_method(source, dialect)
+
+
 @pytest.mark.parametrize(("piece", "dialect"), [
     ("#", "pharo"), ("#{", "gnu"), ("#{", "dolphin"), ("`", "gnu"), ("'", "pharo"), ('"', "pharo"),
     ("$", "pharo"), ("#'", "pharo"), (":", "squeak"), ("1r", "pharo"), ("16r", "pharo"),

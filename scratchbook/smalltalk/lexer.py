@@ -80,7 +80,7 @@ def patterns(dialect: Dialect, first: str, more: str, operator: str) -> dict[int
         NAME: plain, KEYWORD: f"{name}:(?!=)", PUNCTUATION: "[][(){}^.;]|:(?!=)",
         CONSTANT: constant, NUMBER: number, ASSIGN: assign, BINARY: f"{operator}++",
         SYMBOL: f"#++(?:{symbol})", STRING: quoted, COMPILED: compiled, ARRAY: r"#++\(",
-        BYTES: r"#++\[", CHARACTER: character, COMMENT: '"[^"]*+"', END: r"\Z", BAD: "#++|.",
+        BYTES: r"#++\[", CHARACTER: character, COMMENT: '"[^"]*+"', END: r"\Z", BAD: "###++|.",
     }
 
 
