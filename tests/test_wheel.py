@@ -17,9 +17,11 @@ RESULTS = sorted((ROOT / "book" / "results").rglob("*.json"))
 QUESTIONS = CHECK + f"""
 from scratchbook.data.downloads import registry
 from scratchbook.evaluation.code_tests import read_tests
+from scratchbook.smalltalk_model import load_smalltalk
 from scratchbook.teaching import load_result, record
 from scratchbook.teaching.results import own_results_dir, results_dir
 assert len(list(results_dir().rglob("*.json"))) == {len(RESULTS)}
+assert load_smalltalk()[0].config.vocab_size == load_smalltalk()[1].vocab_size
 assert load_result("00_start_here").numbers and registry() and read_tests()
 record("00_start_here", {{"mine": 1}}, seeds=[], command="x")
 assert own_results_dir() == pathlib.Path.cwd() / "results"

@@ -145,7 +145,7 @@ def text_read(corpus: Mapping[str, Any]) -> str:
     """The three splits, in whole projects."""
     rows = "\n".join(
         f"| {name} | {split['projects']} | {split['methods']:,} | {split['bytes'] / 1e6:.1f} MB | "
-        + ", ".join(f"{licence}: {count:,}" for licence, count
+        + "; ".join(f"{licence}: {count:,}" for licence, count
                     in sorted(split["methods_by_licence"].items())) + " |"
         for name, split in ((name, corpus["splits"][name])
                             for name in ("train", "validation", "test")))
