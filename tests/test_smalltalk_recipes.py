@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from scratchbook.accounting import total_parameters
-from scratchbook.cli.smalltalk_model_commands import gpu_lines
+from scratchbook.cli.smalltalk_model_commands import gpu_lines, print_cost
 from scratchbook.data.batches import Batch
 from scratchbook.model import DecoderLM
 from scratchbook.smalltalk_model import RECIPES, load_tokenizer, predicted_hours
+from scratchbook.training import planning
 from scratchbook.training.loop import accumulate, activation_checkpointing
 from scratchbook.training.memory import training_bytes
 from scratchbook.training.planning import plan
@@ -69,6 +70,18 @@ def test_what_is_too_large_is_said():
                                   activation_checkpointing=True).values())
         assert f"{size / 1e9:.1f} GB for a step ({said})" in gpu_lines(
             replace(config, train=train), EPOCH)[0]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("small", 16), ("23m", 8), ("89m", 8)])
+def test_few_rows_are_timed_here_and_their_speed_is_told(monkeypatch, capsys, name, rows):
+    timed = []
+    monkeypatch.setattr(planning, "measured_speed", lambda found: timed.append(found) or 1_000.0)
+    print_cost(recipe(name), EPOCH)
+    assert [(each.train.batch_size, each.train.grad_accum_steps) for each in timed] == [(rows, 1)]
+    said, found = capsys.readouterr().out, plan(recipe(name))
+    assert f"here: {found.tokens / 3.6e6:,.1f} hours of a processor, 5.3 hours an epoch, " in said
+    assert f"measured in three steps of {rows} rows\nRTX 3060: " in said
+    assert f"about 19.1 million tokens: it is read {found.tokens / EPOCH:.1f} times" in said
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # sustained: two fifths of the peak in bfloat16, which is twice that of float32, 12.7 TFLOP/s; and
 # the sizes of memory that it is sold with
 GPUS = {"RTX 3060": (0.4 * 2 * 12.7e12, (8, 12))}
+TIMED = 4096  # tokens of a step that is timed here: a GPU's batch would take a processor minutes
 SPARE = 0.85  # of a GPU's memory for the step; the rest is the driver's and lies between blocks
 
 
@@ -142,9 +143,11 @@ def print_cost(recipe: Recipe, epoch: int) -> None:
           f"{recipe.data.seq_len}: {found.tokens:,} tokens, {size:.1f} GB")
     print(f"the corpus has about {epoch / 1e6:,.1f} million tokens: it is read "
           f"{found.tokens / max(1, epoch):.1f} times")
-    speed = measured_speed(recipe)
+    few = min(train.batch_size, max(1, TIMED // recipe.data.seq_len))
+    speed = measured_speed(replace(recipe, train=replace(train, batch_size=few,
+                                                         grad_accum_steps=1)))
     print(f"here: {_hours(found.tokens / speed / 3600)} of a processor, "
-          f"{_hours(epoch / speed / 3600)} an epoch, measured in three steps")
+          f"{_hours(epoch / speed / 3600)} an epoch, measured in three steps of {few} rows")
     for line in gpu_lines(recipe, epoch):
         print(line)
 
