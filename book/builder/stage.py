@@ -173,7 +173,7 @@ def fingerprint(root: Path) -> str:
     """A digest of everything the site is built from: equal digests, equal sites."""
     digest = hashlib.sha256()
     for pattern in ("_*.yml", "book/**/*", "chapters/**/*", "data/registry.toml",
-                    "scratchbook/**/*.py", "scratchbook/teaching/live/*"):
+                    "data/smalltalk_model/*", "scratchbook/**/*.py", "scratchbook/teaching/live/*"):
         for path in sorted(root.glob(pattern)):
             if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.relative_to(root).as_posix().encode())
@@ -235,10 +235,20 @@ def _stage_assets(root: Path, target: Path) -> set[Path]:
             if path.is_file():
                 inner = path.relative_to(root / source)
                 written.add(write_if_changed(target / place / inner, path.read_bytes()))
+    for name, text in _page_model(root).items():
+        written.add(write_if_changed(target / "extra/live" / name, text))
     bibliography = root / "book/references.bib"
     written.add(write_if_changed(target / "book/references.bib", bibliography.read_bytes()))
     (target / "extra").mkdir(parents=True, exist_ok=True)
     return written
+
+
+def _page_model(root: Path) -> dict[str, str]:
+    """The scripts of the Smalltalk model that the page of chapter 09 computes with."""
+    from scratchbook.companions.smalltalk_page import WEIGHTS, page_scripts
+
+    folder = root / "data" / "smalltalk_model"
+    return page_scripts(folder) if (folder / WEIGHTS).is_file() else {}
 
 
 def _remove_strangers(target: Path, written: set[Path]) -> None:

@@ -1,6 +1,6 @@
 // Pharo's syntax in the reader's browser: the lexer and parser of scratchbook.smalltalk, line by line.
 // tests/js/test_smalltalk_syntax_js.py holds both to the same trees and the same refusals.
-(function (root) {
+(function define(root) {
   "use strict";
 
   const [NAME, KEYWORD, PUNCTUATION, CONSTANT, NUMBER, ASSIGN, BINARY, SYMBOL, STRING, ARRAY, BYTES,
@@ -358,6 +358,7 @@
   }
 
   const syntax = { scan, parse, isViable };
+  syntax.source = `(${define})(self);`; // for a worker
   (root.Scratchbook = root.Scratchbook || {}).smalltalkSyntax = syntax;
   if (typeof module !== "undefined") module.exports = syntax;
 })(typeof window === "undefined" ? globalThis : window);
