@@ -38,6 +38,7 @@ def judgement():
     rank = {"value": -0.9, "low": -1.0, "high": -0.5, "p": 0.01, "late": None,
             "changes": {"value": -0.2, "low": -0.6, "high": 0.3}}
     return {
+        "definitions": dict.fromkeys([*told.MEASURES, *told.CLASSES], "what is counted"),
         "model": {"step": 500, "window": 256, "parameters": 7}, "aim": {"model": "missed"},
         "training": {"quartiles": [10, 20, 40]},
         "samples": {name: writer(70 + place) for place, name in enumerate(told.WRITERS)},
@@ -114,8 +115,8 @@ def test_a_curve_keeps_whole_groups_alone():
 
 
 @pytest.mark.parametrize("rows", [
-    told.measure_rows, told.class_rows, told.completion_rows, told.correlation_rows,
-    told.copied_rows])
+    told.measure_rows, told.definition_rows, told.class_rows, told.completion_rows,
+    told.correlation_rows, told.copied_rows])
 def test_tables_of_the_judgement_have_equal_keys(rows):
     found = rows(judgement())
     assert found and all(list(row) == list(found[0]) for row in found)

@@ -41,10 +41,10 @@ def plot_tree(tree: Tree) -> tuple[Figure, str]:
     height = place(tree)[1]
     figure, ax = plt.subplots(figsize=(max(4.0, 0.9 * len(leaves)), 0.75 * height + 0.6))
     for (x, y), (below_x, below_y) in lines:
-        ax.plot([x, below_x], [y, below_y], color=INK, lw=1, alpha=0.4, zorder=1)
+        ax.plot([x, below_x], [y - 0.22, below_y + 0.22], color=INK, lw=1, alpha=0.4)
     for x, y, text, sent in marks:
         ax.text(x, y, text, ha="center", va="center", color=palette()[0] if sent else INK,
-                fontfamily="monospace", fontsize=10, zorder=2,
+                fontfamily="monospace", fontsize=10,
                 bbox={"facecolor": "#80808033", "edgecolor": "none", "pad": 2.5})
     ax.set(xlim=(-0.6, len(leaves) - 0.4), ylim=(-0.5, height + 0.5))
     ax.axis("off")
@@ -186,7 +186,7 @@ def plot_checkpoints(numbers: Mapping[str, Any], names: Sequence[str]) -> tuple[
         bottom.plot(steps, [float("nan") if each is None else each for each in values[name]],
                     marker + "-", color=colour, ms=4, label=name)
     bottom.set(xlabel="step", ylabel="share", ylim=(-0.03, 1.03))
-    bottom.legend(fontsize=8, loc="lower right")
+    bottom.legend(fontsize=8)
     said = [f"{name} from {values[name][0]} to {values[name][-1]}" for name in names]
     return figure, (f"Over {len(steps)} checkpoints: bits per character from "
                     f"{values['loss'][0]:.2f} to {values['loss'][-1]:.2f}; " + "; ".join(said)

@@ -172,6 +172,12 @@ def measure_rows(numbers: Numbers) -> list[dict[str, str]]:
     return rows
 
 
+def definition_rows(numbers: Numbers) -> list[dict[str, str]]:
+    """What each measure counts, in the judgement's own words."""
+    return [{"measure": name, "what it counts": numbers["definitions"][name]}
+            for name in (*MEASURES, *CLASSES)]
+
+
 def class_rows(numbers: Numbers) -> list[dict[str, str]]:
     """Coherence of classes beside the same methods shuffled between the classes."""
     rows = []
@@ -258,7 +264,7 @@ def card_rows(corpus: Numbers, run: Numbers, judged: Numbers | None) -> list[dic
                      judged["copied"]["model"]["word_for_word"], 1))]
     else:
         rows.append(("judged", MISSING))
-    rows += [("good for", "showing how such a model is made; short methods of common classes"),
+    rows += [("good for", "showing how such a model is made, what it costs and where it stands"),
              ("not good for", "code that somebody relies on: nothing was run, and what a method "
               "means was not judged")]
     return [{"": name, "what": what} for name, what in rows]
