@@ -199,4 +199,4 @@ def test_a_row_of_samples_counts_messages_of_methods_alone():
 
 
 def test_how_meaningful_a_split_is():
-    assert "unseen projects are harder than a split by chance" in told.split_line(judgement())
+    assert "against a split by chance: harder" in told.split_line(judgement())

@@ -81,8 +81,8 @@ def split_line(numbers: Numbers) -> str:
     split = numbers["random_split"]
     both = ", ".join(f"{name} {found['value']:.3f}"
                      for name, found in split["bits_per_character"].items())
-    return (f"Counting on two splits, bits per character: {both}; unseen projects are "
-            f"{split['unseen_less_random']['verdict']} than a split by chance.")
+    return (f"Counting on two splits, bits per character: {both}. Unseen projects against a split "
+            f"by chance: {split['unseen_less_random']['verdict']}.")
 
 
 def hardest_project(numbers: Numbers) -> str:
@@ -187,7 +187,7 @@ def class_rows(numbers: Numbers) -> list[dict[str, str]]:
             rows.append({"writer": writer, "measure": name,
                          "of one class": percent(found["measures"].get(name)),
                          "shuffled": percent(found["shuffled"].get(name)),
-                         "verdict": gap["verdict"] if gap else "not tested"})
+                         "against shuffled": gap["verdict"] if gap else "not tested"})
     return rows
 
 
@@ -196,7 +196,7 @@ def completion_rows(numbers: Numbers) -> list[dict[str, str]]:
     return [{"rival": rival, "measure": measure,
              "difference, points": f"{100 * found['value']:+.1f} "
              f"({100 * found['low']:+.1f} to {100 * found['high']:+.1f})",
-             "the model is": found["verdict"]}
+             "model against rival": found["verdict"]}
             for rival, measures in numbers["completion"]["differences"].items()
             for measure, found in measures.items()]
 
