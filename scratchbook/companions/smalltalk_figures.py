@@ -162,8 +162,8 @@ def plot_completion(numbers: Mapping[str, Any]) -> tuple[Figure, str]:
     figure, ax = plt.subplots(figsize=(6.2, 3.2))
     rivals, measures = numbers["rivals"], ("exact", "tree", "selector")
     for number, (marker, colour, (name, found)) in enumerate(
-            zip("os^D", palette(), rivals.items(), strict=False)):
-        _points(ax, [at + 0.13 * (number - (len(rivals) - 1) / 2) for at in range(3)],
+            zip("os^DvPX*", palette(), rivals.items(), strict=False)):
+        _points(ax, [at + 0.11 * (number - (len(rivals) - 1) / 2) for at in range(3)],
                 [found[measure] for measure in measures], marker, colour, name)
     ax.set_xticks(range(3), ["the same tokens", "the same tree", "the same last selector"])
     ax.set(ylim=(0, None), ylabel="share of the statements")
