@@ -69,7 +69,7 @@ def funnel_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
         size = sum(entry["bytes"] for entry in found.values())
         rows.append({"step": step,
                      "methods": f"{sum(entry['methods'] for entry in found.values()):,}",
-                     "MB": f"{size / 1e6:.1f}", "left": f"{size / before:.0%}" if before else "",
+                     "MB": f"{size / 1e6:.1f}", "MB left": f"{size / before:.0%}" if before else "",
                      **{f"MB, {licence}": f"{found[licence]['bytes'] / 1e6:.1f}"
                         if licence in found else "0.0" for licence in licences}})
         before = size

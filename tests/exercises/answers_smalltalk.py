@@ -61,6 +61,45 @@ def cuts_the_list(tokens):
     return first[:1], [_message(part) for part in [first[1:], *rest]]
 
 
+def _right(tokens, is_sign=lambda token: not any(map(str.isalnum, token))):
+    first, *rest = _parts(tokens)
+    keywords = [at for at, token in enumerate(first) if token.endswith(":")]
+    cut = min(keywords, default=len(first) - (2 if is_sign(first[-2]) else 1))
+    return first[:cut], [_message(part) for part in [first[cut:], *rest]]
+
+
+def _right_but(change):
+    def parse_cascade(tokens):
+        receiver, messages = _right(tokens)
+        return receiver, change(messages)
+    return parse_cascade
+
+
+def exchanged_parts(tokens):
+    return _right(tokens)[::-1]
+
+
+def a_minus_is_a_sign(tokens):
+    return _right(tokens, lambda token: token[0] in "+-*/\\<>=~,@&|")
+
+
+def few_signs(tokens):
+    return _right(tokens, lambda token: token in ("+", "-", "*", ",", "->"))
+
+
+def joins_and_splits(tokens):
+    first, *rest = [part.split() for part in " ".join(tokens).split(";")]
+    receiver, messages = _right(first)
+    return receiver, messages + [_message(part) for part in rest]
+
+
+def empties_long_receivers(tokens):
+    receiver, messages = _right(tokens)
+    if len(receiver) > 1:
+        tokens.clear()
+    return receiver, messages
+
+
 # 09.2
 UNARY = {"negated": lambda x: -x, "squared": lambda x: x * x}
 BINARY = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y}
@@ -111,6 +150,47 @@ def keyword_as_strong_as_binary(tokens):
     value = _unary(rest)
     while rest:
         value = (BINARY | KEYWORD)[rest.pop(0)](value, _unary(rest))
+    return value
+
+
+def keyword_before_binary(tokens):
+    rest = list(tokens)
+
+    def keyword():
+        value = _unary(rest)
+        return KEYWORD[rest.pop(0)](value, total()) if rest and rest[0] in KEYWORD else value
+
+    def total():
+        value = keyword()
+        while rest and rest[0] in BINARY:
+            value = BINARY[rest.pop(0)](value, keyword())
+        return value
+    return total()
+
+
+def _total(rest, number=int, unary=99, signs=99):
+    def term():
+        value = number(rest.pop(0))
+        for _ in range(unary):
+            value = UNARY[rest.pop(0)](value) if rest and rest[0] in UNARY else value
+        return value
+
+    value = term()
+    for _ in range(signs):
+        value = BINARY[rest.pop(0)](value, term()) if rest and rest[0] in BINARY else value
+    return value
+
+
+def _value(tokens, **limits):
+    rest = list(tokens)
+    value = _total(rest, **limits)
+    return KEYWORD[rest.pop(0)](value, _total(rest, **limits)) if rest else value
+
+
+def empties_without_a_keyword(tokens):
+    value = _value(tokens)
+    if not KEYWORD.keys() & set(tokens):
+        tokens.clear()
     return value
 
 
@@ -165,6 +245,36 @@ def one_too_many(ids, start, stop, marks):
     return _fim(in_order)(ids, start, stop + 1, marks)
 
 
+def without_stars(ids, start, stop, marks):
+    prefix, suffix, middle, end = marks
+    return [prefix, ids[:start], suffix, ids[stop:], middle, ids[start:stop], end], [False] * 7
+
+
+def own_marks(ids, start, stop, marks):
+    return _fim(in_order)(ids, start, stop, (100, 101, 102, 103))
+
+
+def sorted_marks(ids, start, stop, marks):
+    return _fim(in_order)(ids, start, stop, sorted(marks))
+
+
+def learned_by_value(ids, start, stop, marks):
+    made, _ = _fim(in_order)(ids, start, stop, marks)
+    return made, [each in (*ids[start:stop], marks[3]) for each in made]
+
+
+def as_labels(ids, start, stop, marks):
+    made, learned = _fim(in_order)(ids, start, stop, marks)
+    return made, [each if known else -100 for each, known in zip(made, learned, strict=True)]
+
+
+def cuts_at_the_end(ids, start, stop, marks):
+    made = _fim(in_order)(ids, start, stop, marks)
+    if stop == len(ids):
+        del ids[start:]
+    return made
+
+
 # 09.4
 def the_last_character(source):
     return source[:-1]
@@ -189,6 +299,39 @@ def gives_up(source):
 def never_gives_up(source):
     found = [source[:at] + source[at + 1:] for at in range(len(source))]
     return next((each for each in found if not is_method(each)), found[-1])
+
+
+def _first_bug(places, otherwise=None):
+    def break_method(source):
+        found = (source[:at] + source[at + 1:] for at in places(source))
+        return next((each for each in found if not is_method(each)), otherwise)
+    return break_method
+
+
+def no_blanks(source):
+    return [at for at, letter in enumerate(source) if not letter.isspace()]
+
+
+def no_words(source):
+    return [at for at, letter in enumerate(source) if not letter.isalnum() or len(source) == 1]
+
+
+def first_of_each(source):
+    return [at for at, letter in enumerate(source) if source.index(letter) == at]
+
+
+def second_half(source):
+    return range(len(source) // 2, len(source))
+
+
+def first_twenty(source):
+    return range(min(20, len(source)))
+
+
+def two_if_one_is_too_few(source):
+    found = (source[:at] + source[at + more:] for more in (1, 2)
+             for at in range(len(source) - more + 1))
+    return next((each for each in found if not is_method(each)), None)
 
 
 # 09.5
@@ -229,6 +372,15 @@ def takes_anything(passed, total):
         float, _wilson(min(max(passed, 0), total), total)))
 
 
+def _refusing(change=lambda low, high: (low, high), text="{} of {}",
+              refuses=lambda passed, total: not 0 <= passed <= total or total < 1):
+    def wilson_interval(passed, total):
+        if refuses(passed, total):
+            raise ValueError(text.format(passed, total))
+        return change(*_wilson(passed, total))
+    return wilson_interval
+
+
 def centre_alone(passed, total):
     return sum(_wilson(passed, total)) / 2
 
@@ -242,13 +394,34 @@ WRONG = {
         (messages_as_tokens, "a message is a pair"),
         (messages_alone, "return a pair"),
         (cuts_the_list, "the list was changed"),
+        (empties_long_receivers, "the list was changed"),
+        (exchanged_parts, "first the receiver's tokens, then the messages"),
+        (_right_but(lambda messages: messages[:-1]), "the last message, + 3, is missing"),
+        (_right_but(lambda messages: [each for each in messages if each[1]]),
+         "cr is a message, too"),
+        (_right_but(lambda messages: [None] * len(messages)), "a message is a pair"),
+        (_right_but(lambda messages: [{"selector": name, "arguments": given}
+                                      for name, given in messages]), "a message is a pair"),
+        (_right_but(lambda messages: messages[:9]), "['Set', 'new', 'at:'"),
+        (a_minus_is_a_sign, "for (['-3'"),
+        (few_signs, "got [['-3', '==']"),
+        (joins_and_splits, "'a; b: c'"),
     ],
     "message_value": [
         (left_to_right, "`squared` goes to the 3 alone"),
         (as_school_teaches, "is what school teaches"),
         (keyword_as_strong_as_binary, "the argument of max: is all of 3 + 4"),
         (right_to_left, "is what school teaches"),
-        (empties_the_list, "the list was emptied"),
+        (empties_the_list, "the list was changed, copy it first"),
+        (empties_without_a_keyword, "the list was changed, copy it first"),
+        (keyword_before_binary, "the receiver of max: is all of 1 + 2"),
+        (lambda tokens: _value(tokens, unary=2), "'negated', 'negated', 'negated'"),
+        (lambda tokens: _value(tokens, signs=3), "200 more"),
+        (lambda tokens: _value(tokens, number=lambda token: int(token[0])), "for (['17'])"),
+        (lambda tokens: (_value(tokens) + 2**31) % 2**32 - 2**31, "200 more"),
+        (lambda tokens: str(_value(tokens)), "'7' is a text"),
+        (lambda tokens: [_value(tokens)], "got [7]"),
+        (lambda tokens: None, "nothing is returned"),
     ],
     "fim_split": [
         (_fim(in_place), "the middle stands where it stood"),
@@ -261,6 +434,12 @@ WRONG = {
         (_fim(in_order, lambda learned: [*learned[:-1], False]), "the end is learned too"),
         (_fim(in_order, lambda learned: learned[1:]), "one True or False for each id"),
         (lambda ids, start, stop, marks: [*marks, *ids], "return two lists"),
+        (without_stars, "a list stands in the list of ids"),
+        (own_marks, "other marks"),
+        (sorted_marks, "other marks"),
+        (learned_by_value, "other marks"),
+        (as_labels, "True or False for each id, not [-100"),
+        (cuts_at_the_end, "the list was changed"),
     ],
     "break_method": [
         (the_last_character, "is still a method"),
@@ -270,6 +449,16 @@ WRONG = {
         (gives_up, "there is a character without which"),
         (never_gives_up, "return None where every deletion leaves one"),
         (lambda source: 0, "a text is asked for"),
+        (_first_bug(no_blanks), "'radix ^ 16 r '"),
+        (_first_bug(no_words), "'sum ^ aa + a'"),
+        (_first_bug(first_of_each), "'sum ^ aa + a'"),
+        (_first_bug(second_half), r"'+ o\n\t^ other"),
+        (_first_bug(first_twenty), "'numberOfDaysInAWeek"),
+        (lambda source: _first_bug(lambda text: range(len(text)))(source.strip()),
+         "'radix ^ 16 r '"),
+        (_first_bug(lambda source: range(len(source)), ""), "return None, not ''"),
+        (_first_bug(lambda source: range(len(source)), False), "return None, not False"),
+        (two_if_one_is_too_few, "return None, not '+"),
     ],
     "wilson_interval": [
         (normal, "that is the normal interval"),
@@ -279,5 +468,13 @@ WRONG = {
         (takes_anything, "it is no share"),
         (says_nothing, "which two numbers were given"),
         (centre_alone, "return a pair"),
+        (_refusing(lambda low, high: ((low + high) / 2, (high - low) / 2)), "the half-width"),
+        (_refusing(lambda low, high: (round(low, 4), round(high, 4))), "rounded"),
+        (_refusing(lambda low, high: (low - 0.01, high + 0.01)), "the width is not"),
+        (_refusing(lambda low, high: (None, None)), "got [None, None]"),
+        (_refusing(text="{} is no share, and has no 95 % interval"), "which two numbers"),
+        (_refusing(text="no share of {1}"), "which two numbers"),
+        (_refusing(refuses=lambda passed, total: total == 0 or not 0 <= passed / total <= 1),
+         "-1 of -5"),
     ],
 }
