@@ -168,9 +168,13 @@ def writing(judgement: Result | None) -> str:
                 f"text, has not been recorded yet (`{JUDGEMENT}`).")
     from scratchbook.companions.smalltalk_judgement import lines
 
-    found = [*lines(judgement.numbers), *copied(judgement.numbers["copied"])]
-    return "\n".join([f"* {line}" for line in found]
-                     + ["", f"All of it stands in `book/results/{JUDGEMENT}.json`."])
+    numbers = judgement.numbers
+    head = (f"Judged were the trained weights of step {numbers['model']['step']:,}, before they "
+            "were rounded, on classes of the test projects; where no temperature is named it is "
+            f"{numbers['samples']['model']['temperature']:g}.")
+    found = [*lines(numbers), *copied(numbers["copied"])]
+    return "\n".join([head, "", *(f"* {line}" for line in found), "",
+                      f"All of it stands in `book/results/{JUDGEMENT}.json`."])
 
 
 def copied(found: Mapping[str, Any]) -> list[str]:
