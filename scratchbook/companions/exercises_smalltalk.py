@@ -56,9 +56,6 @@ def is_operator(token: str) -> bool:
     return not any(character.isalnum() for character in token)
 
 
-# 09.1 ----------------------------------------------------------------------------------------
-
-
 def _cascade(tokens: Sequence[str]) -> list:
     """Receiver and messages, the receiver's own messages left in it."""
     first, *rest = [list(group) for mark, group in groupby(tokens, lambda t: t == ";") if not mark]
@@ -151,8 +148,6 @@ def parse_cascade(answer: Callable) -> Iterator[Property]:
                  (True, f"the list was changed: {changed}"))
 
 
-# 09.2 ----------------------------------------------------------------------------------------
-
 UNARY = {"negated": lambda x: -x, "squared": lambda x: x * x}
 BINARY = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y}
 KEYWORD = {"max:": max, "min:": min}
@@ -237,8 +232,6 @@ def message_value(answer: Callable) -> Iterator[Property]:
                  (True, f"the list was changed, copy it first: {changed}"))
 
 
-# 09.3 ----------------------------------------------------------------------------------------
-
 MARKS = PREFIX, SUFFIX, MIDDLE, END = 100, 101, 102, 103
 
 
@@ -295,8 +288,6 @@ def fim_split(answer: Callable) -> Iterator[Property]:
                  (True, f"the list was changed: {changed}"))
 
 
-# 09.4 ----------------------------------------------------------------------------------------
-
 METHODS = ("double ^ self * 2", "at: i put: v\n\t^ array at: i put: (self check: v)",
            "each\n\tlist do: [:x | x run. x stop]", "total\n\t| sum |\n\tsum := 0.\n\t^ sum",
            "name ^ 'it''s'", "words ^ #(a b)", "+ other ^ other", "top\n\t^ self", "noop", "x",
@@ -327,9 +318,6 @@ def break_method(answer: Callable) -> Iterator[Property]:
             (got not in _deletions(source), "that is more than one character left out, or "
                                             "another edit"),
             (True, f"{got!r} is still a method: ask `is_method` before you call it a bug"))
-
-
-# 09.5 ----------------------------------------------------------------------------------------
 
 
 NEAR = 1e-5   # float32 is fine, and so is the z of a table, 1.959964
