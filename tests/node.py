@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,3 +28,8 @@ def run_figure(name: str, tmp_path: Path, cases: object = None) -> str:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "skipped 0" in done.stdout, done.stdout[-1000:]
     return done.stdout
+
+
+def passed(printed: str) -> int:
+    """How many of a script's tests passed, by what node printed at its end."""
+    return int(re.search(r"^\S* ?pass (\d+)$", printed, re.MULTILINE)[1])

@@ -26,7 +26,7 @@ from scratchbook.smalltalk_model import (
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 from tests.js.test_smalltalk_tokens_js import record_of
 from tests.js.test_tokens_js import fuzz
-from tests.node import run_figure
+from tests.node import passed, run_figure
 
 SHIPPED = data_dir() / "smalltalk_model"
 SCHEMES = {
@@ -171,7 +171,7 @@ def run(cases: list[dict], tmp_path: Path) -> str:
 def test_smalltalk_model(tmp_path):
     cases = [case(name, folder, tmp_path) for name, folder in folders(tmp_path)]
     assert len(cases) == len(SCHEMES) + 2
-    run(cases, tmp_path)
+    assert passed(run(cases, tmp_path)) == 13
 
 
 def test_the_shipped_model(tmp_path):

@@ -11,7 +11,7 @@ from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.readers import read_folder
 from scratchbook.smalltalk.records import MethodRecord
 from scratchbook.smalltalk.viable import is_viable
-from tests.node import run_figure
+from tests.node import passed, run_figure
 
 LIBRARY = Path(__file__).resolve().parents[2] / "data" / "smalltalk"
 CORNERS = [
@@ -97,4 +97,5 @@ def test_smalltalk_syntax(tmp_path):
         at = draw.randrange(len(source))
         cases += [case(source[:at] + source[at + 1:]), case(source[:at])]
     assert sum(each["tree"] is not None for each in cases) > 250
-    run_figure("smalltalk_syntax", tmp_path, cases)
+    printed = run_figure("smalltalk_syntax", tmp_path, cases)
+    assert passed(printed) == 3

@@ -12,7 +12,7 @@ from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 from scratchbook.smalltalk.tasks import definition_of
 from scratchbook.smalltalk_model import load_tokenizer
 from tests.js.test_tokens_js import fuzz
-from tests.node import run_figure
+from tests.node import passed, run_figure
 
 LIBRARY = Path(__file__).resolve().parents[2] / "data" / "smalltalk"
 CORNERS = ["", " ", "\n\n\t", "self", "selfish size", "a := self b: c", "x:=y",
@@ -43,8 +43,9 @@ def test_smalltalk_tokens(tmp_path):
     # the figure has no field for what its classes never have
     records = [replace(record, class_variables=(), is_trait=False)
                for record in found if isinstance(record, ClassRecord)]
-    run_figure("smalltalk_tokens", tmp_path, {
+    printed = run_figure("smalltalk_tokens", tmp_path, {
         "tokenizer": page_tokenizer(tokenizer), "texts": cases,
         "runs": [{"ids": ids, "text": tokenizer.decode(ids)} for ids in runs],
         "records": [{"record": record_of(record), "text": definition_of(record)}
                     for record in records]})
+    assert passed(printed) == 4

@@ -11,7 +11,7 @@ from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.readers import read_folder
 from scratchbook.smalltalk.records import MethodRecord
 from tests.js.test_smalltalk_syntax_js import CORNERS
-from tests.node import run_figure
+from tests.node import passed, run_figure
 
 LIBRARY = Path(__file__).resolve().parents[2] / "data" / "smalltalk"
 
@@ -29,4 +29,7 @@ def test_smalltalk_tree(tmp_path):
     library = draw.sample([record.source for record in read_folder(LIBRARY, "course")
                            if isinstance(record, MethodRecord)], 150)
     cut = [source[:draw.randrange(len(source))] for source in library]
-    run_figure("smalltalk_tree", tmp_path, [case(source) for source in CORNERS + library + cut])
+    cases = [case(source) for source in CORNERS + library + cut]
+    faults = sum(each["lines"] is None for each in cases)
+    assert faults > 50 and len(cases) - faults > 150
+    assert passed(run_figure("smalltalk_tree", tmp_path, cases)) == 3
