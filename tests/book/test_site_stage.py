@@ -1,5 +1,6 @@
 """Staging: sources stay as they are, links follow what moved, badges point at the Colab copies."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -107,6 +108,25 @@ def test_staging_twice_changes_nothing(tmp_path: Path):
     stage.stage(ROOT, target=tmp_path)
     assert times == {path: path.stat().st_mtime_ns for path in staged.rglob("*")
                      if path.is_file()}
+
+
+def test_the_smalltalk_model_lies_beside_the_pages_once(tmp_path: Path):
+    """Its scripts, put together, are the shipped file; no chapter carries it a second time."""
+    staged = stage.stage(ROOT, target=tmp_path)
+    found = sorted(staged.rglob("smalltalk_weights*.js"))
+    assert {path.parent for path in found} == {staged / "extra" / "live"}
+    parts = [json.loads(path.read_text(encoding="utf-8").partition(" = ")[2].rstrip(";\n"))
+             for path in found]
+    [first] = [part for part in parts if "count" in part]
+    numbered = sorted((path for path in found if path.stem[-1].isdigit()),
+                      key=lambda path: int(path.stem.rpartition("_")[2]))
+    assert len(numbered) == first["count"] == len(found) - 1
+    text = "".join(json.loads(path.read_text(encoding="utf-8").partition(" = ")[2].rstrip(";\n"))
+                   ["text"] for path in numbered)
+    shipped = (ROOT / "data" / "smalltalk_model" / "model.safetensors").read_bytes()
+    assert base64.b64decode(text) == shipped
+    for page in staged.rglob("*.ipynb"):
+        assert text[:200] not in page.read_text(encoding="utf-8"), page
 
 
 def test_freshly_run_chapters_are_preferred(tmp_path: Path):

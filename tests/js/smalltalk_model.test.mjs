@@ -190,6 +190,29 @@ test("only valid Smalltalk: every step can still become a method, and the end is
   }
 });
 
+test("only text is drawn, and under the rule the end behind a whole method alone", { skip: !path }, () => {
+  const { parse } = globalThis.Scratchbook.smalltalkSyntax;
+  let ends = 0;
+  for (const { writer } of small) {
+    const { model, tokenizer, end } = writer;
+    const free = written({ ...writer, end: -1 }, { record: null, temperature: 8, most: 40, begun: "foo" });
+    assert.ok(free.ids.length >= 40 && free.ids.every((id) => id < tokenizer.tokens.length));
+    // a head to which the end is as likely as the token that it likes best
+    const request = { record: null, valid: true, most: 8 };
+    const liked = written(writer, { ...request, begun: "foo: x ^ 1" }).ids.at(-1);
+    const head = model.head.slice();
+    head.set(head.slice(liked * model.d_model, (liked + 1) * model.d_model), end * model.d_model);
+    for (let seed = 1; seed <= 40; seed++) {
+      const found = written({ ...writer, model: { ...model, head } },
+        { ...request, begun: seed % 4 ? "foo: x ^ 1." : "foo: x ^ (", seed, temperature: 1 });
+      if (found.reason !== "end") continue;
+      ends += 1;
+      assert.ok(parse(found.settled + found.text).tree, found.settled + found.text);
+    }
+  }
+  assert.ok(ends > 0 || !small.length, `${ends}`);
+});
+
 test("a full window ends the text, and a beginning without room is refused", { skip: !path }, () => {
   for (const { writer } of small) {
     const endless = { ...writer, end: -1, cache: smalltalk.newCache(writer.model) };

@@ -48,7 +48,7 @@ def tiny(vocab_size: int, tied: bool = True, seed: int = 0) -> DecoderLM:
     torch.manual_seed(seed)
     config = RECIPES["small"].model.with_(
         vocab_size=vocab_size, num_layers=2, d_model=32, num_heads=4, num_kv_heads=4, head_dim=8,
-        d_ff=64, max_seq_len=96, tie_embeddings=tied, rope=RopeSettings(base=500.0))
+        d_ff=64, max_seq_len=420, tie_embeddings=tied, rope=RopeSettings(base=500.0))
     model = DecoderLM(config).eval()
     for parameter in model.parameters():
         parameter.data *= 6  # a trained model's logits are larger than a fresh one's
@@ -140,15 +140,18 @@ def greedy_of(model: DecoderLM, tokenizer: SmalltalkTokenizer) -> list[dict]:
 
 def prompted_of(model: DecoderLM, tokenizer: SmalltalkTokenizer) -> list[dict]:
     long = ClassRecord("Long", "Object", ("a",), comment="many words " * 60, category="Tests")
+    between = ClassRecord("Between", "Object", tuple(f"v{i}" for i in range(24)), category="X")
     endless = ClassRecord("Endless", "Object", tuple(f"v{i}" for i in range(300)))
     quoted = ClassRecord("Quoted", "", comment=' "it" is\n quoted ', category="X")
     cases = []
-    for record in (None, *(each.record for each in BEGINNINGS), long, endless, quoted):
+    for record in (None, *(each.record for each in BEGINNINGS), long, between, endless, quoted):
         for begun in BEGUN:
             settled, _ = settle(begun)
             ids = prompt_ids(tokenizer, record, settled, seq_len=model.config.max_seq_len)
             cases.append({"record": record and record_of(record), "begun": begun,
                           "settled": settled, "ids": ids})
+    lengths = {len(each["ids"]) for each in cases if not each["begun"]}
+    assert len(lengths) >= 4, lengths  # whole, without their comments, and left out
     return cases
 
 
