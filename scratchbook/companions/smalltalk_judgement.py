@@ -107,9 +107,12 @@ def samples(bench: Bench, model: DecoderLM, run: Path, rivals: Rivals, count: in
                                      top_p=top_p[0] if top_p else None)
         found[name] = cost | {"temperature": temperature}
         print(name, f"{cost['seconds']:.0f} s", flush=True)
-    both = judges()
+    both, begin = judges(), time.process_time()
+    judged(bench, written[PEOPLE][:200], both)
+    seconds = time.process_time() - begin
     report = {name: judged(bench, methods, both) | found.get(name, {})
               for name, methods in written.items()}
+    report[PEOPLE]["judging"] = {"methods": len(written[PEOPLE][:200]), "seconds": seconds}
     print({name: each["validity"][BOTH]["value"] for name, each in report.items()}, flush=True)
     return written, report
 
@@ -252,7 +255,7 @@ def measure(corpus: Path, run: Path, plain: Path, count: int, cases: int) -> dic
     numbers["random_split"] = random_split(bench, rivals)
     lap("random split")
     del rivals
-    numbers["checkpoints"] = over_checkpoints(bench, run, corpus, cuts[:150], max(20, count // 5))
+    numbers["checkpoints"] = over_checkpoints(bench, run, corpus, cuts[:300], max(20, count // 2))
     lap("checkpoints")
     numbers["examples"] = {name: [each.source for each in methods[:12]]
                            for name, methods in written.items()}

@@ -197,7 +197,9 @@ def random_split(bench: Bench, rivals: Rivals) -> dict[str, Any]:
     """How much harder test projects are for counting than methods kept from known projects."""
     draw = random.Random(0)
     chosen = draw.sample(range(len(rivals.kept[0])), min(SCORED, len(rivals.kept[0])))
-    kept = [[side[at] for at in chosen] for side in rivals.kept]
+    heads, bodies = ([side[at] for at in chosen] for side in rivals.kept)
+    kept = heads, [body[: bench.window - len(head)]
+                   for head, body in zip(heads, bodies, strict=True)]
     bits, sizes = {}, {}
     for name, (heads, bodies) in {"random split": kept,
                                   "unseen projects": bench.texts(bench.methods[:SCORED])}.items():

@@ -61,7 +61,8 @@ class CopyingCounts:
                     if length:
                         matched[length] += 1
                         right[length] += token == ids[at]
-            trust.update({each: right[each] / max(1, matched[each]) for each in right})
+            trust.update({each: (right[each] + 1) / (count + 2) if count else 0.0
+                          for each, count in matched.items()})  # Laplace: few matches prove little
         costs = {}
         for self.cached in CACHED:
             costs[self.cached] = -sum(np.log(self.probs(ids[:at])[ids[at]])
@@ -78,9 +79,8 @@ class CopyingCounts:
         for trust, (token, length) in ((self.trust, self._told(context)),
                                        (self.own_trust, _read_before(context))):
             if length:
-                share = min(trust[length], 0.999)
-                found = found * (1 - share)
-                found[token] += share
+                found = found * (1 - trust[length])
+                found[token] += trust[length]
         return found
 
     def _told(self, context: Sequence[int]) -> tuple[int, int]:
