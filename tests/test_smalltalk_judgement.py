@@ -66,10 +66,10 @@ END, METHOD = (TOKENIZER.special_tokens[name] for name in (parts.END, parts.METH
 SPECIAL = list(TOKENIZER.special_tokens.values())
 
 
-def untrained(seed=0):
+def untrained(seed=0, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return DecoderLM(SIZES).eval()
+        return DecoderLM(SIZES.with_(**changes)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,9 @@ def training_ids(corpus, split="train"):
 # writing
 
 
-def test_greedy_rows_are_those_of_one_prompt_alone():
-    model, prompts = untrained(), [[1, 2, 3], [9], [4, 5, 6, 7, 8]]
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_greedy_rows_are_those_of_one_prompt_alone(positions):
+    model, prompts = untrained(positions=positions), [[1, 2, 3], [9], [4, 5, 6, 7, 8]]
     found = continue_all(model, prompts, 20, [END], 0, batch_size=2, wave=7)
     for prompt, text in zip(prompts, found, strict=True):
         alone = generate(model, prompt, 20, temperature=0, stop_ids=[END])
@@ -128,6 +129,16 @@ def test_drawn_tokens_have_the_models_proportions():
     texts = continue_all(model, [[7, 8]] * 2000, 1, [], 0.5, hidden, seed=1)
     shares = np.bincount([text.ids[0] for text in texts], minlength=4) / 2000
     assert np.abs(shares - wanted.numpy()).max() < 0.06
+
+
+def test_the_nucleus_holds_the_likeliest_tokens_alone():
+    model = untrained()
+    with torch.no_grad():
+        likeliest = model(torch.tensor([[7, 8]]))[0, -1].topk(2).indices.tolist()
+    small = continue_all(model, [[7, 8]] * 30, 1, [], top_p=1e-6, seed=0)
+    assert {text.ids[0] for text in small} == {likeliest[0]}
+    free = continue_all(model, [[7, 8]] * 30, 1, [], seed=0)
+    assert len({text.ids[0] for text in free}) > 5
 
 
 def test_no_row_is_longer_than_asked_or_than_the_window():
@@ -312,6 +323,11 @@ def test_bits_of_counts_are_those_of_their_probabilities(bench, counts):
         wanted = -sum(math.log2(counts.probs(ids[:at])[ids[at]])
                       for at in range(len(head), len(ids)))
         assert bits == pytest.approx(wanted)
+    hidden = [each for each in SPECIAL if each != END]
+    [less] = method_bits(counts, heads[:1], [[END]], hidden)
+    probs = counts.probs(heads[0])
+    assert less == pytest.approx(-math.log2(probs[END] / (1 - probs[hidden].sum())))
+    assert less < -math.log2(probs[END])
 
 
 # rivals
