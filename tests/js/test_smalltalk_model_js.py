@@ -174,7 +174,7 @@ def run(cases: list[dict], tmp_path: Path) -> str:
 def test_smalltalk_model(tmp_path):
     cases = [case(name, folder, tmp_path) for name, folder in folders(tmp_path)]
     assert len(cases) == len(SCHEMES) + 2
-    assert passed(run(cases, tmp_path)) == 13
+    assert passed(run(cases, tmp_path)) == 14
 
 
 def test_the_shipped_model(tmp_path):
