@@ -10,7 +10,9 @@ from scratchbook.companions.smalltalk_training import GROUP, cost_rows, curve
 from scratchbook.evaluation import wilson
 from scratchbook.smalltalk.parser import parse_expression
 from scratchbook.smalltalk.records import MethodRecord
+from scratchbook.smalltalk_model import RECIPES, load_tokenizer
 from scratchbook.teaching.figures import figure_svg
+from scratchbook.training.planning import plan
 
 matplotlib.use("agg")
 
@@ -22,7 +24,8 @@ def share(passed, total, **more):
 def writer(passed, total=100):
     valid = share(passed, total)
     return {"tokens": {"p50": 30}, "measures": dict.fromkeys(told.MEASURES, valid), "validity": {
-        **dict.fromkeys(told.JUDGES, valid), "at_training_lengths": {"all judges": valid},
+        "methods": total, "unfinished": 7, **dict.fromkeys(told.JUDGES, valid),
+        "at_training_lengths": {"all judges": valid},
         "by_quarter": {"all judges": [valid, valid, valid,
                                       {"value": None, "low": None, "high": None}]}}}
 
@@ -50,7 +53,8 @@ def judgement():
         "surprise": {"bits_per_character": bits,
                      "differences": {"Kneser-Ney": {"verdict": "lower"}}},
         "random_split": {"bits_per_character": bits, "unseen_less_random": {"verdict": "harder"}},
-        "checkpoints": {"steps": [1, 2], "correlation": {"valid": rank, "trivial": None},
+        "checkpoints": {"steps": [1, 2], "correlation": (
+            dict.fromkeys((*told.COURSE, *told.MEASURES)) | {"valid": rank, "unshown": rank}),
                         "values": {name: [0.5, None] for name in told.COURSE} | {
                             "loss": [2.0, 1.0]}}}
 
@@ -106,6 +110,9 @@ def test_costs_of_all_recipes():
     assert [row["recipe"] for row in rows] == ["small", "23m", "89m"]
     assert all(row["bytes"] < 8e9 and row["parameters"] < 1e8 for row in rows)
     assert rows[2]["hours"]["RTX 3060, 12 GB"] > 10 * rows[2]["hours"]["H100"]
+    large = RECIPES["89m"].with_vocabulary(load_tokenizer().vocab_size)
+    plain = plan(large).hours(0.4 * 989e12)  # without the second forward pass
+    assert rows[2]["hours"]["H100"] == pytest.approx(4 / 3 * plain)
 
 
 def test_a_curve_keeps_whole_groups_alone():
@@ -126,7 +133,20 @@ def test_a_measure_that_was_not_compared_has_no_verdict():
     rows = {row["measure"]: row for row in told.measure_rows(judgement())}
     assert rows["known selectors"]["model against people"] == "ahead"
     assert rows["reachable"]["model against people"] == "not tested"
-    assert told.correlation_rows(judgement())[1]["with the loss"] == "never moves"
+
+
+def test_correlations_are_shown_of_what_moves_and_the_rest_is_named():
+    row, = told.correlation_rows(judgement())
+    assert (row["measure"], row["with the loss"]) == ("valid", "-0.90 (-1.00 to -0.50)")
+    said = told.still_line(judgement())
+    assert "trivial" in said and "valid" not in said and "unshown" not in said
+
+
+def test_methods_that_never_ended_are_counted_beside_the_valid_ones(monkeypatch):
+    shown = []
+    monkeypatch.setattr(told, "table", lambda rows, *_: shown.extend(rows))
+    told.show_validity(judgement())
+    assert [row["never ended"] for row in shown] == ["7 of 100"] * len(told.WRITERS)
 
 
 def test_figures_of_the_judgement_say_their_numbers():

@@ -186,7 +186,7 @@ def plot_checkpoints(numbers: Mapping[str, Any], names: Sequence[str]) -> tuple[
         bottom.plot(steps, [float("nan") if each is None else each for each in values[name]],
                     marker + "-", color=colour, ms=4, label=name)
     bottom.set(xlabel="step", ylabel="share", ylim=(-0.03, 1.03))
-    bottom.legend(fontsize=8)
+    bottom.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     said = [f"{name} from {values[name][0]} to {values[name][-1]}" for name in names]
     return figure, (f"Over {len(steps)} checkpoints: bits per character from "
                     f"{values['loss'][0]:.2f} to {values['loss'][-1]:.2f}; " + "; ".join(said)

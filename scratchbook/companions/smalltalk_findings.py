@@ -154,6 +154,7 @@ def show_validity(numbers: Numbers) -> None:
     table([{"writer": name, **{judge: percent(found["validity"][judge], 1) for judge in JUDGES},
             "at training lengths": percent(
                 found["validity"]["at_training_lengths"]["all judges"], 1),
+            "never ended": f"{found['validity']['unfinished']} of {found['validity']['methods']}",
             "tokens, middle": found["tokens"]["p50"],
             "aim: 90 %": numbers["aim"].get(name, "")}
            for name, found in numbers["samples"].items()],
@@ -204,17 +205,22 @@ def completion_rows(numbers: Numbers) -> list[dict[str, str]]:
 
 
 def correlation_rows(numbers: Numbers) -> list[dict[str, str]]:
-    """Spearman's rank correlation of each measure with the loss, with what is left late on."""
-    rows = []
-    for name, found in numbers["checkpoints"]["correlation"].items():
-        if found is None:
-            rows.append({"measure": name, "with the loss": "never moves", "later half": "",
-                         "step to step": ""})
-            continue
-        rows.append({"measure": name, "with the loss": _rank(found),
-                     "later half": _rank(found.get("late")),
-                     "step to step": _rank(found.get("changes"))})
-    return rows
+    """Spearman's rank correlation of the shown measures with the loss, and what is left late on.
+
+    Those that never move, or are not shown elsewhere on the page, are left out.
+    """
+    found = numbers["checkpoints"]["correlation"]
+    return [{"measure": name, "with the loss": _rank(found[name]),
+             "later half": _rank(found[name].get("late")),
+             "step to step": _rank(found[name].get("changes"))}
+            for name in dict.fromkeys((*COURSE, *MEASURES)) if found[name] is not None]
+
+
+def still_line(numbers: Numbers) -> str:
+    """The shown measures that are the same at every checkpoint."""
+    found = numbers["checkpoints"]["correlation"]
+    still = [name for name in dict.fromkeys((*COURSE, *MEASURES)) if found[name] is None]
+    return f"The same at every checkpoint, or too rare to count: {', '.join(still) or 'none'}."
 
 
 def _rank(found: Numbers | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from scratchbook.config import ModelConfig, RopeSettings
 from scratchbook.data.token_files import read_tokens
-from scratchbook.smalltalk_model import RECIPES, load_tokenizer
+from scratchbook.smalltalk_model import RECIPES, load_tokenizer, predicted_hours
 from scratchbook.training.packed import TRAIN
 from scratchbook.training.planning import measured_speed, plan
 from scratchbook.training.recipes import DataConfig, Recipe
@@ -56,10 +56,11 @@ def cost_rows() -> list[dict[str, Any]]:
     """What each recipe asks of each device: parameters, tokens, bytes, hours. Nothing is run."""
     rows, vocab_size = [], load_tokenizer().vocab_size
     for name, recipe in RECIPES.items():
-        found = plan(recipe.with_vocabulary(vocab_size))
+        recipe = recipe.with_vocabulary(vocab_size)
+        found = plan(recipe)
         rows.append({"recipe": name, "parameters": found.parameters, "tokens": found.tokens,
                      "flops": found.flops, "bytes": sum(found.memory.values()),
-                     "hours": {device: found.hours(SUSTAINED * peak)
+                     "hours": {device: predicted_hours(recipe, SUSTAINED * peak)
                                for device, peak in DEVICES.items()}})
     return rows
 
