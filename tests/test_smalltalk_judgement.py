@@ -54,6 +54,7 @@ from scratchbook.smalltalk import parts
 from scratchbook.smalltalk.measures import Share
 from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.preparing import Funnel
+from scratchbook.smalltalk.records import ClassRecord
 from scratchbook.smalltalk.tasks import formatted
 from scratchbook.smalltalk.viable import is_method
 from scratchbook.smalltalk_model import settle
@@ -303,6 +304,23 @@ def test_a_trained_model_is_told_from_an_untrained_one(bench, trained):
     assert found["trained"]["bits_per_character"] < 1
 
 
+def test_a_nucleus_of_one_token_writes_what_the_coldest_draw_writes(bench):
+    model = untrained()
+    narrow, cold, wide = (sample(bench, model, 3, temperature, top_p=top_p)[0]
+                          for temperature, top_p in ((1.0, 1e-9), (0.0, None), (1.0, None)))
+    assert narrow == cold != wide
+
+
+def test_the_fields_of_a_side_are_those_of_its_definition(bench):
+    record, known = bench.methods[0], ClassRecord(
+        "C", "Object", ("own",), ("Shared",), class_instance_variables=("classOwn",))
+    other = replace(bench, classes={(record.project, "C"): known})
+    sides = [other.fields(replace(record, class_name="C", class_side=side))
+             for side in (False, True)]
+    assert sides == [("own", "Shared"), ("classOwn", "Shared")]
+    assert other.fields(replace(record, class_name="Unknown")) == ()
+
+
 def test_bits_are_those_of_the_cross_entropy(bench, trained):
     heads, bodies = bench.texts(bench.methods[:7])
     found = method_bits(trained, heads, bodies, SPECIAL[1:3])
@@ -352,6 +370,9 @@ def test_retrieval_copies_what_agrees_with_the_cut(bench, corpus):
     table = Retrieval([1, 2, 3, 9, 1, 2, 4, 8, 2, 5])
     assert table.copy_after([1, 2], 2) == [4, 8]
     assert table.copy_after([1, 2], 2, lambda ids: ids[0] != 4) == [3, 9]
+    assert table.copy_after([1, 2], 2, lambda ids: True) == [4, 8]  # the last place, as without
+    assert table.copy_after([7, 2], 1, lambda ids: True) == [5]
+    assert table.copy_after([7, 2], 1, lambda ids: ids[0] != 5) == [4]  # then the one before it
     assert table.copy_after([1, 2], 2, lambda ids: ids[0] == 5) == [5]
     assert table.copy_after([1, 2], 2, lambda ids: False) == []
 

@@ -142,7 +142,7 @@ def plot_validity(numbers: Mapping[str, Any], writers: Sequence[str]) -> tuple[F
     ax.set_xticks(range(4), labels)
     ax.set(ylim=(0, 1.03), xlabel="tokens of the method, quarters of the training methods",
            ylabel="share valid by both parsers")
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure, "Valid methods by length. " + "; ".join(said) + "."
 
 
