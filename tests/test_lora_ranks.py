@@ -158,6 +158,34 @@ def test_it_trains_in_the_loop_and_settles_as_plain_lora(tmp_path):
     assert torch.equal(load_adapter(tiny(), tmp_path)(ids()), model(ids()))
 
 
+@pytest.mark.parametrize("stop_after", [2, 5, 6, 10])
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(tmp_path, stop_after):
+    config = TrainConfig(max_steps=12, batch_size=4, eval_every=6, checkpoint_every=1, lr=0.02)
+
+    def run(folder=None, **options):
+        torch.manual_seed(0)
+        model = apply_adalora(tiny(), lora_rank=6)
+        budget = RankBudget(model, target_rank=2, total_steps=12, warmup=2, final_steps=4)
+        train(model, data(), config, folder, on_step=budget, **options)
+        return {name: tensor for name, tensor in model.state_dict().items()
+                if "lora_" in name}
+
+    run(tmp_path, stop_after=stop_after)
+    resumed, straight = run(tmp_path), run()
+    assert len(straight) == 12 * 4 and resumed.keys() == straight.keys()
+    assert [name for name in straight if not torch.equal(resumed[name], straight[name])] == []
+
+
+def test_gradients_of_another_run_are_not_taken_into_a_new_one():
+    model = apply_adalora(tiny(), lora_rank=6)
+    train(model, data(), TrainConfig(max_steps=2, batch_size=4, eval_every=2, lr=0.02))
+    state = copy.deepcopy(model.state_dict())
+    model.load_state_dict(state)
+    RankBudget(model, target_rank=2, total_steps=12, warmup=2, final_steps=4)(0, model)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
 def test_a_layer_without_a_direction_left_has_no_adapter_any_more(tmp_path):
     model = moved(apply_adalora(tiny(), lora_rank=3))
     layers = lora_layers(model)

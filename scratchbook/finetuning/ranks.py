@@ -75,7 +75,8 @@ class AdaLoRA(LowRank):
     """An update P diag(lambda) Q, whose lambdas can be put to zero one by one.
 
     lora_B is P, lora_E lambda, lora_A Q. Beside each lies the running mean of how much the loss
-    would feel its loss, |weight * gradient|, and of how far that strays from its mean.
+    would feel its loss, |weight * gradient|, and of how far that strays from its mean. The
+    gradients are saved too: a `RankBudget` takes in a step after its checkpoint is written.
 
     Shapes:   lora_A (rank, in_features), lora_E (rank, 1), lora_B (out_features, rank)
     Paper:    Zhang et al. (2023), arXiv:2303.10512, section 3
@@ -89,8 +90,10 @@ class AdaLoRA(LowRank):
         nn.init.normal_(self.lora_B, std=0.02)
         self.lora_E = nn.Parameter(self.lora_A.new_zeros(lora_rank, 1))
         for part in TRIPLET:
-            self.register_buffer(f"sensitivity_{part}", torch.zeros_like(getattr(self, part)))
-            self.register_buffer(f"uncertainty_{part}", torch.zeros_like(getattr(self, part)))
+            for kept in ("sensitivity", "uncertainty", "gradient"):
+                self.register_buffer(f"{kept}_{part}", torch.zeros_like(getattr(self, part)))
+        self.register_state_dict_pre_hook(AdaLoRA._keep_gradients)
+        self.register_load_state_dict_post_hook(AdaLoRA._give_gradients)
 
     def update(self, x: Tensor) -> Tensor:
         """x Q^T diag(lambda) P^T, scaled."""
@@ -103,6 +106,18 @@ class AdaLoRA(LowRank):
         dtype = dtype or self.lora_A.dtype
         thin = (self.lora_A * self.lora_E).to(dtype)  # (rank, in_features)
         return self.lora_B.to(dtype) @ thin * self.scaling
+
+    def _keep_gradients(self, *_: object) -> None:
+        for part in TRIPLET:
+            gradient = getattr(self, part).grad
+            kept = getattr(self, f"gradient_{part}")
+            kept.zero_() if gradient is None else kept.copy_(gradient)
+
+    def _give_gradients(self, *_: object) -> None:
+        kept = {part: getattr(self, f"gradient_{part}") for part in TRIPLET}
+        if any(gradient.any() for gradient in kept.values()):
+            for part, gradient in kept.items():
+                getattr(self, part).grad = gradient.clone()
 
     @torch.no_grad()
     def watch(self, betas: tuple[float, float]) -> None:
@@ -177,7 +192,7 @@ class RankBudget:
     def __call__(self, step: int, model: nn.Module) -> None:
         """After a step: learn what matters, and put the rest to zero."""
         layers, last = _triplets(model), self.total_steps - self.final_steps
-        learned = all(adapter.lora_E.grad is not None for adapter in layers.values())
+        learned = step > 0 and all(a.lora_E.grad is not None for a in layers.values())
         if learned and step < last:
             for adapter in layers.values():
                 adapter.watch(self.betas)
