@@ -179,6 +179,8 @@ def test_a_mark_before_the_text_and_empty_lines_are_no_faults(tmp_path):
     ('{"question": "a"}', "it has 'question'; an example has"), ("{}", "it has nothing"),
     ("[1]", "a JSON list is no example"), ("null", "a JSON NoneType"), ('{"text": ', "Expecting"),
     ('{"messages": []}', "no list with a message"),
+    ('{"system": "be brief", "messages": [{"role": "assistant", "content": "a"}]}',
+     "stands beside the messages: put it first"),
     ('{"messages": [{"role": "user", "content": "a"}]}', "no message is the assistant's"),
     ('{"messages": [{"role": "bot", "content": "a"}]}', "has the role 'bot'"),
     ('{"messages": [{"role": "user"}]}', "message 1: its content is missing"),

@@ -30,6 +30,8 @@ from tests.test_lora import KINDS, every_kind, ids, learning, moved, tiny
 
 NAMES = ["first", "second", "third"]
 
+AGES = r"(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)\9\8\7\6\5\4\3\2\1(?<!j)"  # ways to share out a path
+
 
 def three(base: nn.Module | None = None) -> nn.Module:
     """A model with three adapters of different kinds, ranks and places."""
@@ -149,6 +151,8 @@ def test_a_damaged_or_foreign_adapter_is_refused(tmp_path, what, message):
     ({"rank_pattern": ["q_proj"]}, "rank_pattern=.* is none of peft's"),
     ({"rank_pattern": {"((": 8}}, "is no regular expression"),
     ({"target_modules": "(("}, "is no regular expression"),
+    ({"target_modules": AGES}, "needs more than 1 s on blocks.0.attention"),
+    ({"rank_pattern": {AGES: 4}}, "is no regular expression: cannot refer to an open group"),
     ({"target_modules": 5}, "target_modules=5 is none of peft's"),
     ({"lora_dropout": "0.1"}, "lora_dropout='0.1' is none of peft's"),
     ({"use_dora": "false"}, "use_dora='false' is none of peft's")])

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ PLAIN = {"bias": "none", "modules_to_save": None, "lora_bias": False, "use_qalor
          "monteclora_config": None, "use_bdlora": None}
 # ways to draw A that leave the base as it was; PiSSA, OLoRA, CorDA, LoftQ and others change it
 DRAWN = (None, True, False, "gaussian", "orthogonal", "eva")
+PATTERN_SECONDS = 1.0  # a pattern from a stranger's file may need ages on a path of 40 letters
 TYPES = {"r": int, "lora_alpha": (int, float), "lora_dropout": (int, float), "use_dora": bool,
          "use_rslora": bool, "target_modules": (str, list), "rank_pattern": dict,
          "alpha_pattern": dict}
@@ -239,8 +241,8 @@ def _check_types(path: Path, config: Mapping[str, Any]) -> None:
     targets = config.get("target_modules")
     for piece in chain(*patterns, [targets] if isinstance(targets, str) else []):
         try:
-            re.compile(piece)
-        except re.error as error:
+            regex.compile(piece)
+        except regex.error as error:
             raise ValueError(f"{path}: {piece!r} is no regular expression: {error}") from None
 
 
@@ -267,7 +269,7 @@ def _check_targets(model: nn.Module, layers: Mapping[str, nn.Module],
     if targets == "all-linear":
         chosen = set(chosen_layers(model, targets))
     elif isinstance(targets, str):
-        chosen = {path for path in layers if re.fullmatch(targets, path)}
+        chosen = {path for path in layers if _matches(targets, path)}
     else:
         chosen = {path for path in layers for target in targets
                   if f".{path}".endswith(f".{target}")}
@@ -320,4 +322,15 @@ def _build(path: str, layer: nn.Module, found: Mapping[str, Tensor], config: Map
 def _of_pattern(config: Mapping, entry: str, pattern: str, path: str) -> Any:
     """A value that some layers have for themselves: the first pattern that ends the path."""
     return next((value for piece, value in (config.get(pattern) or {}).items()
-                 if re.fullmatch(rf"(.*\.)?({piece})", path)), config[entry])
+                 if _matches(rf"(.*\.)?({piece})", path)), config[entry])
+
+
+def _matches(pattern: str, path: str) -> bool:
+    try:
+        return regex.fullmatch(pattern, path, timeout=PATTERN_SECONDS) is not None
+    except TimeoutError:
+        raise ValueError(f"the pattern {pattern!r} of {CONFIG} needs more than "
+                         f"{PATTERN_SECONDS:g} s on {path}: name the layers instead") from None
+    except regex.error as error:  # one that holds alone, and not behind the start of a path
+        raise ValueError(f"the pattern {pattern!r} of {CONFIG} is no regular expression: "
+                         f"{error}") from None

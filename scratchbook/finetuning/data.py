@@ -65,7 +65,11 @@ def load_examples(path: str | Path) -> list[list[Part]]:
         if not line.strip():
             continue
         try:
-            examples.append(parts_of(json.loads(line)))
+            fields = json.loads(line)
+            if isinstance(fields, dict) and "messages" in fields and fields.get("system"):
+                raise ValueError("its system text stands beside the messages: put it first among "
+                                 'them, {"role": "system", "content": ...}')
+            examples.append(parts_of(fields))
         except (ValueError, RecursionError) as error:
             bad[number] = str(error)
     if bad:
