@@ -36,6 +36,9 @@ CASE = CompletionCase("foo ^ self at:", "^ self at:", " 1 put: (2 + 3)")
 
 @pytest.mark.parametrize(("answer", "expected"), [
     (" 1 put: (2 + 3)", (True, True, True)),
+    (" 1 put: (2 + 3) ", (True, True, True)),
+    (" 1 put: (2 + 3) ] value: 4", (True, True, True)),
+    (" 1 put: (2 + 3)\n\t. ^ nil", (True, True, True)),
     ("1  put:(2+3). ^ nil", (True, True, True)),
     (" 1 put: 2 + 3", (False, True, True)),
     (" 7 put: nil", (False, False, True)),

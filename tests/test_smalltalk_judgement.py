@@ -422,7 +422,7 @@ def test_some_methods_are_taken_out_of_the_documents():
 
 def test_the_rivals_share_everything_with_the_model(bench, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(smalltalk_rivals, "ORDERS", (2, 4))
-    monkeypatch.setattr(smalltalk_rivals, "TUNED_ON", 20)
+    monkeypatch.setattr(smalltalk_rivals, "TUNED_ON", 10)
     monkeypatch.setattr(smalltalk_rivals, "SCORED", 30)
     rivals = smalltalk_rivals.train_rivals(bench, corpus, tmp_path)
     assert rivals.tuning[4] == min(rivals.tuning.values()) and rivals.counts.order == 4
@@ -443,6 +443,10 @@ def test_the_rivals_share_everything_with_the_model(bench, corpus, tmp_path, mon
     copied = smalltalk_rivals.copied(bench, written, rivals)
     assert copied["people"]["share"]["high"] < copied["training"]["share"]["low"]
     assert copied["training"]["word_for_word"]["value"] == 1
+    # the model read what was kept from the rivals, and may copy it
+    kept = [Method(TOKENIZER.decode(body[:-1]), (), len(body)) for body in rivals.kept[1]]
+    account = smalltalk_rivals.copied(bench, {"kept": kept}, rivals)["kept"]
+    assert kept and account["share"]["value"] == account["word_for_word"]["value"] == 1
     assert sum(each["methods"] for each in copied["people"]["by_quarter"]) == 20
 
 
@@ -522,7 +526,7 @@ def test_the_whole_judgement(run, corpus, tmp_path, monkeypatch):
     """Every number that the chapter prints is there, and JSON can hold it."""
     pytest.importorskip("tree_sitter_pharo", reason="pip install pharo-tree-sitter")
     monkeypatch.setattr(smalltalk_rivals, "ORDERS", (3,))
-    monkeypatch.setattr(smalltalk_rivals, "TUNED_ON", 10)
+    monkeypatch.setattr(smalltalk_rivals, "TUNED_ON", 5)
     monkeypatch.setattr(smalltalk_rivals, "SCORED", 20)
     found = smalltalk_judgement.measure(corpus, run, tmp_path, 20, 20)
     assert json.loads(json.dumps(found, allow_nan=False)) == found

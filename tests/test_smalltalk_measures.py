@@ -23,6 +23,16 @@ def test_all_messages_of_a_cascade_and_of_blocks_count():
                                                                   "size"]
 
 
+def test_a_cascades_messages_have_its_receiver():
+    tree = parse_method("foo self a size; b: 1; yourself. ^ super foo; bar")
+    found = [(selector, getattr(receiver, "name", getattr(receiver, "selector", None)))
+             for selector, receiver, _ in sends(tree)]
+    assert sorted(found) == [("a", "self"), ("b:", "a"), ("bar", "super"), ("foo", "super"),
+                             ("size", "a"), ("yourself", "a")]
+    own = [parse_method("log self size; stop; log"), parse_method("size ^ 1")]
+    assert coherence([], own).self_answered == Share(2, 3)
+
+
 def test_known_selectors():
     tree = parse_method("foo ^ self size + self sizzle")
     assert known_sends(tree, frozenset({"size", "+"})) == Share(2, 3)

@@ -41,7 +41,7 @@ from scratchbook.smalltalk.preparing import content_hash
 from scratchbook.smalltalk_model import settle
 
 ORDERS = (5, 6, 7, 8)
-TUNED_ON = 150  # methods of the validation projects
+TUNED_ON = 75   # documents of the validation projects, each with several methods
 KEPT = 0.02     # of the training methods, from the rivals
 SCORED = 600    # methods whose bits are counted
 KINDS = Scores._fields
@@ -51,12 +51,12 @@ Texts = tuple[list[list[int]], list[list[int]]]  # heads and bodies
 
 @dataclass
 class Rivals:
-    """The tuned rivals, what they were counted on, and what was kept from them."""
+    """The tuned rivals, the model's training text, and the methods of it kept from them."""
 
     counts: KneserNey
     retrieval: Retrieval
     copying: CopyingCounts
-    ids: np.ndarray
+    training: np.ndarray
     kept: Texts
     tuning: dict[int, float]
     methods: set[bytes]
@@ -80,10 +80,10 @@ def train_rivals(bench: Bench, corpus: Path, plain: Path, seed: int = 0) -> Riva
     """Pack the training text without holes, keep some methods from it, count, tune."""
     pack_smalltalk(corpus, plain, bench.tokenizer, bench.window, fill_in_share=0.0)
     special, size = bench.tokenizer.special_tokens, bench.tokenizer.vocab_size
-    ids, kept = without_some(np.array(read_tokens(plain / FILES["train"]).ids),
-                             (special[parts.METHOD], special[parts.CLASS_METHOD]), bench.end,
-                             special[parts.END_OF_TEXT], KEPT, seed)
-    held = [each.astype(int).tolist() for each in _some_documents(plain, TUNED_ON // 2)]
+    training = np.array(read_tokens(plain / FILES["train"]).ids)
+    ids, kept = without_some(training, (special[parts.METHOD], special[parts.CLASS_METHOD]),
+                             bench.end, special[parts.END_OF_TEXT], KEPT, seed)
+    held = [each.astype(int).tolist() for each in _some_documents(plain, TUNED_ON)]
     heads, bodies = _methods_of(held, bench)
     tuning, best = {}, None
     for order in ORDERS:
@@ -96,7 +96,7 @@ def train_rivals(bench: Bench, corpus: Path, plain: Path, seed: int = 0) -> Riva
     retrieval = Retrieval(ids)
     copying = CopyingCounts(best, retrieval).tune(held)
     methods = {content_hash(each.source) for each in load_methods(corpus / "train.jsonl")}
-    return Rivals(best, retrieval, copying, ids, kept, tuning, methods)
+    return Rivals(best, retrieval, copying, training, kept, tuning, methods)
 
 
 def without_some(ids: np.ndarray, starts: Sequence[int], end: int, last: int, share: float,
@@ -185,12 +185,17 @@ def _surprise_gap(ours: Sequence[float], theirs: Sequence[float], sizes: Sequenc
 
 def _by_class(bits: Sequence[float], sizes: Sequence[int], classes: Sequence[str]) -> Interval:
     """Bits over characters; whole classes are redrawn."""
+    costs, lengths = _sums(bits, sizes, classes)
+    return bootstrap(costs / lengths, lengths)
+
+
+def _sums(bits: Sequence[float], sizes: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+    """The bits and the characters of each class, (2, classes)."""
     sums: dict[str, list[float]] = {}
     for name, cost, size in zip(classes, bits, sizes, strict=True):
         own = sums.setdefault(name, [0.0, 0.0])
         own[0], own[1] = own[0] + cost, own[1] + size
-    costs, lengths = np.array(list(sums.values())).T
-    return bootstrap(costs / lengths, lengths)
+    return np.array(list(sums.values())).T
 
 
 def random_split(bench: Bench, rivals: Rivals) -> dict[str, Any]:
@@ -200,15 +205,18 @@ def random_split(bench: Bench, rivals: Rivals) -> dict[str, Any]:
     heads, bodies = ([side[at] for at in chosen] for side in rivals.kept)
     kept = heads, [body[: bench.window - len(head)]
                    for head, body in zip(heads, bodies, strict=True)]
-    bits, sizes = {}, {}
-    for name, (heads, bodies) in {"random split": kept,
-                                  "unseen projects": bench.texts(bench.methods[:SCORED])}.items():
-        bits[name] = method_bits(rivals.counts, heads, bodies, bench.hidden())
-        sizes[name] = bench.characters(bodies)
-    rates = {name: [bits[name], sizes[name]] for name in bits}
-    return {"share_kept": KEPT, "methods": {name: len(each) for name, each in bits.items()},
-            "bits_per_character": {name: as_dict(bootstrap(np.divide(*each), each[1]))
-                                   for name, each in rates.items()},
+    # a class is told by its definition; where a document has none, each method is one of its own
+    kept_classes = [str(head[:-1] or at) for at, head in enumerate(heads)]
+    records = bench.methods[:SCORED]
+    classes = [f"{each.project} {each.class_name}" for each in records]
+    count, rates = {}, {}
+    for name, (heads, bodies), owners in (("random split", kept, kept_classes),
+                                          ("unseen projects", bench.texts(records), classes)):
+        bits = method_bits(rivals.counts, heads, bodies, bench.hidden())
+        count[name], rates[name] = len(bits), _sums(bits, bench.characters(bodies), owners)
+    return {"share_kept": KEPT, "methods": count,
+            "bits_per_character": {name: as_dict(bootstrap(costs / sizes, sizes))
+                                   for name, (costs, sizes) in rates.items()},
             "unseen_less_random": _unpaired(rates["unseen projects"], rates["random split"])}
 
 
@@ -231,7 +239,7 @@ def copied(bench: Bench, written: Mapping[str, Sequence[Method]], rivals: Rivals
     rows = [(name, each) for name, methods in written.items() for each in methods
             if each.source is not None]
     texts = [bench.tokenizer.encode_ordinary(each.source) for _, each in rows]
-    found = longest_overlaps(texts, rivals.ids)
+    found = longest_overlaps(texts, rivals.training)
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in written}
     for (name, method), ids, run in zip(rows, texts, found, strict=True):
         own = bench.tokenizer.decode(ids[run.start : run.start + run.length])

@@ -48,7 +48,7 @@ DEFINITIONS = {
     "known binary": "the same, of binary messages alone",
     "known keyword": "the same, of keyword messages alone: a wrong number of arguments is "
                      "another, mostly unknown selector",
-    "known in cascades": "the same, of the messages behind a semicolon",
+    "known in cascades": "the same, of all messages of a cascade, the first one too",
     "block parameters": "block literals with as many parameters as their message passes (do: one)",
     "declared names": "uses of names that the method, a block around, or the class declares; "
                       "a capital counts as declared",

@@ -43,7 +43,7 @@ class Scores(NamedTuple):
 
     exact: bool     # the same tokens
     tree: bool      # the same tree: other parentheses, other white space pass
-    selector: bool  # the same selector of the outermost message
+    selector: bool  # the same selector of the outermost message, or none in both
 
 
 def completion_cases(sources: Iterable[str], seed: int = 0, dialect: str = "pharo"
@@ -118,7 +118,9 @@ def score(case: CompletionCase, answer: str, dialect: str = "pharo") -> Scores:
 
 
 def _tokens(source: str, dialect: str) -> list[str]:
-    return scan(source, dialect).texts
+    """The tokens, without the marks of the end: white space there brings one more of them."""
+    columns = scan(source, dialect)
+    return [text for kind, text in zip(columns.kinds, columns.texts, strict=True) if kind != END]
 
 
 def outermost(statements: tuple[Node, ...]) -> str:

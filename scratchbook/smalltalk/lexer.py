@@ -99,7 +99,10 @@ def compiled_pattern(dialect: str, ascii_only: bool) -> re.Pattern:
 
 
 class Columns(NamedTuple):
-    """The tokens of a source as columns, ended by two of kind END; comments stand apart."""
+    """The tokens of a source as columns; comments stand apart.
+
+    Two tokens of kind END, without text, come last; three where white space ends the source.
+    """
 
     kinds: list[int]
     texts: list[str]

@@ -85,12 +85,18 @@ class World:
 
 
 def sends(tree: Node) -> Iterator[tuple[str, Node | None, tuple[Node, ...]]]:
-    """Every message of a tree: selector, receiver (None in a cascade), arguments."""
+    """Every message of a tree: selector, receiver, arguments.
+
+    The messages of a cascade have its receiver, a lone part of one has None.
+    """
+    receivers: dict[int, Node] = {}
     for node in tree.walk():
-        if isinstance(node, SendNode):
+        if isinstance(node, CascadeNode):
+            receivers |= {id(message): node.receiver for message in node.messages}
+        elif isinstance(node, SendNode):
             yield node.selector, node.receiver, node.arguments
         elif isinstance(node, MessageNode):
-            yield node.selector, None, node.arguments
+            yield node.selector, receivers.get(id(node)), node.arguments
 
 
 def known_sends(tree: Node, known: frozenset[str]) -> Share:
@@ -109,7 +115,6 @@ def block_parameters(tree: Node) -> Share:
         for wanted, argument in zip(BLOCK_PARAMETERS.get(selector, ()), arguments, strict=False):
             if wanted is not None and isinstance(argument, BlockNode):
                 total += 1
-                # a block without parameters may stand where its value is wanted at once
                 good += len(argument.parameters) == wanted
     return Share(good, total)
 
