@@ -119,7 +119,8 @@ def test_a_head_without_a_preference_scores_nothing():
 
 # code
 
-PYTHON = 'import os\n\ndef f(a, b):\n    x = g(a[0], (b))\n    # (not\n    return x + a\n\ny = f(1)\n'
+PYTHON = ('import os\n\ndef f(a, b):\n    x = g(a[0], (b))\n    # (not\n    return x + a\n\n'
+          'y = f(1)\n')
 SMALLTALK = "<|method|>at: k\n\t^ (self get: (k + 1)) max: (k or: [k])<|end|><|method|>b\n\t^ '('"
 
 

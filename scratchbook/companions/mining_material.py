@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from scratchbook.base_model import base_documents, load_base
 from scratchbook.data.smalltalk_documents import class_documents
+from scratchbook.interpret import capture
 from scratchbook.interpret.code_motifs import (
     TokenText,
     all_motifs,
@@ -127,24 +127,12 @@ def smalltalk_material(texts: int = 24, time: int = 128) -> Material:
 
 
 @torch.no_grad()
-def attention_maps(model: nn.Module, ids: Tensor) -> Iterator[Tensor]:
+def attention_maps(model: nn.Module, ids: Tensor, size: int = 8) -> Iterator[Tensor]:
     """For one text after the other what each head looks at: (layers, heads, time, time)."""
-    inputs: dict[int, tuple] = {}
-
-    def keep(layer: int, module: nn.Module, args: tuple) -> None:
-        inputs[layer] = args
-
-    hooks = [block.attention.register_forward_pre_hook(partial(keep, layer))
-             for layer, block in enumerate(model.blocks)]
-    try:
-        for row in ids:
-            model(row[None])
-            given = dict(inputs)
-            yield torch.stack([block.attention(*given[layer], return_weights=True)[1][0]
-                               for layer, block in enumerate(model.blocks)])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for rows in ids.split(size):
+        with capture(model) as seen:
+            model(rows)
+        yield from seen.stacked().transpose(0, 1)  # (texts, layers, heads, time, time)
 
 
 def mined(model: nn.Module, ids: Tensor, motifs: Sequence[dict[str, Motif]]) -> Mined:

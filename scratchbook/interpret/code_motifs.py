@@ -50,7 +50,7 @@ LANGUAGES = {
         re.compile(r"\b(?:async )?def\b")),
     "smalltalk": Language(
         re.compile(rf"'[^']*'|\"[^\"]*\"|{SPECIAL}"),
-        frozenset("self super true false nil thisContext".split()), frozenset(".;|"),
+        frozenset(["self", "super", "true", "false", "nil", "thisContext"]), frozenset(".;|"),
         re.compile(r"<\|(?:class)?method\|>")),
 }
 
