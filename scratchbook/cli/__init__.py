@@ -14,11 +14,13 @@ from scratchbook.cli.finetuning_commands import add_finetuning_commands
 from scratchbook.cli.planning_commands import add_planning_commands
 from scratchbook.cli.smalltalk_commands import add_smalltalk_commands
 from scratchbook.cli.training_commands import add_training_commands
+from scratchbook.cli.view_commands import add_view_commands
 from scratchbook.cli.writing_commands import add_writing_commands
 from scratchbook.runtime import saying_new_names
 
 EXTRAS = {"optuna": "training", "yaml": "training", "tensorboard": "tracking",
-          "wandb": "tracking", "datasets": "hub"}  # every other package: "notebooks"
+          "wandb": "tracking", "datasets": "hub",
+          "streamlit": "streamlit"}  # every other package: "notebooks"
 GUIDE = """\
 examples
   scratchbook list                                  the chapters, their times, their last run
@@ -39,6 +41,7 @@ examples
   scratchbook eval runs/first --all                 how good it is, on the same tests as others
   scratchbook chat runs/first                       give it one beginning after the other
   scratchbook diagnose runs/first                   why it writes gibberish
+  scratchbook view smalltalk --text "double ^ self * 2"   what its heads look at, as a page
   scratchbook corpus collect --root . --include '*.md'
   scratchbook smalltalk collect --output smalltalk  the code that chapter 09 is trained on
   scratchbook smalltalk complete "isEmpty" --class Stack --fields items
@@ -107,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     add_corpus_commands(commands)
     add_evaluation_commands(commands, _add)
     add_writing_commands(commands, _add)
+    add_view_commands(commands, _add)
     add_smalltalk_commands(commands)
     return top
 

@@ -138,3 +138,18 @@ def method_graph(records: Iterable[Record]) -> MethodGraph:
                 if isinstance(node, nodes.SendNode | nodes.MessageNode)]
         sends[f"{owner} >> {tree.selector}"] = tuple(dict.fromkeys(sent))
     return MethodGraph(sends, skipped)
+
+
+def class_panel(records: Iterable[Record], class_name: str, selector: str | None = None
+                ) -> dict[str, object]:
+    """What the explorer shows beside a method: its class in the tree, its senders, what it sends.
+
+    Raises:   ValueError for a class or a method that is not among the records
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    records = list(records)
+    rows = class_tree(records).rows(class_name)
+    around = None
+    if selector is not None:
+        around = method_graph(records).around(f"{class_name} >> {selector}")
+    return {"here": class_name, "rows": [list(row) for row in rows], "around": around}

@@ -1,0 +1,119 @@
+"""The attention explorer: one figure for a notebook, the published page and a file of its own.
+
+    from scratchbook.interpret import AttentionView
+    from scratchbook.teaching.explorer import explorer
+
+    view = AttentionView(model, source, tokenizer)
+    explorer(view, language="smalltalk", title="Account >> deposit:")
+
+It reads nothing but what `AttentionView.to_json` writes, and the overlay of the text.
+
+Chapter:  chapters/06d_seeing_attention.ipynb
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scratchbook.interpret.pictures import head_svg
+from scratchbook.interpret.token_overlays import short, token_overlay
+from scratchbook.runtime import write_atomically
+from scratchbook.teaching.live_figures import living, living_html
+
+if TYPE_CHECKING:
+    pass
+
+FIGURE = "attention_explorer"
+DRAWN_BY = ("explorer_data", "explorer_draw", "explorer_code")
+Views = "AttentionView | Sequence[AttentionView]"
+
+
+def explorer(views: Views, **options: Any) -> None:
+    """Show the explorer in a notebook; the arguments are those of `explorer_html`.
+
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    data, still, also = explorer_parts(views, **options)
+    living(FIGURE, data, still, also)
+
+
+def explorer_html(views: Views, **options: Any) -> str:
+    """The explorer of one view, or of several to choose from, as a piece of HTML.
+
+    language    "python" or "smalltalk" for what is known of code, None for other text; a list
+                gives each view its own
+    titles      a name for each view (its text's beginning)
+    layer, head which head is shown first
+    scores      {name: {"about": sentence, "values": (layers, heads)}} beside those that the figure
+                counts itself; of one view only
+    classes     what `class_panel` gives: the tree of classes, who sends and implements what
+    digits      of the weights that are embedded; half of 10^-digits is the largest error
+
+    Raises:   ValueError for no view, a language without overlays, lists of unequal length
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    data, still, also = explorer_parts(views, **options)
+    return living_html(FIGURE, data, still, also)
+
+
+def explorer_parts(views: Views, language: str | Sequence[str | None] | None = None,
+                   titles: Sequence[str] | None = None, layer: int = 0, head: int = 0,
+                   scores: Mapping[str, Any] | None = None,
+                   classes: Mapping[str, Any] | None = None, digits: int = 3
+                   ) -> tuple[dict[str, Any], str, tuple[str, ...]]:
+    """The figure's data, the picture that stands there without scripts, and the scripts it needs.
+
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    views = list(views) if isinstance(views, list | tuple) else [views]
+    if not views:
+        raise ValueError("views is empty: the explorer needs one to show")
+    languages = [language] * len(views) if language is None or isinstance(
+        language, str) else list(language)
+    titles = [short(view.text) for view in views] if titles is None else list(titles)
+    if not len(titles) == len(languages) == len(views):
+        raise ValueError(f"{len(views)} views, {len(titles)} titles, {len(languages)} languages: "
+                         "give one of each for every view")
+    if scores and len(views) > 1:
+        raise ValueError(f"scores belong to one view, {len(views)} are given: make a figure each")
+    layers, heads = views[0].attention.shape[:2]
+    if not (0 <= layer < layers and 0 <= head < heads):
+        raise ValueError(f"layer={layer}, head={head}: the view has {layers} layers, {heads} heads")
+    data = {"views": [{"view": json.loads(view.to_json(digits)), "title": title,
+                       "overlay": token_overlay(view, each)}
+                      for view, title, each in zip(views, titles, languages, strict=True)],
+            "layer": layer, "head": head, "scores": dict(scores or {}), "classes": classes}
+    still = head_svg(views[0], layer, head)
+    return data, still, DRAWN_BY
+
+
+def explorer_page(views: Views, title: str = "What a model looks at", **options: Any) -> str:
+    """A whole page with the explorer in it, which asks nothing of any other host.
+
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    name = html.escape(title)
+    rule = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+            "img-src data: blob:")
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{rule}">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{name}</title>\n<style>:root{{color-scheme:light dark}}"
+            "body{margin:0 auto;padding:0 10px;max-width:1100px;font:16px system-ui,sans-serif}"
+            f"h1{{font-size:1.3rem}}</style></head>\n<body><main><h1>{name}</h1>\n"
+            f"{explorer_html(views, **options)}\n</main></body></html>\n")
+
+
+def write_explorer(path: str | Path, views: Views, title: str = "What a model looks at",
+                   **options: Any) -> Path:
+    """Write `explorer_page` to a file, whole or not at all, and return its path.
+
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    path = Path(path)
+    write_atomically(path, explorer_page(views, title, **options))
+    return path
