@@ -8,6 +8,7 @@ from scratchbook.smalltalk.completing import (
     first_statement,
     outermost,
     score,
+    without_thought,
 )
 from scratchbook.smalltalk.parser import parse_expression
 
@@ -65,3 +66,10 @@ def test_outermost_selectors():
     assert of("^ a := b foo at: (c bar)") == "at:"
     assert of("a b; c: 1; + 2") == "b;c:;+"
     assert of("a") == of("") == ""
+
+
+@pytest.mark.parametrize(("begun", "answer"), [
+    ("self foo: (a bar: [ b", "])"), ("self foo:", " x"), ("x := #(1 $( 2", ")"),
+    ("{ a. (b at: '('", ")}"), ("a do: [ :x | x +", " x]"), ("^ ", " x")])
+def test_what_a_program_of_one_line_answers(begun, answer):
+    assert without_thought(begun) == answer

@@ -25,6 +25,7 @@ from scratchbook.evaluation.method_bench import (
     peoples_classes,
     sample,
     spans,
+    written_alone,
     written_classes,
 )
 from scratchbook.evaluation.method_completion import (
@@ -261,9 +262,45 @@ def test_the_methods_of_a_class_belong_together(bench):
     assert len(classes) > 20
     for name in COHERENCE:
         assert pooled_difference(own[name], other[name]).low > 0, name
-    together = [tree for _, trees in classes for tree in trees]
+    together = [tree for each in classes for tree in each.methods]
     assert sorted(map(id, together)) == sorted(
-        id(tree) for _, trees in shuffled(classes) for tree in trees)
+        id(tree) for each in shuffled(classes) for tree in each.methods)
+
+
+def test_methods_are_shuffled_within_their_project(bench):
+    classes = [each._replace(project="even" if at % 2 else "odd")
+               for at, each in enumerate(peoples_classes(bench, 60))]
+
+    def of(project, some):
+        return {id(tree) for each in some if each.project == project for tree in each.methods}
+
+    for project in ("even", "odd"):
+        assert of(project, shuffled(classes)) == of(project, classes)
+    assert [list(map(id, each.methods)) for each in shuffled(classes)] != [
+        list(map(id, each.methods)) for each in classes]
+
+
+def test_where_all_are_equal_wilson_shows_the_doubt():
+    found = pooled([Share(2, 2)] * 4)
+    assert found["value"] == 1 and found["low"] == pytest.approx(0.51, abs=0.01)
+    assert pooled([Share(0, 9)] * 4)["high"] > 0.4
+    few = validity([Method("a ^ 1", (), 3)] * 5, {"ours": is_method}, [10, 20, 30])
+    assert few["at_training_lengths"]["ours"]["low"] < 0.6
+
+
+def test_sides_are_cut_to_as_many_valid_methods_of_each_quarter():
+    bench = Bench(TOKENIZER, WINDOW, {}, [], frozenset(), [], [10, 20, 30])
+    short, long = Method("a ^ 1", (), 5), Method("b ^ 2", (), 50)
+    broken = Method("c ^ (", (), 5)
+    ours, theirs = [broken, short, short, long], [long, long, long, short, Method(None, (), 9)]
+    assert smalltalk_judgement.same_lengths(bench, ours, theirs) == [[short, long]] * 2
+
+
+def test_people_are_cut_at_the_window_as_models_are(bench):
+    record = max(bench.methods, key=lambda each: bench.method(each).tokens)
+    room = len(bench.head(record)) + bench.method(record).tokens
+    assert replace(bench, window=room).fitting(record) == bench.method(record)
+    assert replace(bench, window=room - 1).fitting(record).source is None
 
 
 def test_200_methods_are_judged_in_seconds(bench):
@@ -430,12 +467,20 @@ def test_the_rivals_share_everything_with_the_model(bench, corpus, tmp_path, mon
     assert found["cases"] == len(cuts) == 30
     exact = {name: each["exact"]["right"] for name, each in found["rivals"].items()}
     assert exact["model"] < min(exact["Kneser-Ney"], exact["Kneser-Ney with copying"])
+    program = found["rivals"]["a program of one line"]
+    assert program["selector"]["right"] > program["exact"]["right"]
+    assert sum(each["cases"] for each in found["by_project"].values()) == 30
+    for name, shares in found["rivals"].items():
+        of_all = sum(each["cases"] * each["shares"][name]["tree"]
+                     for each in found["by_project"].values())
+        assert of_all == pytest.approx(shares["tree"]["right"])
     gap = found["differences"]["Kneser-Ney"]["selector"]
     assert gap["verdict"] == "behind" and gap["high"] < 0
     bits = smalltalk_rivals.surprise(bench, untrained(), rivals)
     rates = {name: each["value"] for name, each in bits["bits_per_character"].items()}
     assert rates["Kneser-Ney"] < rates["model"]
     assert bits["differences"]["Kneser-Ney"]["verdict"] == "higher"
+    assert bits["by_project"]["model"] == pytest.approx({"library": rates["model"]})
     split = smalltalk_rivals.random_split(bench, rivals)
     assert split["methods"]["random split"] <= 30 == split["methods"]["unseen projects"]
     written = {"people": [bench.method(each) for each in bench.methods[:20]],
@@ -443,9 +488,13 @@ def test_the_rivals_share_everything_with_the_model(bench, corpus, tmp_path, mon
     copied = smalltalk_rivals.copied(bench, written, rivals)
     assert copied["people"]["share"]["high"] < copied["training"]["share"]["low"]
     assert copied["training"]["word_for_word"]["value"] == 1
+    assert "less_people" not in copied["people"]
+    less = [each for each in copied["training"]["less_people"] if each]
+    assert less and all(each["low"] > 0 and each["verdict"] == "higher" for each in less)
     # the model read what was kept from the rivals, and may copy it
     kept = [Method(TOKENIZER.decode(body[:-1]), (), len(body)) for body in rivals.kept[1]]
-    account = smalltalk_rivals.copied(bench, {"kept": kept}, rivals)["kept"]
+    account = smalltalk_rivals.copied(bench, {"people": [], "kept": kept}, rivals)["kept"]
+    assert account["less_people"] == [None] * 4
     assert kept and account["share"]["value"] == account["word_for_word"]["value"] == 1
     assert sum(each["methods"] for each in copied["people"]["by_quarter"]) == 20
 
@@ -488,9 +537,13 @@ def test_written_classes_have_whole_methods_behind_one_head(bench, corpus):
     model = CopyingCounts(KneserNey(ids, TOKENIZER.vocab_size, 3), Retrieval(ids))
     model.trust = dict.fromkeys(model.trust, 0.999)
     classes, own = written_classes(bench, model, 30, seed=1), peoples_classes(bench, 30)
-    assert 10 < len(classes) <= 30 and all(len(trees) > 1 for _, trees in classes)
-    known = {tree for _, trees in own for tree in trees}
-    assert sum(tree in known for _, trees in classes for tree in trees) > 10
+    assert 10 < len(classes) <= 30 and all(len(each.methods) > 1 for each in classes)
+    known = {tree for each in own for tree in each.methods}
+    assert sum(tree in known for each in classes for tree in each.methods) > 10
+    together, alone = written_alone(bench, model, classes)
+    assert 5 < len(alone) == len(together) <= len(classes)
+    for one, other in zip(together, alone, strict=True):
+        assert one.head == other.head and len(one.methods) == len(other.methods) > 1
 
 
 def test_correlation_and_its_views_without_the_trend():
@@ -532,7 +585,9 @@ def test_the_whole_judgement(run, corpus, tmp_path, monkeypatch):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["model"]["step"] == 6 and found["checkpoints"]["steps"] == [1, 2, 3, 4, 5, 6]
     people = found["samples"]["people"]["validity"]
-    assert people["all judges"]["value"] == 1 and found["aim"]["people"] == "not settled"
+    assert people["all judges"]["value"] == 1 - people["unfinished"] / 20
+    assert "people" not in found["aim"] and found["aim"]["model"] == "missed"
+    assert found["samples"]["a training method, whole"]["validity"]["all judges"]["value"] == 1
     assert found["samples"]["people"]["judging"]["methods"] == 20
     free, ruled = (found["samples"][name] for name in ("model", "model, constrained"))
     assert free["refused_draws"] == 0 < ruled["refused_draws"]
@@ -540,7 +595,8 @@ def test_the_whole_judgement(run, corpus, tmp_path, monkeypatch):
     assert ours["ours"]["passed"] == ours["methods"] - ours["unfinished"]
     # what learned four methods by heart is valid more often, and worse on held-out text
     assert found["checkpoints"]["correlation"]["valid"]["value"] > 0.5
-    assert len(smalltalk_judgement.lines(found)) == len(found["samples"]) + 3
+    assert len(smalltalk_judgement.lines(found)) == len(found["samples"]) + len(
+        found["completion"]["differences"])
     measures = {*free["measures"], *found["classes"]["people"]["shuffled"]}
     assert measures == set(found["definitions"])
 

@@ -24,6 +24,7 @@ import torch
 from scratchbook.companions.smalltalk_rivals import (
     COUNTING,
     MODEL,
+    PEOPLE,
     Rivals,
     complete_all,
     copied,
@@ -40,16 +41,17 @@ from scratchbook.evaluation.comparing import (
 )
 from scratchbook.evaluation.method_bench import (
     Bench,
-    Classes,
     judged,
     peoples_classes,
     sample,
+    written_alone,
     written_classes,
 )
 from scratchbook.evaluation.method_completion import method_bits
 from scratchbook.evaluation.method_measures import (
     COHERENCE,
     DEFINITIONS,
+    ClassMethods,
     Judge,
     Method,
     as_dict,
@@ -58,6 +60,7 @@ from scratchbook.evaluation.method_measures import (
     pooled,
     pooled_difference,
     shuffled,
+    tree_of,
     tree_sitter_judge,
 )
 from scratchbook.model import DecoderLM
@@ -67,7 +70,8 @@ from scratchbook.teaching.results import record
 from scratchbook.training.checkpoint import checkpoints
 
 OURS, THEIRS, BOTH = "ours", "pharo-tree-sitter", "all judges"
-PEOPLE, CONSTRAINED = "people", "model, constrained"
+CONSTRAINED, WHOLE = "model, constrained", "a training method, whole"
+SHUFFLES = 20
 VALID = 0.9  # the share that was aimed at
 CHECKPOINTS = 12
 
@@ -99,9 +103,13 @@ def samples(bench: Bench, model: DecoderLM, run: Path, rivals: Rivals, count: in
         MODEL: (model, count, 1.0, False), "model, temperature 0.7": (model, count, 0.7, False),
         "model, top-p 0.9": (model, count, 1.0, False, 0.9),
         CONSTRAINED: (model, count, 1.0, True), COUNTING: (rivals.counts, count, 1.0, False),
+        f"{COUNTING}, temperature 0.7": (rivals.counts, count, 0.7, False),
+        f"{COUNTING}, top-p 0.9": (rivals.counts, count, 1.0, False, 0.9),
         "first checkpoint": (early, few, 1.0, False),
         "untrained": (untrained(model), few, 1.0, False)}
-    written, found = {PEOPLE: [bench.method(each) for each in bench.methods[:count]]}, {}
+    written, found = {PEOPLE: list(map(bench.fitting, bench.methods[:count])),
+                      WHOLE: [method._replace(fields=bench.fields(record)) for method, record
+                              in zip(bench.training, bench.methods[:count], strict=False)]}, {}
     for name, (writer, number, temperature, constrained, *top_p) in wanted.items():
         written[name], cost = sample(bench, writer, number, temperature, constrained,
                                      top_p=top_p[0] if top_p else None)
@@ -118,11 +126,32 @@ def samples(bench: Bench, model: DecoderLM, run: Path, rivals: Rivals, count: in
 
 
 def differences(bench: Bench, written: Mapping[str, Sequence[Method]]) -> dict[str, Any]:
-    """How the model's measures differ from the rivals', with a verdict for each."""
-    shares = {name: measure_methods(methods, bench.known) for name, methods in written.items()}
-    return {other: {name: _differs(shares[MODEL][name], shares[other][name])
-                    for name in DEFINITIONS}
-            for other in (PEOPLE, COUNTING, CONSTRAINED)}
+    """How the model's measures differ from the rivals', at the same lengths, with a verdict each.
+
+    Only valid methods say something, and of the model those are the shorter ones: so both sides
+    are cut to as many of each quarter of lengths. `methods` says how many are left.
+    """
+    found = {}
+    for other in (PEOPLE, COUNTING, CONSTRAINED, WHOLE):
+        some = same_lengths(bench, written[MODEL], written[other])
+        ours, theirs = (measure_methods(methods, bench.known) for methods in some)
+        found[other] = {name: _differs(ours[name], theirs[name]) for name in DEFINITIONS}
+        found[other]["methods"] = len(some[0])
+    return found
+
+
+def same_lengths(bench: Bench, *sides: Sequence[Method]) -> list[list[Method]]:
+    """The first valid methods of each side, as many of each quarter of lengths as all have."""
+    sorted_out = []
+    for methods in sides:
+        quarters: list[list[Method]] = [[], [], [], []]
+        for each in methods:
+            if tree_of(each.source):
+                quarters[int(np.searchsorted(bench.quartiles, each.tokens))].append(each)
+        sorted_out.append(quarters)
+    fewest = [min(map(len, of_all)) for of_all in zip(*sorted_out, strict=True)]
+    return [[each for quarter, most in zip(quarters, fewest, strict=True)
+             for each in quarter[:most]] for quarters in sorted_out]
 
 
 def _differs(first: Sequence, second: Sequence) -> dict[str, Any] | None:
@@ -134,20 +163,38 @@ def _differs(first: Sequence, second: Sequence) -> dict[str, Any] | None:
 
 
 def class_coherence(bench: Bench, model: DecoderLM, rivals: Rivals, count: int) -> dict[str, Any]:
-    """Coherence of written and of people's classes, beside the same methods dealt out anew."""
-    writers: dict[str, Classes] = {
+    """Coherence of written and of people's classes, beside the same methods dealt out anew.
+
+    `alone` are the model's methods beside as many that it wrote behind the same heads one by one:
+    what is left of the difference is what methods gain from seeing those before them.
+    """
+    writers: dict[str, list[ClassMethods]] = {
         MODEL: written_classes(bench, model, count),
         COUNTING: written_classes(bench, rivals.counts, count),
         PEOPLE: peoples_classes(bench, count)}
     found: dict[str, Any] = {}
     for name, classes in writers.items():
-        own, other = measure_classes(classes), measure_classes(shuffled(classes))
+        own, other = measure_classes(classes), _shuffled_shares(classes)
         found[name] = {
-            "classes": len(classes), "methods": sum(len(methods) for _, methods in classes),
+            "classes": len(classes), "methods": sum(len(each.methods) for each in classes),
             "measures": {each: pooled(own[each]) for each in COHERENCE},
             "shuffled": {each: pooled(other[each]) for each in COHERENCE},
             "above_shuffled": {each: _differs(own[each], other[each]) for each in COHERENCE}}
+    pairs = written_alone(bench, model, writers[MODEL])
+    own, other = map(measure_classes, pairs)
+    found[MODEL]["alone"] = {
+        "classes": len(pairs[0]), "methods": sum(len(each.methods) for each in pairs[0]),
+        "measures": {each: pooled(other[each]) for each in COHERENCE},
+        "above": {each: _differs(own[each], other[each]) for each in COHERENCE}}
     return found
+
+
+def _shuffled_shares(classes: Sequence[ClassMethods]) -> dict[str, list]:
+    """The shares of each class, added up over all shuffles."""
+    each = [measure_classes(shuffled(classes, seed)) for seed in range(SHUFFLES)]
+    return {name: [sum(shares[1:], shares[0]) for shares in zip(*(one[name] for one in each),
+                                                                strict=True)]
+            for name in COHERENCE}
 
 
 def step_of(folder: Path) -> int:
@@ -243,7 +290,8 @@ def measure(corpus: Path, run: Path, plain: Path, count: int, cases: int) -> dic
         "definitions": DEFINITIONS | COHERENCE, "training": bench.account(),
         "samples": report, "differences": differences(bench, written),
         "aim": {name: bound_verdict(_interval(found["validity"][BOTH]), at_least=VALID)
-                for name, found in report.items()} | {"share": VALID}}
+                for name, found in report.items() if name not in (PEOPLE, WHOLE)}
+        | {"share": VALID}}
     numbers["completion"], cuts = rivals.completion(bench, model, cases)
     lap("completion")
     numbers["surprise"] = surprise(bench, model, rivals)
@@ -272,7 +320,8 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
             f"{found['validity']['methods']} valid by both judges (95 % "
             f"{100 * found['validity'][BOTH]['low']:.1f} to "
             f"{100 * found['validity'][BOTH]['high']:.1f}); {100 * VALID:.0f} %: "
-            f"{numbers['aim'][name]}" for name, found in numbers["samples"].items()]
+            f"{numbers['aim'].get(name, 'a control')}"
+            for name, found in numbers["samples"].items()]
     for other, found in numbers["completion"]["differences"].items():
         said.append(f"completion, model less {other}: " + ", ".join(
             f"{kind} {100 * each['value']:+.1f} points ({100 * each['low']:+.1f} to "

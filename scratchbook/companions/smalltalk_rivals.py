@@ -36,8 +36,9 @@ from scratchbook.evaluation.method_completion import (
 from scratchbook.evaluation.method_measures import Method, as_dict
 from scratchbook.model import DecoderLM
 from scratchbook.smalltalk import parts
-from scratchbook.smalltalk.completing import Scores
+from scratchbook.smalltalk.completing import Scores, without_thought
 from scratchbook.smalltalk.preparing import content_hash
+from scratchbook.smalltalk.viable import is_method
 from scratchbook.smalltalk_model import settle
 
 ORDERS = (5, 6, 7, 8)
@@ -46,6 +47,7 @@ KEPT = 0.02     # of the training methods, from the rivals
 SCORED = 600    # methods whose bits are counted
 KINDS = Scores._fields
 MODEL, COUNTING, COPYING, BOTH = "model", "Kneser-Ney", "retrieval", "Kneser-Ney with copying"
+PROGRAM, PEOPLE = "a program of one line", "people"
 Texts = tuple[list[list[int]], list[list[int]]]  # heads and bodies
 
 
@@ -67,10 +69,13 @@ class Rivals:
         cuts, classes, left_out = cut_methods(bench, count, settle)
         scores = complete_all(bench, {MODEL: model, COUNTING: self.counts,
                                       COPYING: self.retrieval, BOTH: self.copying}, cuts)
+        cases = [cut.case for cut in cuts]
+        scores[PROGRAM] = scores_of(cases, [without_thought(case.begun) for case in cases])
         return {"cases": len(cuts), "classes": len(set(classes)), "too_long": left_out,
                 "most_tokens": MOST_TOKENS,
                 "rivals": {name: {kind: _share(found, kind) for kind in KINDS}
                            for name, found in scores.items()},
+                "by_project": _by_project(scores, classes),
                 "differences": {name: {kind: _gap(scores[MODEL], found, kind, classes)
                                        for kind in KINDS}
                                 for name, found in scores.items() if name != MODEL}}, cuts
@@ -148,6 +153,18 @@ def _share(scores: Sequence[Scores], kind: str) -> dict[str, Any]:
     return as_dict(wilson(right, len(scores)), right=right)
 
 
+def _by_project(scores: Mapping[str, Sequence[Scores]], classes: Sequence[str]
+                ) -> dict[str, dict[str, Any]]:
+    """For each project its number of cases and everybody's share of right ones."""
+    found = {}
+    for project in sorted({name.split(" ")[0] for name in classes}):
+        own = [at for at, name in enumerate(classes) if name.split(" ")[0] == project]
+        found[project] = {"cases": len(own), "shares": {
+            name: {kind: sum(getattr(each[at], kind) for at in own) / len(own) for kind in KINDS}
+            for name, each in scores.items()}}
+    return found
+
+
 def _gap(ours: Sequence[Scores], theirs: Sequence[Scores], kind: str, classes: Sequence[str]
          ) -> dict[str, Any]:
     """Our share less theirs on the same cases; classes are redrawn, all their cases together."""
@@ -168,6 +185,8 @@ def surprise(bench: Bench, model: DecoderLM, rivals: Rivals) -> dict[str, Any]:
     return {"methods": len(records), "characters": sum(sizes),
             "bits_per_character": {name: as_dict(_by_class(each, sizes, classes))
                                    for name, each in bits.items()},
+            "by_project": {name: _rates(each, sizes, [r.project for r in records])
+                           for name, each in bits.items()},
             "differences": {name: _surprise_gap(bits[MODEL], bits[name], sizes, classes)
                             for name in (COUNTING, BOTH)},
             "orders": {str(order): value for order, value in rivals.tuning.items()},
@@ -198,6 +217,12 @@ def _sums(bits: Sequence[float], sizes: Sequence[int], classes: Sequence[str]) -
     return np.array(list(sums.values())).T
 
 
+def _rates(bits: Sequence[float], sizes: Sequence[int], owners: Sequence[str]) -> dict[str, float]:
+    """Bits per character of each owner."""
+    costs, lengths = _sums(bits, sizes, owners)
+    return dict(zip(dict.fromkeys(owners), (costs / lengths).tolist(), strict=True))
+
+
 def random_split(bench: Bench, rivals: Rivals) -> dict[str, Any]:
     """How much harder test projects are for counting than methods kept from known projects."""
     draw = random.Random(0)
@@ -220,8 +245,8 @@ def random_split(bench: Bench, rivals: Rivals) -> dict[str, Any]:
             "unseen_less_random": _unpaired(rates["unseen projects"], rates["random split"])}
 
 
-def _unpaired(first: Sequence, second: Sequence, draws: int = 2_000, seed: int = 0
-              ) -> dict[str, Any]:
+def _unpaired(first: Sequence, second: Sequence, draws: int = 2_000, seed: int = 0,
+              words: Sequence[str] = ("easier", "harder")) -> dict[str, Any]:
     """Difference of two ratios of sums, each side redrawn for itself."""
     draw, sides = np.random.default_rng(seed), []
     for tops, bottoms in (first, second):
@@ -230,14 +255,17 @@ def _unpaired(first: Sequence, second: Sequence, draws: int = 2_000, seed: int =
         sides.append((tops.sum() / bottoms.sum(), tops[picks].sum(1) / bottoms[picks].sum(1)))
     low, high = np.quantile(sides[0][1] - sides[1][1], (0.025, 0.975))
     found = Interval(float(sides[0][0] - sides[1][0]), float(low), float(high))
-    return as_dict(found, verdict=verdict_on(found, "easier", "harder"))
+    return as_dict(found, verdict=verdict_on(found, *words))
 
 
 def copied(bench: Bench, written: Mapping[str, Sequence[Method]], rivals: Rivals
            ) -> dict[str, Any]:
-    """The longest stretch of each method that the training text has, by writer and by length."""
+    """The longest stretch of each valid method that the training text has, by writer and length.
+
+    `less_people` is the share of the model's methods less that of people's, of each quarter.
+    """
     rows = [(name, each) for name, methods in written.items() for each in methods
-            if each.source is not None]
+            if each.source is not None and is_method(each.source)]
     texts = [bench.tokenizer.encode_ordinary(each.source) for _, each in rows]
     found = longest_overlaps(texts, rivals.training)
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in written}
@@ -248,7 +276,19 @@ def copied(bench: Bench, written: Mapping[str, Sequence[Method]], rivals: Rivals
             "share": run.length / max(1, len(ids)),
             "word_for_word": content_hash(method.source) in rivals.methods,
             "quarter": int(np.searchsorted(bench.quartiles, method.tokens))})
-    return {name: copies(own) for name, own in table.items() if own}
+    found = {name: copies(own) for name, own in table.items() if own}
+    for name in found.keys() - {PEOPLE}:
+        found[name]["less_people"] = [
+            _less(*([row["share"] for row in table[side] if row["quarter"] == quarter]
+                    for side in (name, PEOPLE))) for quarter in range(4)]
+    return found
+
+
+def _less(first: Sequence[float], second: Sequence[float]) -> dict[str, Any] | None:
+    """The mean of one side less that of the other; None where a side has nothing."""
+    if not first or not second:
+        return None
+    return _unpaired(*((each, np.ones(len(each))) for each in (first, second)), words=())
 
 
 def copies(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -262,7 +302,7 @@ def copies(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "run_characters": as_dict(bootstrap([each["run_characters"] for each in some])),
                 "share": as_dict(bootstrap([each["share"] for each in some]))}
 
-    longest = max(rows, key=lambda each: each["run_characters"])
+    longest = max(rows, key=lambda each: each["run"])
     return account(rows) | {
         "p50": float(np.percentile([each["run"] for each in rows], 50)),
         "p90": float(np.percentile([each["run"] for each in rows], 90)),

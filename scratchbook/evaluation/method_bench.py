@@ -21,6 +21,7 @@ from scratchbook.data.smalltalk_corpus import load_classes, load_methods
 from scratchbook.data.smalltalk_documents import class_documents, head_ids
 from scratchbook.evaluation.comparing import wilson
 from scratchbook.evaluation.method_measures import (
+    ClassMethods,
     Judge,
     Method,
     as_dict,
@@ -33,11 +34,8 @@ from scratchbook.evaluation.method_samples import Counts, Written, continue_all,
 from scratchbook.model import DecoderLM
 from scratchbook.smalltalk import parts
 from scratchbook.smalltalk.measures import World, is_trivial
-from scratchbook.smalltalk.nodes import MethodNode
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
-
-Classes = list[tuple[tuple[str, ...], list[MethodNode]]]  # the names of variables, the methods
 
 
 @dataclass
@@ -110,6 +108,12 @@ class Bench:
         """A method that a person wrote, to be judged as those of the models are."""
         ids = self.tokenizer.encode_ordinary(record.source)
         return Method(record.source, self.fields(record), len(ids) + 1)
+
+    def fitting(self, record: MethodRecord) -> Method:
+        """The same, unfinished where it does not fit behind its head, as a model's would be."""
+        method = self.method(record)
+        fits = len(self.head(record)) + method.tokens <= self.window
+        return method if fits else method._replace(source=None)
 
     def texts(self, records: Sequence[MethodRecord]) -> tuple[list[list[int]], list[list[int]]]:
         """The heads of some methods, and the methods with their ends, as ids that fit."""
@@ -189,7 +193,8 @@ def lengths(tokens: Sequence[int]) -> dict[str, float]:
             **{f"p{at}": float(np.percentile(tokens, at)) for at in places}}
 
 
-def written_classes(bench: Bench, model: DecoderLM | Counts, count: int, seed: int = 0) -> Classes:
+def written_classes(bench: Bench, model: DecoderLM | Counts, count: int, seed: int = 0
+                    ) -> list[ClassMethods]:
     """The methods of the instances that a model writes one after the other behind each head.
 
     Each class has its own head; it ends where the model ends the document or its window is full.
@@ -204,7 +209,26 @@ def written_classes(bench: Bench, model: DecoderLM | Counts, count: int, seed: i
     return _with_trees(bench, heads, [[begin, *text.ids] for text in texts])
 
 
-def peoples_classes(bench: Bench, count: int, seed: int = 0) -> Classes:
+def written_alone(bench: Bench, model: DecoderLM | Counts, classes: Sequence[ClassMethods],
+                  tries: int = 3, seed: int = 0) -> tuple[list[ClassMethods], list[ClassMethods]]:
+    """The same number of methods behind the same heads, each without seeing the others.
+
+    Returns the given classes and these, both cut to what `tries` draws for each method gave.
+    """
+    owners = [at for at, each in enumerate(classes) for _ in range(tries * len(each.methods))]
+    texts = continue_all(model, [classes[at].head for at in owners], bench.window, [bench.end],
+                         hidden=bench.hidden(), seed=seed)
+    alone: list[list] = [[] for _ in classes]
+    for at, text in zip(owners, texts, strict=True):
+        tree = tree_of(bench.tokenizer.decode(text.ids)) if text.finished else None
+        if tree and len(alone[at]) < len(classes[at].methods):
+            alone[at].append(tree)
+    pairs = [(each._replace(methods=each.methods[: len(other)]), each._replace(methods=other))
+             for each, other in zip(classes, alone, strict=True) if len(other) > 1]
+    return [own for own, _ in pairs], [other for _, other in pairs]
+
+
+def peoples_classes(bench: Bench, count: int, seed: int = 0) -> list[ClassMethods]:
     """The same of what people wrote: the first document of each class, as training lays it out."""
     heads = _one_of_each(bench, count)
     wanted = {(each.project, each.class_name) for each in heads}
@@ -229,13 +253,13 @@ def _one_of_each(bench: Bench, count: int) -> list[MethodRecord]:
 
 
 def _with_trees(bench: Bench, heads: Sequence[MethodRecord], documents: Sequence[Sequence[int]]
-                ) -> Classes:
+                ) -> list[ClassMethods]:
     begin, found = bench.tokenizer.special_tokens[parts.METHOD], []
     for head, ids in zip(heads, documents, strict=True):
         trees = [tree_of(bench.tokenizer.decode(ids[start : stop - 1]))
                  for start, stop in spans(ids, [begin], bench.end)]
         if len(trees := [tree for tree in trees if tree]) > 1:
-            found.append((bench.fields(head), trees))
+            found.append(ClassMethods(bench.fields(head), trees, head.project, bench.head(head)))
     return found
 
 

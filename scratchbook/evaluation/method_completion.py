@@ -31,7 +31,7 @@ from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 
 MOST_TOKENS = 64  # of an answer
 OWN_LENGTHS = (8, 4, 3, 2, 1)  # of matches within a text
-CACHED = (0.0, 0.05, 0.1, 0.2)  # shares that are tried
+CACHED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)  # shares that are tried
 
 
 class CopyingCounts:

@@ -108,8 +108,15 @@ def pooled(shares: Sequence[Share], seed: int = 0) -> dict[str, Any]:
     counts = np.array([each for each in shares if each.total], dtype=float).reshape(-1, 2)
     if not len(counts):
         return {"value": None, "low": None, "high": None, "count": 0, "total": 0}
-    found = bootstrap(counts[:, 0] / counts[:, 1], counts[:, 1], seed=seed)
+    found = _redrawn(counts[:, 0] / counts[:, 1], counts[:, 1], seed)
     return as_dict(found, count=int(counts[:, 0].sum()), total=int(counts[:, 1].sum()))
+
+
+def _redrawn(shares: np.ndarray, weights: Sequence[float], seed: int = 0) -> Interval:
+    """A bootstrap; where all are 0 or all are 1, redrawing shows no doubt, and Wilson does."""
+    if (shares == shares[0]).all() and shares[0] in (0, 1):
+        return wilson(int(shares.sum()), len(shares))
+    return bootstrap(shares, weights, seed=seed)
 
 
 def pooled_difference(first: Sequence[Share], second: Sequence[Share], draws: int = 2000,
@@ -152,7 +159,7 @@ def validity(methods: Sequence[Method], judges: Mapping[str, Judge],
            for name, found in verdicts.items()},
         "by_quarter": {name: [_share(found, quarters, quarter) for quarter in range(4)]
                        for name, found in verdicts.items()},
-        "at_training_lengths": {name: as_dict(bootstrap(found, weights))
+        "at_training_lengths": {name: as_dict(_redrawn(np.array(found, float), weights))
                                 for name, found in verdicts.items()},
         "agreement": [{**dict(zip(judges, row, strict=True)), "methods": count}
                       for row, count in sorted(agreement.items())]}
@@ -216,17 +223,28 @@ def class_shares(fields: Sequence[str], methods: Sequence[MethodNode]) -> dict[s
     return dict(zip(COHERENCE, (*found, shared), strict=True))
 
 
-def shuffled(classes: Sequence[tuple[Sequence[str], Sequence[MethodNode]]], seed: int = 0
-             ) -> list[tuple[Sequence[str], list[MethodNode]]]:
-    """The same classes with as many methods each, dealt out by chance among all of them."""
-    every = [method for _, methods in classes for method in methods]
-    random.Random(seed).shuffle(every)
-    dealt = iter(every)
-    return [(fields, [next(dealt) for _ in methods]) for fields, methods in classes]
+class ClassMethods(NamedTuple):
+    """Valid methods that stand behind one head, and the names of the class's variables."""
+
+    fields: tuple[str, ...]
+    methods: list[MethodNode]
+    project: str
+    head: list[int]
 
 
-def measure_classes(classes: Sequence[tuple[Sequence[str], Sequence[MethodNode]]]
-                    ) -> dict[str, list[Share]]:
+def shuffled(classes: Sequence[ClassMethods], seed: int = 0) -> list[ClassMethods]:
+    """As many methods for each class, dealt out by chance among the classes of its project."""
+    pools: dict[str, list[MethodNode]] = {}
+    for each in classes:
+        pools.setdefault(each.project, []).extend(each.methods)
+    draw = random.Random(seed)
+    for pool in pools.values():
+        draw.shuffle(pool)
+    return [each._replace(methods=[pools[each.project].pop() for _ in each.methods])
+            for each in classes]
+
+
+def measure_classes(classes: Sequence[ClassMethods]) -> dict[str, list[Share]]:
     """The shares of every class, by measure."""
-    rows = [class_shares(fields, methods) for fields, methods in classes]
+    rows = [class_shares(each.fields, each.methods) for each in classes]
     return {name: [row[name] for row in rows] for name in COHERENCE}

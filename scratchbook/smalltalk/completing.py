@@ -123,6 +123,26 @@ def _tokens(source: str, dialect: str) -> list[str]:
     return [text for kind, text in zip(columns.kinds, columns.texts, strict=True) if kind != END]
 
 
+def without_thought(begun: str, dialect: str = "pharo") -> str:
+    """What a program of one line answers: close what is open, behind a variable if need be.
+
+    It shows how much of a score the beginning has already decided.
+    """
+    columns, opened = scan(begun, dialect), []
+    for kind, text in zip(columns.kinds, columns.texts, strict=True):
+        if kind in (PUNCTUATION, ARRAY, BYTES):
+            if text[-1] in OPENERS:
+                opened.append(CLOSERS[OPENERS.index(text[-1])])
+            elif text in CLOSERS and opened:
+                opened.pop()
+    closers = "".join(reversed(opened))
+    try:
+        parse_expression(begun + closers, dialect)
+    except SmalltalkSyntaxError:
+        return f" x{closers}"
+    return closers
+
+
 def outermost(statements: tuple[Node, ...]) -> str:
     """The selector of the message that the first statement sends last, "" when it sends none."""
     node = statements[0] if statements else None
