@@ -267,20 +267,24 @@ def save_corpus(folder: str | Path, parts: Parts, classes: Iterable[tuple[str, C
     """Write train.jsonl, validation.jsonl, test.jsonl, classes.jsonl and, last, funnel.json.
 
     A row of methods is a document of `scratchbook corpus` (name, text, project) that keeps all
-    that is known of the method beside it.
+    that is known of the method beside it. What UTF-8 has no bytes for (half a character of an
+    escape, a file name in another encoding) becomes "?".
     """
     folder = Path(folder)
     for split, records in parts.items():
-        lines = (json.dumps(row_of(record), ensure_ascii=False) for record in records)
-        write_atomically(folder / f"{split}.jsonl", "".join(line + "\n" for line in lines))
-    rows = (json.dumps({"split": split, **asdict(record)}, ensure_ascii=False)
-            for split, record in classes)
-    write_atomically(folder / "classes.jsonl", "".join(row + "\n" for row in rows))
+        _write_lines(folder / f"{split}.jsonl", map(row_of, records))
+    _write_lines(folder / "classes.jsonl", ({"split": split, **asdict(record)}
+                                            for split, record in classes))
     written = [folder / f"{name}.jsonl" for name in (*parts, "classes")]
     funnel.facts["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
                              for path in written}
-    write_atomically(folder / "funnel.json",
-                     json.dumps(funnel.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    account = json.dumps(funnel.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / "funnel.json", account.encode("utf-8", "replace"))
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomically(path, lines.encode("utf-8", "replace"))
 
 
 def row_of(record: MethodRecord) -> dict[str, str]:

@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scratchbook.runtime import write_atomically
+from scratchbook.smalltalk.readers.folders import SUFFIXES, Folder
 from scratchbook.smalltalk.source_table import GITHUB, Source
 
-SUFFIXES = (".st", ".cs", ".cls", ".pax", ".pac", ".gs", ".sources", ".changes", ".mcz")
+COUNTED = tuple(each for each in SUFFIXES if each != ".xml")  # most XML is no Smalltalk
 MANIFEST = "manifest.json"
 
 
@@ -164,19 +165,24 @@ def measure(where: Path, name: str, commit: str = "", any_commit: bool = False) 
     Raises:   CollectError when the commit is not there, or git cannot read it
     """
     if not is_repository(where):
-        sizes = [Path(root, file).stat().st_size for root, _, files in os.walk(where)
-                 for file in files if file.endswith(SUFFIXES)]
-        return Checkout(name, str(where.resolve()), "", len(sizes), sum(sizes))
-    if not commit or (any_commit and not _has(where, commit)):
+        commit = ""
+    elif not commit or (any_commit and not _has(where, commit)):
         commit = run_git("rev-parse", "HEAD^{commit}", where=where).strip()
-    if not _has(where, commit):
+    if commit and not _has(where, commit):
         raise CollectError(f"{where} lacks the commit {commit[:12]}; --any-commit takes what "
                            "is there")
+    sizes = [size for path, size in _files(where, commit) if path.lower().endswith(COUNTED)]
+    return Checkout(name, str(where.resolve()), commit, len(sizes), sum(sizes))
+
+
+def _files(where: Path, commit: str) -> list[tuple[str, int]]:
+    """Path and size of every file of a commit, or of a plain folder; links are left out."""
+    if not commit:
+        return [(path, Path(where, path).lstat().st_size) for path in Folder(where).paths()]
     listing = run_git("ls-tree", "-r", "-l", "-z", commit, where=where)
     entries = [line.split("\t", 1) for line in listing.split("\0") if line]
-    sizes = [int(size) for tags, path in entries if path.endswith(SUFFIXES)
-             for size in [tags.split()[3]] if size.isdecimal()]
-    return Checkout(name, str(where.resolve()), commit, len(sizes), sum(sizes))
+    return [(path, int(size)) for tags, path in entries
+            for mode, _, _, size in [tags.split()] if size.isdecimal() and mode != "120000"]
 
 
 def _has(where: Path, commit: str) -> bool:
@@ -227,7 +233,7 @@ def collect_folder(where: str | Path, folder: str | Path, licence: str = "not st
     """
     where, folder = Path(where).resolve(), Path(folder)
     entry = replace(measure(where, where.name), licence=licence)
-    if not entry.files:
+    if not any(path.lower().endswith(SUFFIXES) for path, _ in _files(where, entry.commit)):
         raise ValueError(f"{where} holds no Smalltalk file ({' '.join(SUFFIXES)})")
     entries = [old for old in load_manifest(folder) if old.name != entry.name] + [entry]
     _save_manifest(folder, entries)

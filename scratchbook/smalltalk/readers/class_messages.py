@@ -26,7 +26,8 @@ _CLASS_SIDE = re.compile(
     BLANK + r"(?P<name>[\w.]+)\s+class(?:Side)?\s+(?:.*?\s)?"
     r"(?:instanceVariableNames|slots):\s*(?P<value>'[^']*'|\{[^}]*\})", re.S)
 _COMMENT = re.compile(BLANK + r"(?P<name>[\w.]+)\s+comment:\s*'(?P<text>[^']*(?:''[^']*)*)'")
-_PART = re.compile(r"(\w+):\s*('[^']*(?:''[^']*)*'|\{[^}]*\}|#?\([^)]*\)|#\{[^}]*\}|#?[\w.]+)")
+_PART = re.compile(r"\b(\w++):\s*+('[^']*(?:''[^']*)*'|\{[^}]*\}|#?\([^)]*\)|#\{[^}]*\}|#?[\w.]+)")
+LONGEST = 50_000  # characters of a definition that are read: a comment may stand in it
 _VARIABLES = {
     "instance_variables": ("instanceVariableNames", "slots", "instVarNames"),
     "class_variables": ("classVariableNames", "sharedVariables", "classVars"),
@@ -42,7 +43,7 @@ def class_definition(text: str) -> dict | None:
     match = next(filter(None, (form.match(text) for form in _FORMS)), None)
     if not match:
         return None
-    parts = dict(_PART.findall(text, match.end()))
+    parts = dict(_PART.findall(text, match.end(), match.end() + LONGEST))
     found = match.groupdict()
     superclass = found.get("superclass") or _name(parts.get("superclass", ""))
     facts: dict = {"name": found["name"], "superclass": superclass,

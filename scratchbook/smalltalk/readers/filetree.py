@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from scratchbook.smalltalk.readers.class_messages import class_definition
 from scratchbook.smalltalk.readers.origins import Origin
-from scratchbook.smalltalk.readers.scanning import selector_of
+from scratchbook.smalltalk.readers.scanning import selector_of, words_of
 from scratchbook.smalltalk.records import Record
 
 _IN_PACKAGE = r"(?:^|/)(?P<package>[^/]+)\.package/"
@@ -105,6 +105,7 @@ def _properties(text: str) -> dict | None:
         return None
     lists = {"instance_variables": "instvars", "class_variables": "classvars",
              "class_instance_variables": "classinstvars", "pools": "pools"}
-    facts: dict = {field: tuple(map(str, read.get(key) or ())) for field, key in lists.items()}
-    return facts | {"superclass": str(read.get("super") or ""),
-                    "category": str(read.get("category") or "")}
+    facts: dict = {field: tuple(words_of(read.get(key))) for field, key in lists.items()}
+    for field, key in (("superclass", "super"), ("category", "category")):
+        facts[field] = value if isinstance(value := read.get(key), str) else ""
+    return facts

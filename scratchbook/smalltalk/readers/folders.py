@@ -54,7 +54,7 @@ class Folder:
             folders[:] = [name for name in folders if name != ".git"]
             inside = Path(folder)
             found += [(inside / name).relative_to(self.root).as_posix() for name in files
-                      if not (inside / name).is_symlink()]
+                      if not (inside / name).is_symlink() and (inside / name).is_file()]
         return sorted(found)
 
     def contents(self, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:

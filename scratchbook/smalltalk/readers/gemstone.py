@@ -20,7 +20,7 @@ from scratchbook.smalltalk.readers.scanning import line_of, selector_of, trimmed
 from scratchbook.smalltalk.records import Record
 
 _COMMAND = re.compile(
-    r"^[ \t]*(?:(?P<method>method|classmethod):?[ \t]*(?P<name>[\w.]*)[ \t]*"
+    r"^[ \t]*(?:(?P<method>method|classmethod):?+[ \t]*+(?P<name>[\w.]*+)[ \t]*+"
     r"|(?P<run>run|doit|printit|nbrun|runblock)[ \t]*"
     r"|category:[ \t]*(?P<category>'[^'\n]*(?:''[^'\n]*)*'|\S+)[ \t]*"
     r"|set[ \t]+class[ \t]+(?P<current>[\w.]+).*"

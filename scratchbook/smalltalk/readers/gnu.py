@@ -52,7 +52,7 @@ _PROTOCOL = re.compile(
 _MARKS = re.compile(r"""'[^']*'|"[^"]*"|\$.|\[|[.!](?=\s|$)""", re.S)
 _ANYWHERE = re.compile(
     rf"^[ \t]*(?:{_PATH}\s+subclass:\s*#?{NAME}|{_PATH}(?:\s+class)?\s+extend|Eval"
-    rf"|Namespace\s+current:\s*{_PATH}|{_PATH}(?:\s+class)?\s*>>\s*[^\[\n\"']+)\s*\[", re.M)
+    rf"|Namespace\s+current:\s*{_PATH}|{_PATH}(?:\s+class)?\s*>>\s*+[^\[\n\"']++)\s*+\[", re.M)
 
 
 def is_bracketed(text: str) -> bool:

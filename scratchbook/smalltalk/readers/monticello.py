@@ -24,6 +24,8 @@ from scratchbook.smalltalk.readers.scanning import decode
 from scratchbook.smalltalk.records import Record, Skipped
 
 LARGEST = 200_000_000  # bytes of source.st; the largest image's whole source is a fourth of it
+LARGEST_NAME = 1_000_000  # bytes of the file `package`, which holds a name
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what Monticello writes
 _NAME = re.compile(r"name\s+'([^']+)'")
 _VERSION = re.compile(r"-[\w.]+\.\d+$")  # "-ab.12", author and number
 
@@ -38,7 +40,11 @@ def read_mcz(data: bytes, origin: Origin) -> Iterator[Record]:
                 yield origin.skipped("no snapshot/source.st in it" if info is None else
                                      f"snapshot/source.st would take {info.file_size:,} bytes")
                 return
-            package = _package(archive.read("package") if "package" in members else b"", origin)
+            if info.compress_type not in COMPRESSIONS:
+                yield origin.skipped(f"snapshot/source.st is compressed in way {info.compress_type}"
+                                     ", which no Monticello writes")
+                return
+            package = _package(_start(archive, members.get("package")), origin)
             text, encoding = decode(archive.read(info))
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError,
             EOFError) as error:
@@ -46,6 +52,14 @@ def read_mcz(data: bytes, origin: Origin) -> Iterator[Record]:
         return
     for record in read_chunks(text, replace(origin, encoding=encoding)):
         yield record if isinstance(record, Skipped) else replace(record, package=package)
+
+
+def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo | None) -> bytes:
+    """The start of a small file; nothing where there is none, or one that cannot be read."""
+    if info is None or info.compress_type not in COMPRESSIONS:
+        return b""
+    with archive.open(info) as file:
+        return file.read(LARGEST_NAME)
 
 
 def _package(description: bytes, origin: Origin) -> str:

@@ -97,6 +97,13 @@ def trimmed(text: str) -> str:
     return source + text[end:end + 1] if source.endswith("$") else source
 
 
+def words_of(value: object) -> list[str]:
+    """The names in a list, or in one string such as `'a b'`; anything else holds none."""
+    if isinstance(value, str):
+        return value.split()
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
 def line_of(text: str, position: int) -> int:
     """The number of the line, from 1, in which a position of the text lies."""
     return text.count("\n", 0, position) + 1

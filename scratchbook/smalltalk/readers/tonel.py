@@ -21,14 +21,15 @@ import re
 from collections.abc import Iterator
 
 from scratchbook.smalltalk.readers.origins import Origin
-from scratchbook.smalltalk.readers.scanning import closing_bracket, joined, line_of
+from scratchbook.smalltalk.readers.scanning import closing_bracket, joined, line_of, words_of
 from scratchbook.smalltalk.readers.ston import read_ston
-from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Record
+from scratchbook.smalltalk.records import ClassRecord, MethodRecord, Record, Skipped
 
 _COMMENT = r'\s*(?:"(?P<comment>[^"]*(?:""[^"]*)*)"\s*)?'
 _HEAD = re.compile(_COMMENT + r"(?P<kind>Class|Trait|Extension|Package)\s*(?=\{)")
 _METHOD = re.compile(r"\s*(?P<name>[\w.]+)(?P<side>\s+class(?:Side)?)?\s*>>\s*")
-_OPENING = re.compile(r'(?:[^"\[]|"[^"]*")*\[')  # a pattern may hold comments, and they brackets
+_OPENING = re.compile(r'(?:[^"\[]++|"[^"]*+")*+\[')  # a pattern may hold comments with brackets
+LONGEST = 10_000  # characters of a message pattern with its comments
 _NEXT_METHOD = re.compile(r"^\{\s*#category\b", re.M)
 _SOMETHING = re.compile(r"\S")
 _SLOT = re.compile(r"#?(\w+)")
@@ -74,8 +75,11 @@ def _resume(text: str, position: int) -> int:
     return found.start() if found else len(text)
 
 
-def _class(head: re.Match, facts: dict, origin: Origin) -> Iterator[ClassRecord]:
+def _class(head: re.Match, facts: dict, origin: Origin) -> Iterator[ClassRecord | Skipped]:
     if head["kind"] not in ("Class", "Trait"):
+        return
+    if not _word(facts, "name"):
+        yield origin.skipped("the class map has no name")
         return
     package, tag = _word(facts, "package"), _word(facts, "tag")
     comment = (head["comment"] or "").replace('""', '"')
@@ -100,7 +104,7 @@ def _word(facts: dict, key: str) -> str:
 
 def _names(facts: dict, key: str) -> tuple[str, ...]:
     """Variables; a slot of a special kind, `#parts => WeakSlot`, is known by its name."""
-    found = (_SLOT.match(value) for value in facts.get(key) or () if isinstance(value, str))
+    found = (_SLOT.match(value) for value in words_of(facts.get(key)))
     return tuple(match[1] for match in found if match)
 
 
@@ -110,7 +114,7 @@ def _method(text: str, position: int, package: str,
     if text[position] == "{":
         facts, position = read_ston(text, position)
     header = _METHOD.match(text, position)
-    opening = _OPENING.match(text, header.end()) if header else None
+    opening = _OPENING.match(text, header.end(), header.end() + LONGEST) if header else None
     if not opening:
         raise ValueError(f"no method header, but {text[position:position + 40].strip()!r}")
     start = opening.end() - 1
