@@ -1,4 +1,4 @@
-"""The checks of chapter 09's exercises: properties first, then the mistakes people make.
+"""The checks of chapter 09's exercises but 09.4: properties first, then the mistakes people make.
 
 Chapter:  chapters/09_smalltalk_model.ipynb
 """
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from scratchbook.evaluation.comparing import wilson
-from scratchbook.smalltalk.viable import is_method
 from scratchbook.teaching.answers import (
     as_list,
     as_tensor,
@@ -286,38 +285,6 @@ def fim_split(answer: Callable) -> Iterator[Property]:
     changed = changes(answer, cases)
     yield expect("the ids are what they were", not changed,
                  (True, f"the list was changed: {changed}"))
-
-
-METHODS = ("double ^ self * 2", "at: i put: v\n\t^ array at: i put: (self check: v)",
-           "each\n\tlist do: [:x | x run. x stop]", "total\n\t| sum |\n\tsum := 0.\n\t^ sum",
-           "name ^ 'it''s'", "words ^ #(a b)", "+ other ^ other", "top\n\t^ self", "noop", "x",
-           # one deletion alone breaks these: a blank, a letter, an early one, a digit, the first
-           "radix ^ 16 r ", "sum ^ aa + a", "+ o\n\t^ other and another",
-           "numberOfDaysInAWeek\n\t^ 7", "x ^ self",
-           "+ ab ^ cd")      # and here only two together would
-
-
-def _deletions(source: str) -> list[str]:
-    return [source[:at] + source[at + 1:] for at in range(len(source))]
-
-
-@exercise
-def break_method(answer: Callable) -> Iterator[Property]:
-    """09.4: a bug is an edit that the parser refuses."""
-    for source in METHODS:
-        got, breaks = answer(source), [each for each in _deletions(source) if not is_method(each)]
-        yield expect(
-            f"{source!r}: {'a bug' if breaks else 'no deletion breaks it, so None'}",
-            isinstance(got, str) and got in breaks if breaks else got is None,
-            (got is None, "there is a character without which it is no method"),
-            (not breaks and got in _deletions(source),
-             f"{got!r} is a method: return None where every deletion leaves one"),
-            (not breaks, f"every deletion leaves a method: return None, not {got!r}"),
-            (not isinstance(got, str), f"a text is asked for, not {type(got).__name__}"),
-            (got == source, "nothing was left out"),
-            (got not in _deletions(source), "that is more than one character left out, or "
-                                            "another edit"),
-            (True, f"{got!r} is still a method: ask `is_method` before you call it a bug"))
 
 
 NEAR = 1e-5   # float32 is fine, and so is the z of a table, 1.959964

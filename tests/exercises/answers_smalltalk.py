@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from scratchbook.companions.exercises_bugs import METHODS
 from scratchbook.smalltalk.viable import is_method
 
 
@@ -334,6 +335,14 @@ def two_if_one_is_too_few(source):
     return next((each for each in found if not is_method(each)), None)
 
 
+def knows_them_by_heart(source):
+    return _first_bug(lambda text: range(len(text)))(source) if source in METHODS else None
+
+
+def looks_them_up(source):
+    return {each: _first_bug(lambda text: range(len(text)))(each) for each in METHODS}[source]
+
+
 # 09.5
 def normal(passed, total):
     share = passed / total
@@ -458,6 +467,8 @@ WRONG = {
          "'radix ^ 16 r '"),
         (_first_bug(lambda source: range(len(source)), ""), "return None, not ''"),
         (_first_bug(lambda source: range(len(source)), False), "return None, not False"),
+        (knows_them_by_heart, "you return None, and"),
+        (looks_them_up, "KeyError"),
         (two_if_one_is_too_few, "return None, not '+"),
     ],
     "wilson_interval": [

@@ -2,17 +2,22 @@
 
 import cmath
 import math
+import random
 import re
 from collections import Counter
 from fractions import Fraction
-from functools import cache
+from functools import cache, reduce
 from itertools import pairwise
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
 
 from scratchbook.companions import check
+from scratchbook.smalltalk.errors import SmalltalkSyntaxError
+from scratchbook.smalltalk.parser import parse_method
+from scratchbook.smalltalk.viable import is_method
 
 
 def perplexity_by_fractions(train, test, alphabet):
@@ -241,6 +246,111 @@ def mask_in_numpy(scores):
     return (ranks < 2).reshape(scores.shape)
 
 
+def cascade_as_generators(tokens):
+    places = [-1, *(at for at, token in enumerate(tokens) if token == ";"), len(tokens)]
+    first, *rest = (tokens[a + 1:b] for a, b in pairwise(places))
+    sign = not re.search(r"[^\W_]", first[-2])
+    cut = next((at for at, token in enumerate(first) if token.endswith(":")), -2 if sign else -1)
+    yield iter(first[:cut])
+    yield (("".join(part[::2]), (each for each in part[1::2])) for part in (first[cut:], *rest))
+
+
+def cascade_by_recursion(tokens):
+    if ";" in tokens:
+        last = len(tokens) - 1 - tokens[::-1].index(";")
+        receiver, messages = cascade_by_recursion(tokens[:last])
+        part = tokens[last + 1:]
+        return receiver, (*messages, ["".join(part[::2]), tuple(part[1::2])])
+    keywords = [token for token in tokens if token[-1] == ":"]
+    size = 2 * len(keywords) or (1 if any(map(str.isalnum, tokens[-2])) else 2)
+    part = tokens[-size:]
+    return tuple(tokens[:-size]), (["".join(part[::2]), tuple(part[1::2])],)
+
+
+SENDS = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y,
+         "max:": max, "min:": min}
+
+
+def value_by_regex(tokens):
+    def part(text):
+        value = Fraction(0)
+        for sign, number, unary in re.findall(r"([-+*]?) ?(\d+)((?: [a-z]+\b(?!:))*)", text):
+            term = reduce(lambda x, name: -x if name == "negated" else x * x, unary.split(),
+                          Fraction(number))
+            value = SENDS[sign or "+"](value, term)
+        return value
+
+    first, *rest = re.split(r" (max:|min:) ", " ".join(tokens))
+    return SENDS[rest[0]](part(first), part(rest[1])) if rest else part(first)
+
+
+def value_by_recursion(tokens):
+    """The last message of the lowest rank is the outermost one."""
+    for signs in (("max:", "min:"), ("+", "-", "*")):
+        for at in range(len(tokens) - 1, 0, -1):
+            if tokens[at] in signs:
+                return SENDS[tokens[at]](value_by_recursion(tokens[:at]),
+                                         value_by_recursion(tokens[at + 1:]))
+    if len(tokens) == 1:
+        return int(tokens[0])
+    value = value_by_recursion(tokens[:-1])
+    return -value if tokens[-1] == "negated" else value ** 2
+
+
+def fim_in_numpy(ids, start, stop, marks):
+    prefix, suffix, middle, end = marks
+    ids = np.array(ids, dtype=int)
+    made = np.concatenate([[prefix], ids[:start], [suffix], ids[stop:], [middle], ids[start:stop],
+                           [end]])
+    return made, np.arange(len(made)) > len(ids) - (stop - start) + 2
+
+
+def fim_as_generators(ids, start, stop, marks):
+    def pairs():
+        for mark, part, learned in ((marks[0], ids[:start], 0), (marks[1], ids[stop:], 0),
+                                    (marks[2], ids[start:stop], 1)):
+            yield mark, 0
+            yield from ((each, learned) for each in part)
+        yield marks[3], 1
+    return zip(*pairs(), strict=True)
+
+
+def bug_by_chance(source):
+    for at in random.sample(range(len(source)), len(source)):
+        if not is_method(found := source[:at] + source[at + 1:]):
+            return np.str_(found)
+    return None
+
+
+def bug_by_the_parser(source, at=0):
+    if at == len(source):
+        return None
+    begun, _, rest = source[:at], source[at], source[at + 1:]
+    try:
+        parse_method(begun + rest)
+    except SmalltalkSyntaxError:
+        return "".join((begun, rest))
+    return bug_by_the_parser(source, at + 1)
+
+
+def wilson_as_roots(passed, total):
+    """Where the distance to the share is z standard errors: a quadratic equation."""
+    if total < 1 or not 0 <= passed <= total:
+        raise ValueError(f"passed={passed}, total={total}")
+    share, extra = passed / total, 1.96 ** 2 / total
+    return np.sort(np.roots([1 + extra, -2 * share - extra, share ** 2]).real)
+
+
+def wilson_as_a_generator(passed, total):
+    if not 0 <= passed <= total or not total:
+        raise ValueError(passed, total)
+    z2 = Fraction(NormalDist().inv_cdf(0.975)) ** 2
+    centre = (passed + z2 / 2) / (total + z2)
+    half = Fraction(math.sqrt(z2 * (Fraction(passed * (total - passed), total) + z2 / 4)))
+    for sign in (-1, 1):
+        yield centre + sign * half / (total + z2)
+
+
 STYLES = {
     "bigram_perplexity": [perplexity_by_fractions],
     "to_bits_per_byte": [lambda loss, guesses, text: torch.tensor(
@@ -283,6 +393,15 @@ STYLES = {
     "pack_int4": [packed_as_bytes, packed_in_numpy],
     "gptq_column": [gptq_by_cholesky, gptq_by_least_squares],
     "mask_2_of_4": [mask_as_lists, mask_in_numpy],
+    "parse_cascade": [cascade_as_generators, cascade_by_recursion],
+    "message_value": [value_by_regex, value_by_recursion,
+                      lambda tokens: np.float64(value_by_recursion(tokens)),
+                      lambda tokens: torch.tensor(value_by_recursion(tokens))],
+    "fim_split": [fim_in_numpy, fim_as_generators,
+                  lambda *given: tuple(map(torch.tensor, map(list, fim_as_generators(*given))))],
+    "break_method": [bug_by_chance, bug_by_the_parser],
+    "wilson_interval": [wilson_as_roots, wilson_as_a_generator,
+                        lambda *given: torch.tensor(wilson_as_roots(*given)).float()],
 }
 CASES = [pytest.param(name, answer, id=f"{name}-{number}")
          for name, answers in STYLES.items() for number, answer in enumerate(answers)]
