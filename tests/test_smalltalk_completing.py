@@ -25,6 +25,13 @@ def test_a_case_is_the_method_cut_in_two():
         assert all(score(case, case.expected + ". self other"))
 
 
+def test_a_cut_inside_a_block_belongs_to_the_blocks_own_statement():
+    begun = {case.begun.strip() for seed in range(200)
+             for case in completion_cases([SOURCE], seed)}
+    assert {"all do:", "all do: [:x |", "total := total +", "^"} <= begun
+    assert not any(each.startswith("all do: [:x | total") for each in begun)
+
+
 def test_cases_follow_the_seed_and_leave_out_what_is_trivial_or_broken():
     sources = ["name ^ name", "broken ^ (", SOURCE]
     assert len(completion_cases(sources, 1)) == 1

@@ -142,3 +142,13 @@ def test_a_folder_of_xml_or_of_rarer_suffixes_is_smalltalk_too(tmp_path):
         assert any(isinstance(each, ClassRecord) for each in found)
     with pytest.raises(ValueError, match="no Smalltalk file"):
         collect_folder(tmp_path / "out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"splits": 3}', '{"splits": {"test": {}}}'])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_damaged_account_is_refused_with_its_name(tmp_path, capsys, content, more):
+    if more and content.startswith('{"splits'):
+        return      # what is there is printed
+    (tmp_path / "funnel.json").write_text(content, encoding="utf-8")
+    assert cli.main(["smalltalk", "stats", str(tmp_path), *more]) == 2
+    assert "funnel.json is no account" in capsys.readouterr().err

@@ -69,6 +69,7 @@ def test_a_temporary_that_hides_a_parameter_may_be_assigned():
 def test_statements_behind_a_return():
     assert unreachable(parse_method("foo self a. ^ 1. self b. self c")) == 2
     assert unreachable(parse_method("foo x ifTrue: [^ 1. 2]. ^ 3")) == 1
+    assert unreachable(parse_method("foo ^ 1. ^ 2. self a")) == 2
     assert unreachable(parse_method("foo ^ 1")) == 0
 
 

@@ -153,14 +153,18 @@ def stats_smalltalk(options: argparse.Namespace) -> int:
     path = Path(options.folder, "funnel.json")
     if not path.is_file():
         raise ValueError(f"{path} is missing: first run scratchbook smalltalk prepare")
-    account = json.loads(path.read_text(encoding="utf-8"))
-    if options.json:
-        print(json.dumps(account["splits"], indent=1, ensure_ascii=False))
-        return 0
-    print(as_table([{"split": split, "project": project, "MB": f"{size / 1e6:.2f}"}
-                    for split in ORDER
-                    for project, size in account["splits"][split]["bytes_by_project"].items()]))
-    _print_account(account)
+    try:
+        account = json.loads(path.read_text(encoding="utf-8"))
+        if options.json:
+            print(json.dumps(account["splits"], indent=1, ensure_ascii=False))
+            return 0
+        print(as_table([{"split": split, "project": project, "MB": f"{size / 1e6:.2f}"}
+                        for split in ORDER for project, size
+                        in account["splits"][split]["bytes_by_project"].items()]))
+        _print_account(account)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is no account of scratchbook smalltalk prepare ({error}): "
+                         "prepare the corpus again") from None
     return 0
 
 
