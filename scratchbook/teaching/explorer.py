@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FIGURE = "attention_explorer"
 DRAWN_BY = ("explorer_data", "explorer_draw", "explorer_code")
+# what reads the reader's own text
+COMPUTED_BY = ("smalltalk_tokens", "safetensors", "smalltalk_model", "smalltalk_syntax",
+               "smalltalk_overlay", "explorer_model")
 Views = "AttentionView | Sequence[AttentionView]"
 
 
@@ -51,6 +54,8 @@ def explorer_html(views: Views, **options: Any) -> str:
     scores      {name: {"about": sentence, "values": (layers, heads)}} beside those that the figure
                 counts itself; of one view only
     classes     what `class_panel` gives: the tree of classes, who sends and implements what
+    model       what `scratchbook.companions.explorer_reader.reading_model` gives: the Smalltalk
+                model, to read the reader's own text in the published page
     digits      of the weights that are embedded; half of 10^-digits is the largest error
 
     Raises:   ValueError for no view, a language without overlays, lists of unequal length
@@ -63,7 +68,8 @@ def explorer_html(views: Views, **options: Any) -> str:
 def explorer_parts(views: Views, language: str | Sequence[str | None] | None = None,
                    titles: Sequence[str] | None = None, layer: int = 0, head: int = 0,
                    scores: Mapping[str, Any] | None = None,
-                   classes: Mapping[str, Any] | None = None, digits: int = 3
+                   classes: Mapping[str, Any] | None = None,
+                   model: Mapping[str, Any] | None = None, digits: int = 3
                    ) -> tuple[dict[str, Any], str, tuple[str, ...]]:
     """The figure's data, the picture that stands there without scripts, and the scripts it needs.
 
@@ -86,9 +92,10 @@ def explorer_parts(views: Views, language: str | Sequence[str | None] | None = N
     data = {"views": [{"view": json.loads(view.to_json(digits)), "title": title,
                        "overlay": token_overlay(view, each)}
                       for view, title, each in zip(views, titles, languages, strict=True)],
-            "layer": layer, "head": head, "scores": dict(scores or {}), "classes": classes}
+            "layer": layer, "head": head, "scores": dict(scores or {}), "classes": classes,
+            "model": model}
     still = head_svg(views[0], layer, head)
-    return data, still, DRAWN_BY
+    return data, still, (*COMPUTED_BY, *DRAWN_BY) if model else DRAWN_BY
 
 
 def explorer_page(views: Views, title: str = "What a model looks at", **options: Any) -> str:
@@ -98,7 +105,7 @@ def explorer_page(views: Views, title: str = "What a model looks at", **options:
     """
     name = html.escape(title)
     rule = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-            "img-src data: blob:")
+            "img-src data: blob:; worker-src blob:")
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{rule}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

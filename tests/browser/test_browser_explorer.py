@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from scratchbook.companions.explorer_reader import reading_model
 from scratchbook.config import ModelConfig
 from scratchbook.interpret import AttentionView
 from scratchbook.interpret.class_graphs import class_panel
 from scratchbook.interpret.pictures import strongest_edges
 from scratchbook.smalltalk.readers import read_folder
+from scratchbook.smalltalk_model import load_smalltalk
 from scratchbook.teaching.explorer import explorer_page
 from tests.browser import visits
+from tests.js.test_explorer_model_js import file_of
 from tests.random_models import random_model
+from tests.tiny_smalltalk import shipped, small_tokenizer, tiny
 
 METHOD = ("rate: aRate after: months\n\t| sum |\n\tsum := 0.\n"
           "\t1 to: months do: [ :each | | part |\n"
@@ -359,6 +363,60 @@ def test_nothing_is_cut_off_at_360_pixels(page, view):
     page.get_by_label("weight from").fill("0")
     assert len(drawn(page)) == 12
     assert page.evaluate(visits.OVERFLOW) == []
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory):
+    """A page whose reader may type, with a small model in it."""
+    folder = tmp_path_factory.mktemp("own")
+    shipped(folder, tiny(small_tokenizer().vocab_size))
+    model, tokenizer = load_smalltalk(folder)
+    text = "double: x\n\t^ x + x"
+    view = AttentionView(model, text, tokenizer, before=[tokenizer.special_tokens["<|method|>"]])
+    told = {"file": file_of(folder), "megabytes": 1, "before": ["<|method|>"], "name": "tiny"}
+    path = folder / "page.html"
+    path.write_text(explorer_page(view, language="smalltalk", titles=["first"], model=told),
+                    encoding="utf-8")
+    return path, model, tokenizer
+
+
+def test_a_readers_own_text_is_read_at_every_change(context, own_file, page):
+    path, model, tokenizer = own_file
+    page.goto(path.as_uri())
+    assert not page.get_by_label("Your own method").is_visible()
+    page.get_by_role("button", name="Load the model (1 MB)").click()
+    page.locator("[data-took]").wait_for()
+    area = page.get_by_label("Your own method")
+    assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
+    for text in ("half: y\n\t^ 'grüße <script>' , y foo; bar", "foo ^ ("):
+        area.fill(text)
+        page.locator(".sb-ex-text", has_text=text.split()[0]).wait_for()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save JSON").click()
+        ours = AttentionView.from_json(Path(download.value.path()).read_text(encoding="utf-8"))
+        theirs = AttentionView(model, text, tokenizer,
+                               before=[tokenizer.special_tokens["<|method|>"]])
+        assert (ours.text, ours.ids, ours.tokens, ours.spans) == (
+            text, theirs.ids, theirs.tokens, theirs.spans)
+        assert (ours.attention - theirs.attention).abs().max() < 0.0011
+        assert page.locator(".sb-ex-text script").count() == 0
+    assert "does not parse" in page.locator(".sb-ex").inner_text()
+    area.fill("")
+    page.get_by_text("The text is empty").wait_for()
+    page.get_by_label("Text", exact=True).select_option("0")
+    assert page.locator(".sb-ex-text").inner_text().startswith("<|method|>double:")
+
+
+def test_without_the_models_file_the_figure_says_so(context, page, view, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(explorer_page(view, model=reading_model("nowhere.js")), encoding="utf-8")
+    other = context.new_page()
+    other.goto(path.as_uri())
+    other.get_by_role("button", name="Load the model").click()
+    other.get_by_text("open this figure there").wait_for()
+    assert other.get_by_role("button", name="Load the model").is_enabled()
+    assert other.locator(".sb-ex-grid button").count() == 12
+    other.close()
 
 
 def test_a_change_of_head_draws_everything_anew(page):

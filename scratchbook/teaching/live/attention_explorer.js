@@ -6,10 +6,8 @@
 
   const MOST = 12; // edges at first
   const STYLE = `
-    .sb-ex h4{font-size:1rem;font-weight:600;margin:10px 0 2px;color:inherit}
-    .sb-ex p{margin:4px 0}
-    .sb-ex .sb-ex-halves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19em),1fr));gap:6px 24px}
-    .sb-ex .sb-ex-halves>div{min-width:0}
+    .sb-ex p{margin:4px 0}.sb-ex h4{font-size:1rem;font-weight:600;margin:10px 0 2px;color:inherit}
+    .sb-ex-halves>div{min-width:0}.sb-ex .sb-ex-halves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19em),1fr));gap:6px 24px}
     .sb-ex select,.sb-ex input[type=number]{min-height:32px;padding:3px 6px}
     .sb-ex input[type=number]{width:4.5em}
     .sb-ex input[type=checkbox]{width:20px;height:20px;margin:0}
@@ -36,8 +34,7 @@
     .sb-ex-shades i{display:inline-block;width:16px;height:12px;margin-right:4px;border:1px solid var(--sb-line);vertical-align:-1px}
     .sb-ex pre{font-size:13px;line-height:1.4;max-height:18em;overflow:auto;background:var(--sb-soft);color:var(--sb-ink);padding:6px 8px;
       border:1px solid var(--sb-line);border-radius:6px}
-    .sb-ex summary{min-height:28px;cursor:pointer}
-    .sb-ex [hidden]{display:none!important}`;
+    .sb-ex summary{min-height:28px;cursor:pointer}.sb-ex [hidden]{display:none!important}`;
 
   let made = 0;
 
@@ -51,7 +48,8 @@
     const box = el("div", { class: "sb-ex" }, el("style", {}, STYLE + explorerCode.STYLE), makeTop(ui), ui.text.node, makeTextRow(ui),
       el("div", { class: "sb-ex-halves" }, makeGrid(ui), makeMap(ui)), makeGraph(ui), makeEnd(ui));
     element.replaceChildren(box);
-    element.explorer = { state: ui.state, select: (change) => select(ui, change), show: (view, overlay) => show(ui, view, overlay) };
+    element.explorer = { state: ui.state, select: (change) => select(ui, change),
+      take: (at) => take(ui, at) };
     take(ui, 0);
   }
 
@@ -63,7 +61,7 @@
     const { read, overlay } = current(ui);
     const { explorerCode, explorerData } = root.Scratchbook;
     const { state } = ui;
-    ui.scores = explorerData.scores(read, ui.views.length > 1 ? {} : ui.data.scores);
+    ui.scores = explorerData.scores(read, current(ui).own || ui.data.views.length > 1 ? {} : ui.data.scores);
     state.layer = Math.min(state.layer, read.layers - 1);
     state.head = Math.min(state.head, read.heads - 1);
     [state.token, state.node] = [null, null];
@@ -75,10 +73,15 @@
     draw(ui);
   }
 
-  // Show another text in place of the current one: a view as to_json writes it, and its overlay or null.
-  function show(ui, view, overlay) {
-    ui.views[ui.at] = { ...current(ui), view, overlay, read: root.Scratchbook.explorerData.read(view) };
-    take(ui, ui.at);
+  // The reader's own text is one more of the texts, the last: a view as to_json writes it, and its overlay.
+  function showOwn(ui, view, overlay) {
+    const { el, views } = ui;
+    const own = views.findIndex((each) => each.own);
+    const at = own < 0 ? views.length : own;
+    views[at] = { title: "your own text", own: true, view, overlay, read: root.Scratchbook.explorerData.read(view) };
+    if (own < 0) ui.which.node.append(...optionsOf(el, [[at, views[at].title]]));
+    [ui.which.label.hidden, ui.which.node.value] = [false, String(at)];
+    take(ui, at);
   }
 
   function select(ui, change) {
@@ -122,7 +125,10 @@
     ui.which.label.hidden = ui.views.length < 2;
     ui.which.node.style.maxWidth = "16em";
     ui.fault = el("p", { role: "status" });
-    return el("div", {}, el("div", { class: "sb-row" }, ui.which.label), ui.fault);
+    const { model } = ui.data;
+    const own = model ? root.Scratchbook.explorerModel.makeOwnText(el, ui.id, model, ui.data.views[0].view.text,
+      ({ view, overlay }) => showOwn(ui, view, overlay)) : null;
+    return el("div", {}, own, el("div", { class: "sb-row" }, ui.which.label), ui.fault);
   }
 
   function makeTextRow(ui) {
@@ -378,8 +384,13 @@
     const { el, state } = ui;
     const { read, overlay } = current(ui);
     const { explorerCode } = root.Scratchbook;
-    explorerCode.drawText(ui.text, read, overlay, state);
-    ui.key.replaceChildren(explorerCode.keyOf(el, overlay, state));
+    const { token, colour, scopes, node } = state;
+    const text = JSON.stringify([token, colour, scopes, node && node.at]);
+    if (ui.drawn !== text || ui.drawnOf !== read) { // another head leaves the text as it is
+      explorerCode.drawText(ui.text, read, overlay, state);
+      ui.key.replaceChildren(explorerCode.keyOf(el, overlay, state));
+      [ui.drawn, ui.drawnOf] = [text, read];
+    }
     explorerCode.drawFacts(el, ui.facts, read, overlay, state, (node) => select(ui, { node }));
     drawGrid(ui);
     drawMap(ui);

@@ -136,14 +136,17 @@
   }
 
   // Pairs of tokens that the tree joins: a node's own token and that of its parent.
+  const joined = new WeakMap(); // of an overlay, which never changes
   function treeEdges(overlay) {
+    if (joined.has(overlay)) return joined.get(overlay);
     const found = new Map();
     for (const node of overlay.nodes) {
       const above = overlay.nodes[node.parent];
       if (!above || above.head === node.head || size(node) < 1) continue;
       found.set(`${node.head} ${above.head}`, [node.head, above.head]);
     }
-    return [...found.values()];
+    joined.set(overlay, [...found.values()]);
+    return joined.get(overlay);
   }
 
   // How many of the tree's edges a head looks along, in whichever direction it may look.
