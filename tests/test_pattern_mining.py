@@ -292,6 +292,17 @@ def test_groups_by_hand():
         clustering.silhouette(points, np.zeros(5))
 
 
+def test_the_number_of_groups_is_chosen_by_the_silhouette():
+    points = np.array([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
+    labels, value = clustering.best_clusters(points)
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert value == pytest.approx(clustering.silhouette(points, labels).mean())
+    assert len(set(clustering.best_clusters(points, fewest=4)[0])) == 4
+    for wrong in ({"fewest": 1}, {"fewest": 6}, {"most": 2, "fewest": 3}):
+        with pytest.raises(ValueError, match="6 points"):
+            clustering.best_clusters(points, **wrong)
+
+
 def test_agreement_of_groupings():
     assert clustering.adjusted_rand([0, 0, 1, 1], [1, 1, 0, 0]) == 1
     assert clustering.adjusted_rand([0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx(-0.5)

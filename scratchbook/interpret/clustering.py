@@ -22,22 +22,28 @@ def distances(points: np.ndarray) -> np.ndarray:
 
 
 def agglomerate(points: np.ndarray, clusters: int) -> np.ndarray:
-    """Join the two nearest groups until so many are left; near is the average over all pairs.
+    """Join the two groups that it costs least to join, until so many are left.
+
+    The cost is how much the squared distances to the groups' means grow (Ward's): a far outlier
+    does not stay alone for ever, as it does when groups are joined by their average distance.
 
     Shapes:   points (count, features) -> labels (count,), numbered by first appearance
-    Raises:   ValueError when there are not so many points
+    Raises:   ValueError when there are not so many points, or they are not finite
+    Paper:    Ward (1963), https://doi.org/10.1080/01621459.1963.10500845
     Chapter:  chapters/06e_pattern_mining.ipynb
     """
-    apart = distances(points)
-    if not 1 <= clusters <= len(apart):
-        raise ValueError(f"clusters={clusters} is not within 1..{len(apart)}, the points")
-    groups = [[number] for number in range(len(apart))]
+    points, count = np.asarray(points, dtype=float), len(distances(points))
+    if not 1 <= clusters <= count:
+        raise ValueError(f"clusters={clusters} is not within 1..{count}, the points")
+    groups = [[number] for number in range(count)]
     while len(groups) > clusters:
-        pairs = [(apart[np.ix_(one, other)].mean(), a, a + 1 + b)
-                 for a, one in enumerate(groups) for b, other in enumerate(groups[a + 1 :])]
-        _, a, b = min(pairs)
+        sizes = np.array([len(group) for group in groups])
+        means = np.stack([points[group].mean(0) for group in groups])
+        cost = distances(means) ** 2 / (1 / sizes[:, None] + 1 / sizes)
+        cost[np.tril_indices(len(groups))] = np.inf
+        a, b = np.unravel_index(cost.argmin(), cost.shape)
         groups[a] += groups.pop(b)
-    labels = np.empty(len(apart), dtype=int)
+    labels = np.empty(count, dtype=int)
     for number, group in enumerate(sorted(groups, key=min)):
         labels[group] = number
     return labels
@@ -67,15 +73,17 @@ def silhouette(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(sizes[own.argmax(1)] == 1, 0.0, apartness)
 
 
-def best_clusters(points: np.ndarray, most: int = 10) -> tuple[np.ndarray, float]:
-    """Labels for the number of groups, 2 to `most`, whose mean silhouette is highest, and it.
+def best_clusters(points: np.ndarray, most: int = 10, fewest: int = 2
+                  ) -> tuple[np.ndarray, float]:
+    """Labels for the number of groups whose mean silhouette is highest, and that mean.
 
-    Raises:   ValueError for fewer than three points
+    Raises:   ValueError when there are not more points than the fewest groups, or fewer than two
     Chapter:  chapters/06e_pattern_mining.ipynb
     """
-    if len(points) < 3:
-        raise ValueError(f"{len(points)} points cannot be grouped in more than one way")
-    tried = [agglomerate(points, k) for k in range(2, min(most, len(points) - 1) + 1)]
+    if not 2 <= fewest <= most or len(points) <= fewest:
+        raise ValueError(f"fewest={fewest} and most={most} groups of {len(points)} points: there "
+                         "must be more points, and two groups or more")
+    tried = [agglomerate(points, k) for k in range(fewest, min(most, len(points) - 1) + 1)]
     values = [float(silhouette(points, labels).mean()) for labels in tried]
     return tried[int(np.argmax(values))], max(values)
 

@@ -1,0 +1,233 @@
+"""The tables and sentences of chapter 06e that its numbers write.
+
+Chapter:  chapters/06e_pattern_mining.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scratchbook.companions.mining_figures import best_excess
+from scratchbook.companions.mining_heads import control_for
+from scratchbook.evaluation.comparing import (
+    NO_DIFFERENCE,
+    Interval,
+    mean_and_spread,
+    spearman,
+    verdict_on,
+)
+from scratchbook.interpret.mining import FLOOR, Find
+from scratchbook.teaching.results import load_result
+
+NAME = "06e_pattern_mining"
+
+
+def recorded(part: str) -> Mapping[str, Any]:
+    """The numbers of one recorded part."""
+    return load_result(f"{NAME}.{part}").numbers
+
+
+def provenance(part: str) -> str:
+    """Where they come from."""
+    return load_result(f"{NAME}.{part}").provenance()
+
+
+def head_name(layer: int, head: int) -> str:
+    """A head as the tables call it: layer.head."""
+    return f"{layer}.{head}"
+
+
+def motif_rows(finds: Sequence[Find]) -> list[dict[str, object]]:
+    """A row for each motif: how many heads are significant and found, and the strongest."""
+    rows = []
+    for motif in dict.fromkeys(find.motif for find in finds):
+        own = [find for find in finds if find.motif == motif]
+        best = max(own, key=lambda find: -1.0 if np.isnan(find.excess) else find.excess)
+        rows.append({"motif": motif, "texts": best.texts,
+                     "significant": sum(find.significant for find in own),
+                     "found": sum(find.found for find in own),
+                     "strongest": head_name(best.layer, best.head), "on targets": best.score,
+                     "excess": best.excess, "p, Holm": best.p_holm})
+    return rows
+
+
+def finds_line(language: str, finds: Sequence[Find]) -> str:
+    """What was found in a model, and what was not."""
+    motifs = dict.fromkeys(find.motif for find in finds)
+    counts = {motif: sum(f.found for f in finds if f.motif == motif) for motif in motifs}
+    yes = ", ".join(f"{motif} ({count})" for motif, count in counts.items() if count)
+    no = ", ".join(motif for motif, count in counts.items() if not count)
+    return (f"{language}, {len(finds)} tests: heads found for {yes or 'no motif'}; none found for "
+            f"{no or 'none of them'}.")
+
+
+def cluster_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """The groups as a table."""
+    return [{"heads": row["heads"], "name": row["motif"] or "none of ours",
+             "mean excess": f"{row['excess']:.2f} ({row['nearest']})",
+             "silhouette": row["silhouette"], "central": head_name(*row["central"]),
+             "looks at": "; ".join(row["exemplars"])} for row in rows]
+
+
+def clusters_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many groups have none of our names, and how many heads they hold."""
+    unnamed = [row for row in rows if not row["motif"]]
+    if not unnamed:
+        return f"{language}: {len(rows)} groups of heads, each with one of our names."
+    heads = sum(row["heads"] for row in unnamed)
+    return (f"{language}: of {len(rows)} groups of heads, {len(unnamed)} without one of our names, "
+            f"with {heads} of {sum(row['heads'] for row in rows)} heads.")
+
+
+# over the checkpoints -------------------------------------------------------------------------
+
+
+def correlation_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Spearman's correlation of each motif's best excess with the loss, trained checkpoints only.
+
+    The interval is Fisher's, which takes checkpoints for independent; those of one run are not.
+    """
+    trained = rows[1:]
+    losses, found = [row["loss"] for row in trained], []
+    for name, best in best_excess(trained).items():
+        if len(set(best)) < 2:
+            continue
+        rho = spearman(best, losses)
+        found.append({"motif": name, "first": best[0], "last": best[-1], "rho": rho.value,
+                      "low": rho.low, "high": rho.high,
+                      "verdict": verdict_on(rho, "higher where the loss is lower",
+                                            "higher where the loss is higher")})
+    return found
+
+
+def seed_correlations(runs: Sequence[Mapping[str, Any]]) -> Interval:
+    """Spearman of score and loss within each planted run; its mean over seeds, an interval."""
+    each = [spearman(run["best"], run["losses"]).value for run in runs]
+    mean, half = mean_and_spread(each)
+    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
+
+
+def planted_line(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """How the planted runs and their controls ended, seed by seed."""
+    parts = []
+    for name, runs in found.items():
+        ends = [run["best"][-1] for run in runs]
+        parts.append(f"{name} {min(ends):.2f} to {max(ends):.2f} (above 0.4 in "
+                     f"{sum(end > 0.4 for end in ends)} of {len(ends)})")
+    return "Best induction score at the end, over seeds: " + "; ".join(parts) + "."
+
+
+# ablation -------------------------------------------------------------------------------------
+
+
+def effect_rows(part: Mapping[str, Any], how: str, most: int = 8, seed: int = 0
+                ) -> list[dict[str, Any]]:
+    """The strongest head of each find, without it, beside another head of its layer.
+
+    A head that is found for several motifs stands once, under its largest excess.
+    """
+    heads = len(part["excess"][part["motifs"][0]][0])
+    found: dict[tuple[int, int], Mapping[str, Any]] = {}
+    for find in sorted(part["finds"], key=lambda find: -find["excess"]):
+        if find["excess"] >= FLOOR:
+            found.setdefault((find["layer"], find["head"]), find)
+    rows = []
+    for place, find in list(found.items())[:most]:
+        other = control_for(place, list(found), heads, seed)
+        effects = part["ablation"][how]
+        rows.append({"head": f"{head_name(*place)} {find['motif']}",
+                     "effect": effects[place[0] * heads + place[1]],
+                     "control": effects[other[0] * heads + other[1]],
+                     "other": head_name(*other)})
+    return rows
+
+
+def effects_line(language: str, rows: Sequence[Mapping[str, Any]], how: str) -> str:
+    """In how many cases taking a found head away costs more than its control."""
+    costs = sum(row["effect"]["verdict"] == "higher" for row in rows)
+    more = sum(row["effect"]["low"] > row["control"]["high"] for row in rows)
+    less = sum(row["effect"]["high"] < row["control"]["low"] for row in rows)
+    return (f"{language}, {how} ablation: of {len(rows)} found heads {costs} raise the loss when "
+            f"taken away; {more} clearly more than another head of the layer, {less} clearly less, "
+            f"{len(rows) - more - less} {NO_DIFFERENCE}.")
+
+
+def pruning_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Heads taken out: by evidence, by chance, and what is saved."""
+    return [{"heads kept": f"{row['keep']} of {row['of']}",
+             "more loss, by evidence": _interval(row["by evidence"]),
+             "by chance": _interval(row["by chance"]),
+             "evidence against chance": row["evidence against chance"]["verdict"],
+             "parameters": f"{row['parameters'][1] / row['parameters'][0]:.0%}",
+             "time of a pass": f"{row['seconds'][1] / row['seconds'][0]:.0%}"} for row in rows]
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+
+
+def pruning_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What pruning by evidence costs beside pruning by chance, and saves."""
+    return f"{language}: " + "; ".join(
+        f"with {row['keep']} of {row['of']} heads the loss rises by "
+        f"{row['by evidence']['mean']:.2f} by evidence, {row['by chance']['mean']:.2f} by chance ("
+        f"{row['evidence against chance']['verdict']}), and a pass takes "
+        f"{row['seconds'][1] / row['seconds'][0]:.0%} of the time" for row in rows) + "."
+
+
+# errors and methods ---------------------------------------------------------------------------
+
+
+def error_rows(found: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Areas at injected errors: the best head against the plain loss."""
+    return [{"language": language, "texts judged": part["texts"],
+             "head chosen on others": f"{head_name(*part['head'])}, {part['looked at']}",
+             "area, that head": _area(part["head area"]), "area, loss": _area(part["loss area"])}
+            for language, part in found.items() if language != "probe"]
+
+
+def _area(found: Sequence[float]) -> str:
+    value, low, high = found
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def errors_line(language: str, part: Mapping[str, Any]) -> str:
+    """Whether the head, and the loss, tell a broken text from a whole one, and which better."""
+    (head, low, high), (loss, loss_low, loss_high) = part["head area"], part["loss area"]
+    word = "clearly more" if loss_low > high else "clearly less" if loss_high < low else (
+        "no clear difference from the head")
+    chance = "above chance" if low > 0.5 else "not clearly above chance"
+    return (f"{language}: at an injected error the best head has an area of {head:.2f} ({chance}), "
+            f"the plain loss {loss:.2f} ({word}).")
+
+
+def probe_line(found: Mapping[str, Any]) -> str:
+    """What the probe for methods reads, beside its controls."""
+    last, shuffled = found["by layer"][str(found["last"])], found["shuffled"]
+    return (f"A linear probe at {found['judged']} ends of lines tells whether a method comes next "
+            f"with an area of {last:.2f} behind the last layer, {found['by layer']['0']:.2f} on "
+            f"the token's embedding, {found['line breaks']:.2f} by counting line breaks; with "
+            f"shuffled labels {np.mean(shuffled):.2f} on average, at most {max(shuffled):.2f} "
+            f"(p = {found['p']:.2f}).")
+
+
+# the end --------------------------------------------------------------------------------------
+
+
+def false_rows(rows: Sequence[Mapping[str, int]]) -> list[dict[str, object]]:
+    """Untrained models: what each rule finds."""
+    return [{"untrained model": number, "tests": row["tests"], "p at most 5 %": row["alone"],
+             "Holm": row["holm"], f"Holm, and excess at least {FLOOR:g}": row["found"]}
+            for number, row in enumerate(rows)]
+
+
+def false_line(rows: Sequence[Mapping[str, int]]) -> str:
+    """How many false finds each rule makes."""
+    tests = sum(row["tests"] for row in rows)
+    total = {key: sum(row[key] for row in rows) for key in ("alone", "holm", "found")}
+    return (f"Untrained models, {tests} tests: {total['alone']} at 5 % each "
+            f"({total['alone'] / tests:.0%}), {total['holm']} with Holm, "
+            f"{total['found']} that are large enough besides.")

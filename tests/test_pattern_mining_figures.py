@@ -1,0 +1,203 @@
+"""Chapter 06e's figures and sentences say what their data holds; its task is what it claims."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+from scratchbook.companions import mining_errors, mining_figures, mining_findings, mining_heads
+from scratchbook.companions.mining_planted import (
+    HELD_OUT,
+    LONGEST,
+    SHORTEST,
+    Grown,
+    Repeats,
+    judge,
+    new_model,
+)
+from scratchbook.config import ModelConfig
+from scratchbook.interpret.mining import Find
+from scratchbook.interpret.patterns import induction
+from tests.random_models import random_model
+
+CONFIG = ModelConfig(vocab_size=13, max_seq_len=16, num_layers=2, d_model=12, num_heads=3, d_ff=16)
+
+
+def effect(mean: float, half: float = 0.1) -> dict:
+    low, high = mean - half, mean + half
+    word = "higher" if low > 0 else "lower" if high < 0 else "no clear difference"
+    return {"mean": mean, "low": low, "high": high, "verdict": word}
+
+
+def find(motif: str, layer: int, head: int, excess: float, p: float = 0.01) -> Find:
+    return Find(motif, layer, head, excess + 0.1, excess, p, p, 20)
+
+
+# the planted task
+
+
+def test_the_second_half_repeats_the_first_and_alone_counts():
+    batch = Repeats(3).batch(5, 64)
+    lengths = set()
+    for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
+        first = next(place for place, target in enumerate(targets) if target != -100)
+        length = first + 1
+        lengths.add(length)
+        assert len(set(ids[:length])) == length  # all different
+        assert all(t == ids[place + 1 - length] for place, t in enumerate(targets)
+                   if place >= first)
+        assert set(targets[:first]) == {-100}
+    assert min(lengths) >= SHORTEST
+    assert max(lengths) <= LONGEST
+    assert len(lengths) > 4
+
+
+def test_texts_without_repetition_and_held_out_ones():
+    plain = Repeats(3, repeated=False).batch(0, 8)
+    assert torch.equal(plain.targets[:, :-1], plain.ids[:, 1:])
+    assert induction(plain.ids[0]).rows > 0  # letters come twice by chance
+    assert not torch.equal(Repeats(3).batch(0, 8).ids, Repeats(4).batch(0, 8).ids)
+    held = next(Repeats(3).validation(8))
+    assert torch.equal(held.ids, Repeats(3).batch(HELD_OUT, 8).ids)
+    assert Repeats(1).fingerprint() != Repeats(2).fingerprint()
+
+
+def test_an_untrained_model_guesses_evenly():
+    loss, scores = judge(new_model(2, 0), 0)
+    assert loss == pytest.approx(np.log(32), abs=0.35)
+    assert scores.shape == (2, 4)
+    assert scores.max() < 0.1
+
+
+def test_grown_runs_name_their_best_head():
+    grown = Grown([0, 1], [3.0, 1.0], [[[0.1, 0.2], [0.3, 0.1]], [[0.1, 0.2], [0.3, 0.9]]])
+    assert grown.best == [0.3, 0.9]
+    assert grown.best_head() == (1, 1)
+    figure, alt = mining_figures.plot_grown({"two layers": grown})
+    assert "score 0.90" in alt
+    assert len(figure.axes) == 2
+    assert "<table" in mining_figures.film_still(grown)
+
+
+# figures
+
+
+def test_the_figures_name_what_is_largest():
+    table = np.zeros((2, 3))
+    table[1, 2] = 0.3
+    _, alt = mining_figures.plot_heads({"python": {"a": table, "b": table / 2}})
+    assert "0.30, a at layer 1, head 2" in alt
+    rows = [{"step": step, "loss": 3 - step, "excess": {"a": [[0.1 * step, 0.0]]}}
+            for step in range(3)]
+    assert mining_figures.best_excess(rows)["a"] == pytest.approx([0, 0.1, 0.2])
+    _, alt = mining_figures.plot_evolution(rows, ["a"])
+    assert "a 0.10 to 0.20" in alt
+    _, alt = mining_figures.plot_effects([{"head": "1.2 a", "effect": effect(0.5),
+                                           "control": effect(0.0)}])
+    assert "0.500 nats, without 1.2 a" in alt
+
+
+# sentences
+
+
+def test_finds_say_what_was_not_found():
+    finds = [find("induction", 1, 0, 0.3), find("induction", 0, 0, 0.05), find("bracket", 0, 1, 0.2,
+                                                                            p=0.6)]
+    line = mining_findings.finds_line("python", finds)
+    assert "heads found for induction (1); none found for bracket" in line
+    rows = mining_findings.motif_rows(finds)
+    assert rows[0]["significant"] == 2
+    assert rows[0]["found"] == 1
+    assert rows[0]["strongest"] == "1.0"
+    assert rows[1]["found"] == 0
+
+
+def test_groups_without_a_name_are_counted():
+    group = {"heads": 5, "motif": "", "excess": 0.02, "nearest": "bracket", "silhouette": 0.5,
+             "central": [1, 2], "exemplars": ["x"]}
+    named = group | {"motif": "bracket", "heads": 1}
+    line = mining_findings.clusters_line("python", [group, named])
+    assert "1 without one of our names, with 5 of 6 heads" in line
+    assert "each with one of our names" in mining_findings.clusters_line(
+        "python", [group | {"motif": "bracket"}])
+    assert mining_findings.cluster_rows([group])[0]["name"] == "none of ours"
+
+
+def test_effects_are_compared_with_their_controls():
+    rows = [{"effect": effect(0.5), "control": effect(0.0)},
+            {"effect": effect(0.1), "control": effect(0.05)},
+            {"effect": effect(-0.5), "control": effect(0.05)}]
+    line = mining_findings.effects_line("python", rows, "mean")
+    assert "of 3 found heads 1 raise" in line
+    assert "1 clearly more" in line
+    assert "1 clearly less" in line
+    part = {"motifs": ["a"], "excess": {"a": [[0.5, 0.0, 0.0]]},
+            "finds": [{"layer": 0, "head": 0, "excess": 0.5, "motif": "a"}],
+            "ablation": {"mean": [effect(0.7), effect(0.1), effect(0.1)]}}
+    found = mining_findings.effect_rows(part, "mean")
+    assert found[0]["effect"]["mean"] == 0.7
+    assert found[0]["control"]["mean"] == 0.1
+    with pytest.raises(ValueError, match="no control"):
+        mining_heads.control_for((0, 0), [(0, 0), (0, 1)], 2, 0)
+
+
+def test_errors_and_false_finds_in_words():
+    part = {"head area": [0.6, 0.45, 0.7], "loss area": [0.9, 0.8, 0.95]}
+    line = mining_findings.errors_line("python", part)
+    assert "not clearly above chance" in line
+    assert "clearly more" in line
+    part["loss area"] = [0.65, 0.5, 0.8]
+    assert "no clear difference" in mining_findings.errors_line("python", part)
+    line = mining_findings.false_line([{"tests": 100, "alone": 7, "holm": 1, "found": 0}])
+    assert "7 at 5 % each (7%), 1 with Holm, 0 that are large enough" in line
+
+
+def test_correlations_have_a_direction():
+    rows = [{"step": step, "loss": 5.0 - step, "excess": {"a": [[0.1 * step]], "b": [[0.2]]}}
+            for step in range(8)]
+    found = mining_findings.correlation_rows(rows)
+    assert [row["motif"] for row in found] == ["a"]  # b never changes
+    assert found[0]["verdict"] == "higher where the loss is lower"
+    runs = [{"best": [0.1, 0.2, 0.3, 0.4], "losses": [4, 3, 2, 1]}] * 3
+    assert mining_findings.seed_correlations(runs).value == pytest.approx(-1)
+
+
+# heads
+
+
+def test_worth_decides_which_heads_stay():
+    model = random_model(CONFIG)
+    worth = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 0.5]])
+    smaller = mining_heads.pruned(model, worth, 2)
+    ids = torch.randint(13, (2, 9))
+    assert smaller.config.num_heads == 2
+    want = model.blocks[1].attention.q_proj.weight.unflatten(0, (3, 4))[[0, 2]].flatten(0, 1)
+    assert torch.equal(smaller.blocks[1].attention.q_proj.weight, want)
+    assert model.config.num_heads == 3  # the model itself is as it was
+    from scratchbook.interpret.ablation import ablated
+    with torch.no_grad(), ablated(model, [(0, 0), (1, 1)]):
+        assert torch.allclose(model(ids), smaller(ids), atol=1e-5)
+
+
+def test_told_says_what_its_interval_says():
+    assert mining_heads.told(torch.tensor([1.0, 1.1, 0.9]))["verdict"] == "higher"
+    assert mining_heads.told(torch.tensor([1.0, -1.1, 0.1]))["verdict"] == "no clear difference"
+
+
+# errors
+
+
+def test_the_first_token_that_differs():
+    assert mining_errors.first_difference([1, 2, 3], [1, 2, 4]) == 2
+    assert mining_errors.first_difference([1, 2], [1, 2, 3]) == 2
+
+
+def test_a_probe_finds_a_direction_and_no_direction_in_shuffled_labels():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(400, 5))
+    labels = (x[:, 2] > 0).astype(float)
+    weights = mining_errors.ridge(x, labels)
+    assert np.abs(weights[:-1]).argmax() == 2
+    shuffled = mining_errors.ridge(x, draw.permutation(labels))
+    assert np.abs(shuffled[:-1]).max() < np.abs(weights[:-1]).max() / 3
