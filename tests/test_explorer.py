@@ -18,7 +18,12 @@ from scratchbook.interpret.overlays import overlay
 from scratchbook.interpret.token_overlays import facts, send_at, token_overlay, variable_at
 from scratchbook.interpret.widgets import Explorer, facts_html
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
-from scratchbook.teaching.explorer import explorer_html, explorer_page, explorer_parts
+from scratchbook.teaching.explorer import (
+    explorer_html,
+    explorer_page,
+    explorer_parts,
+    motif_scores,
+)
 from tests.random_models import random_model
 
 SMALL = ModelConfig(vocab_size=256, num_layers=2, d_model=32, num_heads=2, max_seq_len=256)
@@ -139,6 +144,19 @@ def test_the_figures_data_is_the_view(view):
                                  head=1)) == json.loads(json.dumps(data))
 
 
+def test_the_docstring_s_cell_shows_the_figure(model, capsys):
+    """The five lines at the head of the module, as a notebook runs them."""
+    pytest.importorskip("IPython")
+    from scratchbook.teaching import explorer
+
+    lines = [line[4:] for line in explorer.__doc__.splitlines() if line.startswith("    ")]
+    assert len(lines) == 4
+    names = {"model": model, "source": METHOD, "tokenizer": None}
+    exec("\n".join(lines), names)
+    assert "HTML" in capsys.readouterr().out
+    assert len(names["view"].ids) == 82
+
+
 def test_wrong_calls_are_refused(view):
     for options, said in (({"views": []}, "is empty"), ({"layer": 2}, "layer=2, head=0"),
                           ({"titles": ["a", "b"]}, "1 views, 2 titles"),
@@ -166,6 +184,17 @@ def test_a_page_names_no_other_host(view):
         found for found in re.findall(r"https?://[^\s\"'<]+", page)
         if found.startswith("http://www.w3.org/")]
     assert "default-src 'none'" in page
+
+
+def test_scores_of_the_motifs_of_code(view):
+    found = motif_scores(view, "smalltalk")
+    time = len(view.ids)
+    by_hand = [view.attention[1, 0, i, i - 2].item() for i in range(3, time)]
+    assert found["two back"]["values"][1][0] == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-6)
+    assert f"{time - 3} of {time} tokens" in found["two back"]["about"]
+    assert "previous token" not in found
+    page = explorer_html(view, language="smalltalk", scores=found)
+    assert set(data_of(page)["scores"]) == set(found)
 
 
 def test_a_class_panel():
@@ -234,6 +263,7 @@ def test_the_command_reads_a_file_and_says_what_is_wrong(tmp_path, capsys, monke
     assert cli.main(["view", "base", "--file", str(source), "--output", str(page)]) == 0
     assert data_of(page.read_text(encoding="utf-8"))["views"][0]["overlay"]["language"] == "python"
     assert page.read_text(encoding="utf-8").count("</script>") == 2
+    assert "two back" in data_of(page.read_text(encoding="utf-8"))["scores"]
     assert cli.main(["view", "nothing", "--text", "a"]) == 2
     assert "name base, smalltalk, or the folder of a run" in capsys.readouterr().err
     monkeypatch.setattr("scratchbook.cli.view_commands.MOST_BYTES", 1000)

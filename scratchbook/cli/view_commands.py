@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 40_000_000  # of a page; a browser takes seconds to open a larger one
+FEWEST = 9  # tokens in which the motifs of code can be sought
 NONE = "none"
 LANGUAGES = ("python", "smalltalk", NONE)
 
@@ -37,15 +38,17 @@ def view(options: argparse.Namespace) -> int:
     """Read the text, run the model over it once, write the page."""
     from scratchbook.interpret import AttentionView
     from scratchbook.runtime import write_atomically
-    from scratchbook.teaching.explorer import explorer_page
+    from scratchbook.teaching.explorer import explorer_page, motif_scores
 
     text = _text(options)
     model, tokenizer, before, language = _opened(options.model, options.checkpoint)
     language = options.language or language
     seen = AttentionView(model, text, tokenizer, before=before, layers=options.layers)
     seen.name = options.model
-    page = explorer_page(seen, title=f"What {Path(options.model).name} looks at",
-                         language=None if language == NONE else language)
+    known = None if language == NONE else language
+    scores = motif_scores(seen, known) if known and len(seen.ids) >= FEWEST else {}
+    page = explorer_page(seen, title=f"What {Path(options.model).name} looks at", language=known,
+                         scores=scores)
     size = len(page.encode())
     if size > MOST_BYTES:
         raise ValueError(f"{len(seen.ids)} tokens in {len(seen.layers)} layers make a page of "

@@ -4,7 +4,7 @@
     from scratchbook.teaching.explorer import explorer
 
     view = AttentionView(model, source, tokenizer)
-    explorer(view, language="smalltalk", title="Account >> deposit:")
+    explorer(view, language="smalltalk", titles=["Account >> deposit:"])
 
 It reads nothing but what `AttentionView.to_json` writes, and the overlay of the text.
 
@@ -17,22 +17,22 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from scratchbook.interpret.code_motifs import all_motifs
+from scratchbook.interpret.patterns import head_scores
 from scratchbook.interpret.pictures import head_svg
 from scratchbook.interpret.token_overlays import short, token_overlay
+from scratchbook.interpret.view import AttentionView
 from scratchbook.runtime import write_atomically
 from scratchbook.teaching.live_figures import living, living_html
 
-if TYPE_CHECKING:
-    pass
-
+Views = AttentionView | Sequence[AttentionView]
 FIGURE = "attention_explorer"
 DRAWN_BY = ("explorer_data", "explorer_draw", "explorer_code")
 # what reads the reader's own text
 COMPUTED_BY = ("smalltalk_tokens", "safetensors", "smalltalk_model", "smalltalk_syntax",
                "smalltalk_overlay", "explorer_model")
-Views = "AttentionView | Sequence[AttentionView]"
 
 
 def explorer(views: Views, **options: Any) -> None:
@@ -52,7 +52,7 @@ def explorer_html(views: Views, **options: Any) -> str:
     titles      a name for each view (its text's beginning)
     layer, head which head is shown first
     scores      {name: {"about": sentence, "values": (layers, heads)}} beside those that the figure
-                counts itself; of one view only
+                counts itself; of one view only (`motif_scores` makes some)
     classes     what `class_panel` gives: the tree of classes, who sends and implements what
     model       what `scratchbook.companions.explorer_reader.reading_model` gives: the Smalltalk
                 model, to read the reader's own text in the published page
@@ -96,6 +96,26 @@ def explorer_parts(views: Views, language: str | Sequence[str | None] | None = N
             "model": model}
     still = head_svg(views[0], layer, head)
     return data, still, (*COMPUTED_BY, *DRAWN_BY) if model else DRAWN_BY
+
+
+def motif_scores(view: AttentionView, language: str) -> dict[str, dict[str, Any]]:
+    """Scores of the motifs of code (brackets, names, induction and so on) as `scores` for a figure.
+
+    Each is the mean weight that a head gives to what the motif looks for, over the places of this
+    one text where the motif applies; a motif that applies nowhere is left out. One text proves
+    nothing of a head: chapter 06e tests many.
+
+    Raises:   ValueError for a text of less than nine tokens, or a language without motifs
+    Chapter:  chapters/06d_seeing_attention.ipynb
+    """
+    found = {}
+    for name, motif in all_motifs(view.ids, view.tokens, language).items():
+        if motif.rows and name not in ("previous token", "first token"):  # the figure's own
+            seen = head_scores(view.attention, motif)[0]
+            found[name] = {"about": f"mean weight on what \u201c{name}\u201d looks for, where it "
+                                    f"applies ({motif.rows} of {len(view.ids)} tokens)",
+                           "values": seen.tolist()}
+    return found
 
 
 def explorer_page(views: Views, title: str = "What a model looks at", **options: Any) -> str:

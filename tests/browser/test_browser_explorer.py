@@ -249,7 +249,9 @@ def test_the_tree_lies_over_text_map_and_edges(page, view):
     nodes = page.locator(".sb-ex-path button")
     kinds = nodes.all_inner_texts()
     assert kinds[0].startswith("method rate:after:") and "variable aRate" in kinds[-1]
-    nodes.nth(len(kinds) - 2).click()
+    nodes.nth(len(kinds) - 2).focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
     assert "".join(page.locator(".sb-ex-node").all_inner_texts()) == "part * aRate"
     square = page.locator(".sb-ex-map rect[data-first]")
     assert square.count() == 1

@@ -10,7 +10,7 @@ const data = require("../../scratchbook/teaching/live/explorer_data.js");
 const draw = require("../../scratchbook/teaching/live/explorer_draw.js");
 globalThis.Scratchbook.explorerData = data;
 const code = require("../../scratchbook/teaching/live/explorer_code.js");
-const { views, hostile } = JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf-8"));
+const { views, hostile, kinds } = JSON.parse(readFileSync(process.env.SCRATCHBOOK_CASES, "utf-8"));
 
 test("the maps are the view's weights, number for number", () => {
   let numbers = 0;
@@ -92,6 +92,14 @@ test("weights inside of a node sum up, those along the tree are counted", () => 
       const over = data.nodesOver(overlay, node.first).map((each) => each.at);
       assert.ok(over.includes(node.parent));
     }
+  }
+});
+
+test("every kind has a line and a colour of its own", () => {
+  for (const [mode, wanted] of [["syntax", kinds.classes], ["role", kinds.roles]]) {
+    const looks = code.LOOKS[mode];
+    assert.deepEqual(Object.keys(looks).sort(), wanted.sort());
+    assert.equal(new Set(Object.values(looks).map(String)).size, wanted.length);
   }
 });
 

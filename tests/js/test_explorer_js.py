@@ -8,6 +8,7 @@ import torch
 
 from scratchbook.config import ModelConfig
 from scratchbook.interpret import AttentionView
+from scratchbook.interpret.overlays import CLASSES, ROLES
 from scratchbook.interpret.pictures import strongest_edges
 from scratchbook.interpret.token_overlays import facts, token_overlay
 from tests.node import passed, run_figure
@@ -61,5 +62,6 @@ def test_explorer(tmp_path):
     views = [(AttentionView(model, text), language) for text, language in (
         (METHOD, "smalltalk"), (FUNCTION, "python"), ("ab", None), ("x ^ (", "smalltalk"))]
     cases = {"views": [case(*each) for each in views],
+             "kinds": {"classes": CLASSES, "roles": ROLES},
              "hostile": json.loads(AttentionView(model, HOSTILE).to_json())}
-    assert passed(run_figure("explorer", tmp_path, cases)) == 8
+    assert passed(run_figure("explorer", tmp_path, cases)) == 9

@@ -166,7 +166,10 @@
       rows.push(el("dt", {}, "Tree"), el("dd", { class: "sb-ex-path" }, ...buttons),
         el("dt", {}, ""), el("dd", { class: "sb-muted" }, "in brackets: the weight that the token gives to the node's tokens"));
     }
+    const held = box.contains(document.activeElement) ? document.activeElement.dataset.node : null;
     box.replaceChildren(...(rows.length ? [el("dl", { class: "sb-ex-facts" }, ...rows)] : []));
+    const again = held && box.querySelector(`[data-node="${held}"]`); // made anew, it keeps the focus
+    if (again) again.focus();
   }
 
   // The tree of classes, and who sends and implements what: data.classes.

@@ -149,10 +149,11 @@
     return joined.get(overlay);
   }
 
-  // How many of the tree's edges a head looks along, in whichever direction it may look.
+  // How many of the tree's edges a head looks along, in whichever direction.
   function treeWeight(view, { layer, head }, overlay, threshold) {
     const pairs = treeEdges(overlay);
-    const weight = ([a, b]) => view.maps[layer][head][Math.max(a, b) * view.time + Math.min(a, b)];
+    const map = view.maps[layer][head];
+    const weight = ([a, b]) => Math.max(map[a * view.time + b], map[b * view.time + a]);
     return { along: pairs.filter((pair) => weight(pair) >= threshold).length, of: pairs.length };
   }
 
