@@ -28,6 +28,7 @@ METHOD = ("rate: aRate after: months\n\t| sum |\n\tsum := 0.\n"
           "\t^ report show: sum rounded; cr")
 HOSTILE = "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 2'>\n\t<b>&amp;"
 LIBRARY = Path(__file__).resolve().parents[2] / "data" / "smalltalk"
+MINUTES = 180_000  # milliseconds, of a busy machine
 SMALL = """() => [...document.querySelectorAll('.sb-ex :is(button, select, input, summary)')]
   .filter(e => e.checkVisibility()).filter(e => {
     const box = e.getBoundingClientRect(), label = e.closest('label')?.getBoundingClientRect();
@@ -73,6 +74,7 @@ def context(browser):
 @pytest.fixture
 def page(context, page_file):
     page = context.new_page()
+    page.set_default_timeout(MINUTES)
     page.complaints, page.asked = [], []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("console", lambda message: message.type == "error"
@@ -413,6 +415,7 @@ def test_without_the_models_file_the_figure_says_so(context, page, view, tmp_pat
     path = tmp_path / "page.html"
     path.write_text(explorer_page(view, model=reading_model("nowhere.js")), encoding="utf-8")
     other = context.new_page()
+    other.set_default_timeout(MINUTES)
     other.goto(path.as_uri())
     other.get_by_role("button", name="Load the model").click()
     other.get_by_text("open this figure there").wait_for()
