@@ -15,6 +15,7 @@ from scratchbook.smalltalk.parts import END_OF_TEXT, SPECIAL_TOKENS
 from scratchbook.smalltalk.preparing import Funnel
 from scratchbook.tokenizers import BPETokenizer
 from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
+from scratchbook.tokenizers.splits import Splitter
 
 PROJECTS = sorted({method.project for method in METHODS})
 HELD = {"test": PROJECTS[:2], "validation": PROJECTS[2:4], "train": PROJECTS[4:]}
@@ -60,6 +61,19 @@ def test_a_comparison_is_counted_by_hand(corpus):
     assert ratios["mean"] == pytest.approx(
         sum(ratios["by_project"].values()) / len(projects))
     assert "times as many: " in smalltalk_tokenizers.lines(found)[0]
+
+
+def test_whole_line_breaks_are_all_that_the_second_rival_adds():
+    cut, plain = smalltalk_tokenizers.LayoutSplitter(), Splitter("gpt2")
+    text = "foo  \n\n\t\t^ self at: 1 é\n\tbar"
+    assert cut.split(text) == ["foo", "  \n\n\t\t", "^", " self", " at", ":", " 1", " é", "\n\t",
+                               "bar"]
+    assert "".join(cut.split(text)) == text and list(cut.blocks(text)) == [cut.split(text)]
+    line = "foo: x ^ self  at: x  "
+    assert cut.split(line) == plain.split(line)
+    tokenizer = smalltalk_tokenizers.with_whole_breaks().train([text] * 9, 270, SPECIAL_TOKENS)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert b"\n\t" in tokenizer.ranks
 
 
 @pytest.mark.parametrize(("ours", "verdict"), [

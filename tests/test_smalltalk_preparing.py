@@ -31,6 +31,7 @@ from scratchbook.smalltalk.preparing import (
     cleaned,
     content_hash,
     gini,
+    in_style,
     objection,
     syntax_objection,
     with_assignments,
@@ -125,6 +126,19 @@ def test_methods_equal_but_for_white_space_are_one_and_the_first_stays():
                                          method("foo ^ 2")]})
     assert [r.source for r in parts["train"]] == ["foo\n\t^ 1", "foo ^ 2"]
     assert funnel.reasons == {"equal to an earlier method": 1}
+
+
+def test_what_one_style_makes_equal_is_compared_once_more():
+    files = {"a/one": [method("foo ^1"), method("foo ^ 1"), method("bar ^2"), method("baz ^3")],
+             "b/two": [method("bar ^ 2", "b/two")]}
+    parts, _, funnel = corpus(files, {"b/two": "test"}, layout=in_style)
+    assert [r.source for r in parts["train"]] == ["foo\n\t^ 1", "baz\n\t^ 3"]
+    assert names(parts["test"]) == ["bar"] and funnel.facts["audit"]["test"]["exact"] == 0
+    assert funnel.reasons == {"in one style, equal to an earlier method": 1,
+                              "in one style, equal to a held-out method": 1}
+    assert funnel.total("not equal in one style").methods == 3
+    as_written, _, _ = corpus(files, {"b/two": "test"})  # the hash alone tells them apart
+    assert len(as_written["train"]) == 4
 
 
 def planted(seed: int) -> list[str]:

@@ -45,7 +45,7 @@ def test_folder_and_record_belong_together(shipped):
     assert sum(p.numel() for p in shipped[0].parameters()) == numbers["parameters"]
     card = (model_folder() / "README.md").read_text(encoding="utf-8")
     assert card == smalltalk_card.card(load_result("09_smalltalk.shipping"),
-                                       smalltalk_card.judged()), (
+                                       *smalltalk_card.others()), (
         "write it again: python -m scratchbook.companions.smalltalk_card")
 
 

@@ -9,7 +9,12 @@ import torch
 from test_smalltalk_tasks import CLASSES, METHODS
 
 from scratchbook import cli
-from scratchbook.companions import smalltalk_card, smalltalk_shipping
+from scratchbook.companions import (
+    smalltalk_card,
+    smalltalk_rounded,
+    smalltalk_shipping,
+    smalltalk_training,
+)
 from scratchbook.compression import load_compressed
 from scratchbook.compression.layers import QuantizedEmbedding, QuantizedLinear
 from scratchbook.data.smalltalk_corpus import save_corpus
@@ -17,6 +22,7 @@ from scratchbook.runtime import environment
 from scratchbook.smalltalk.preparing import Funnel
 from scratchbook.smalltalk_model import load_smalltalk
 from scratchbook.teaching.results import Result
+from scratchbook.tokenizers.smalltalk import SmalltalkTokenizer
 from tests.tiny_smalltalk import by_heart, small_tokenizer, tiny
 
 SEQ_LEN, ROOM = 96, 115_000
@@ -151,7 +157,7 @@ def test_the_card_tells_what_was_recorded(shipped):
     row = numbers["roundings"][numbers["chosen"]]
     for told in (f"{numbers['parameters']:,} parameters", f"rounded ({numbers['chosen']})",
                  f"{row['bits_per_character']:.3f} bits", "3 steps of 2 windows of 96 tokens",
-                 "1 of 9 methods of test", "has not been recorded yet", "`0123456789ab` | MIT"):
+                 "1 of 9 test methods", "has not been recorded yet", "`0123456789ab` | MIT"):
         assert told in card
     assert len(re.findall(r"^\| \S+ \| `", card, re.M)) == len(numbers["corpus"]["sources"])
     assert len(card.encode()) < smalltalk_shipping.CARD
@@ -165,6 +171,65 @@ def test_what_was_copied_is_told_beside_people():
         "copied, model: 25.0 % of 8 methods stand in the training text word for word (95 % 10.0 to "
         "40.0); the longest stretch of a method that stands there is 25 % of it on average, 12 "
         "tokens in one of ten")
+
+
+def test_rounding_is_read_on_documents_that_chose_nothing(shipped, run, corpus, tmp_path):
+    folder, numbers = shipped
+    found = smalltalk_rounded.on_test(run, corpus, folder)
+    (model, words), (small, _) = load_smalltalk(run), load_smalltalk(folder)
+    own = smalltalk_shipping.documents_of(corpus, "test", words, SEQ_LEN, 4_000)
+    assert found["documents"] == len(own) > 0
+    assert found["characters"] != numbers["characters"]
+    before, after = (smalltalk_shipping.read(each, words, own) for each in (model, small))
+    assert found["trained"] == before.bits_per_character
+    assert found["rounded"] == after.bits_per_character != found["trained"]
+    assert found["change"]["value"] == pytest.approx(found["rounded"] - found["trained"])
+    card = smalltalk_card.card(result(numbers), tested=result(found))
+    assert f"it needs {found['rounded']:.3f}, the trained weights {found['trained']:.3f}" in card
+    assert "chosen among 12 ways on these same documents" in " ".join(card.split())
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    unlike = SmalltalkTokenizer().train([each.source for each in METHODS], words.vocab_size)
+    unlike.save(other / "tokenizer.json")
+    with pytest.raises(ValueError, match="name the run that the shipped model was made of"):
+        smalltalk_rounded.on_test(run, corpus, other)
+
+
+def test_rows_are_counted_as_the_run_drew_them(run):
+    recipe, _ = smalltalk_training.read_run(run)
+    data, _ = recipe.build_data()
+    times = smalltalk_training.times_drawn(data, 40, 2)
+    assert times.sum() == 80 and len(times) == data.train_rows.shape[1]
+    drawn = [tuple(row) for step in range(40) for row in data.batch(step, 2).ids.tolist()]
+    rows = [tuple(row) for row in data.train_rows[0].tolist()]
+    assert len(set(rows)) == len(rows)
+    assert times.tolist() == [drawn.count(row) for row in rows]
+    assert data.masked and data.train_rows.shape[2] == SEQ_LEN  # the data itself is as it was
+
+
+def test_what_was_read_often_is_read_better_and_rows_are_told_apart(run):
+    account = smalltalk_training.account(run)
+    found = account["by_times_read"]
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    recipe, _ = smalltalk_training.read_run(run)
+    (model, _), (data, _) = load_smalltalk(run), recipe.build_data()
+    all_held = smalltalk_training.nats_of(model, data, data.validation_rows, most=10**6)
+    nats, tokens = 0.0, 0
+    for ids, targets, mask in data.validation(1):
+        with torch.no_grad():
+            losses = torch.nn.functional.cross_entropy(
+                model(ids, mask=mask)[0], targets[0], reduction="none", ignore_index=-100)
+        nats, tokens = nats + losses.sum().item(), tokens + (targets != -100).sum().item()
+    assert all_held["value"] == pytest.approx(nats / tokens, rel=1e-5)
+    assert all_held["rows"] == data.validation_rows.shape[1]
+    assert found["nats"]["held-out projects"]["low"] < all_held["value"] \
+        < found["nats"]["held-out projects"]["high"]
+    assert found["rows"] == data.train_rows.shape[1]
+    never = int((smalltalk_training.times_drawn(data, 3, 2) == 0).sum())
+    assert found["shares"]["never"] == pytest.approx(never / found["rows"])
+    assert account["predicted_cpu_seconds"] > 0
 
 
 def test_the_file_is_one_of_save_compressed(shipped):

@@ -13,6 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scratchbook.companions.smalltalk_costs import drawn_line
+from scratchbook.companions.smalltalk_tables import (
+    MISSING,
+    equal_line,
+    recorded,
+)
 from scratchbook.runtime import write_atomically
 from scratchbook.smalltalk_model import model_folder
 from scratchbook.teaching.results import Result, load_result
@@ -28,18 +34,16 @@ python -m scratchbook.companions.smalltalk_shipping RUN CORPUS"""
 def write_card(folder: Path | None = None) -> Path:
     """Write README.md beside the weights."""
     return write_atomically((folder or model_folder()) / "README.md",
-                            card(load_result(SHIPPING), judged()))
+                            card(load_result(SHIPPING), *others()))
 
 
-def judged() -> Result | None:
-    """What was recorded of the model's writing, if it was."""
-    try:
-        return load_result(JUDGEMENT)
-    except FileNotFoundError:
-        return None
+def others() -> list[Result | None]:
+    """What else is recorded: the judgement, the run, rounding on the test projects."""
+    return [recorded(name) for name in ("judgement", "training", "rounded")]
 
 
-def card(shipping: Result, judgement: Result | None = None) -> str:
+def card(shipping: Result, judgement: Result | None = None, training: Result | None = None,
+         tested: Result | None = None) -> str:
     """What the model is, what it read, how it was trained, what it is not for."""
     numbers = shipping.numbers
     return f"""# The Smalltalk model
@@ -64,9 +68,9 @@ repository alone:
 
 ## The model
 
-{made(shipping)}
+{made(shipping, training)}
 
-{rounded(numbers)}
+{rounded(numbers, tested)}
 
 {window(numbers)}
 
@@ -80,10 +84,10 @@ repository alone:
 
 ## Limits
 
-It writes in one layout, the printer's, and in Pharo's dialect; comments in English. It knows the
-classes of its training projects from reading, not from an image: that a message exists it cannot
-know, and nothing that it writes was run. It follows no instructions. It can repeat text that it
-read, which stands under the licences below.
+It learned from one layout, the printer's, and in Pharo's dialect; comments in English. It knows
+the classes of its training projects from reading, not from an image: that a message exists it
+cannot know, and nothing that it writes was run. It follows no instructions. It can repeat text
+that it read, which stands under the licences below.
 
 ## The sources
 
@@ -91,7 +95,7 @@ read, which stands under the licences below.
 """
 
 
-def made(shipping: Result) -> str:
+def made(shipping: Result, training: Result | None) -> str:
     """The table of sizes, recipe and cost."""
     run = shipping.numbers["run"]
     model, train = run["model"], run["train"]
@@ -107,21 +111,37 @@ def made(shipping: Result) -> str:
                     f"tokens: {run['tokens']:,} tokens, {epochs:.2f} times the training text; "
                     f"{train['optimizer']} at {train['lr']:g} (AdamW at {train['adamw_lr']:g} for "
                     f"the rest), {train['schedule']}, {train['precision']}, seed {train['seed']}",
+        "Rows": drawn_line(training.numbers) if training else MISSING,
         "Cost": f"{run['cpu_seconds'] / 3600:.1f} hours of one processor",
         "torch": shipping.environment["versions"]["torch"].split("+")[0]}
     return "\n".join(["| What | Value |", "|---|---|",
                       *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def rounded(numbers: Mapping[str, Any]) -> str:
-    """What the shipped copy is and what it lost."""
+def rounded(numbers: Mapping[str, Any], tested: Result | None) -> str:
+    """What the shipped copy is, what it lost, and on which text its way of rounding was chosen."""
     plain, row = numbers["roundings"]["float32"], numbers["roundings"][numbers["chosen"]]
-    gap = row["change"]
+    ways = len(numbers["roundings"]) - 1
     return (f"The shipped copy is rounded ({numbers['chosen']}): {row['bytes']:,} bytes, of "
             f"{plain['bytes']:,}. On {numbers['documents']:,} documents of the validation projects "
             f"it needs {row['bits_per_character']:.3f} bits per character, the trained weights "
-            f"{plain['bits_per_character']:.3f} (change {gap['value']:+.4f}, 95 % "
-            f"{gap['low']:+.4f} to {gap['high']:+.4f}: {gap['verdict']}).")
+            f"{plain['bits_per_character']:.3f} ({_change(row['change'])}). It was chosen among "
+            f"{ways} ways on these same documents. {rounded_on_test(tested)}")
+
+
+def rounded_on_test(tested: Result | None) -> str:
+    """What rounding costs on documents that did not choose its way."""
+    if tested is None:
+        return f"What it costs on others is {MISSING}."
+    found = tested.numbers
+    return (f"On {found['documents']:,} documents of the test projects, which chose nothing, it "
+            f"needs {found['rounded']:.3f}, the trained weights {found['trained']:.3f} "
+            f"({_change(found['change'])}).")
+
+
+def _change(gap: Mapping[str, Any]) -> str:
+    return (f"change {gap['value']:+.4f}, 95 % {gap['low']:+.4f} to {gap['high']:+.4f}: "
+            f"{gap['verdict']}")
 
 
 def window(numbers: Mapping[str, Any]) -> str:
@@ -149,8 +169,6 @@ def text_read(corpus: Mapping[str, Any]) -> str:
                     in sorted(split["methods_by_licence"].items())) + " |"
         for name, split in ((name, corpus["splits"][name])
                             for name in ("train", "validation", "test")))
-    audit = "; ".join(f"{found['exact']:,} of {found['methods']:,} methods of {name} stand in the "
-                      "training text word for word" for name, found in corpus["audit"].items())
     return f"""Methods and class definitions of public repositories, each under a permissive
 licence. The splits are whole projects; copies, generated code and data were dropped.
 
@@ -158,7 +176,7 @@ licence. The splits are whole projects; copies, generated code and data were dro
 |---|---|---|---|---|
 {rows}
 
-After that {audit}: short ones, such as accessors."""
+{equal_line(corpus)}"""
 
 
 def writing(judgement: Result | None) -> str:

@@ -70,7 +70,7 @@ def plot_tokenizers(numbers: Mapping[str, Any]) -> tuple[Figure, str]:
     found = numbers["chars_per_token"]
     projects = sorted(found["ours"], key=lambda name: found["ours"][name])
     figure, ax = plt.subplots(figsize=(6.4, 3.6))
-    for marker, colour, (name, rows) in zip("osD^v", palette(), found.items(), strict=False):
+    for marker, colour, (name, rows) in zip("osPD^v", palette(), found.items(), strict=False):
         ax.plot([rows[project] for project in projects], range(len(projects)), marker,
                 color=colour, label=f"{name}, {numbers['vocab_size'][name]:,}", ms=6)
     ax.set_yticks(range(len(projects)), [name.split("/")[1] for name in projects])

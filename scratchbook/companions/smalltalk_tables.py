@@ -6,14 +6,16 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from scratchbook.accounting import total_parameters
+from scratchbook.companions.smalltalk_tokenizers import LAYOUT, OURS, PLAIN
+from scratchbook.evaluation.comparing import bootstrap, paired, wilson
 from scratchbook.smalltalk import nodes
+from scratchbook.smalltalk.errors import SmalltalkSyntaxError
+from scratchbook.smalltalk.measures import known_sends
 from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.records import MethodRecord
-from scratchbook.smalltalk_model import RECIPES, load_tokenizer
 from scratchbook.teaching.results import Result, load_result
 
 MISSING = "not recorded yet"
@@ -76,6 +78,29 @@ def funnel_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def audit_lines(corpus: Mapping[str, Any], read: Mapping[str, Any]) -> list[str]:
+    """What an audit finds in the methods as they were written, and in those that the model read.
+
+    Between the two stands one step alone, the printer's style; so what the second has more of
+    comes from it.
+    """
+    lines = []
+    for name, audit in (("as written", corpus["audit"]), ("in one style", read["audit"])):
+        for split, found in audit.items():
+            near = ", ".join(f"{100 * value:.2f} % at {limit} or more"
+                             for limit, value in found["near"].items())
+            lines.append(f"{split}, {name}: {found['exact']} of {found['methods']:,} word for "
+                         f"word in the training text; of {found['compared']:,} long ones {near}.")
+    return [*lines, equal_line(read)]
+
+
+def equal_line(read: Mapping[str, Any]) -> str:
+    """How many held-out methods stand word for word in what the model read."""
+    alike = "; ".join(f"{found['exact']} of {found['methods']:,} {split} methods stand word for "
+                      "word in the training text" for split, found in read["audit"].items())
+    return f"Written in one style, short methods become equal: {alike}."
+
+
 def parser_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
     """For each edit: how many methods each parser accepts, and on how many ours and it differ."""
     edits = dict.fromkeys(["as it is"] + [entry["edit"] for entry in numbers["counts"]])
@@ -95,6 +120,24 @@ def parser_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
     return rows
 
 
+def sides(numbers: Mapping[str, Any]) -> str:
+    """Which of two parsers refuses where they differ, and what the third one's word is worth."""
+    apart = [entry for entry in numbers["counts"] if entry["ours"] != entry["tree-sitter"]]
+    refused = sum(entry["methods"] for entry in apart if not entry["ours"])
+    total = sum(entry["methods"] for entry in apart)
+    ours = sum(entry["methods"] for entry in apart if entry["amber"] == entry["ours"])
+    whole = [entry for entry in numbers["counts"]
+             if entry["edit"] == "as it is" and entry["ours"] and entry["tree-sitter"]]
+    valid = sum(entry["methods"] for entry in whole)
+    strict = sum(entry["methods"] for entry in whole if not entry["amber"])
+    said = (f"Ours and tree-sitter differ on {total:,} methods: ours refuses {refused:,} of them, "
+            f"tree-sitter {total - refused:,}; amber says what ours says on {ours:,}.")
+    if refused and strict:
+        said += (f" But amber also refuses {strict:,} of {valid:,} unbroken methods that both "
+                 "accept: that a strict parser sides with a refusal proves little.")
+    return said
+
+
 def ratio_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
     """How many times as many characters per token as each rival, against the aim."""
     return [{"against": name,
@@ -107,8 +150,26 @@ def ratio_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
             for name, found in numbers["ratios"].items()]
 
 
+def gain_line(numbers: Mapping[str, Any]) -> str:
+    """How much of the gain over plain byte-pair encoding comes with whole line breaks alone."""
+    rows = numbers["chars_per_token"]
+
+    def times(first: str, second: str) -> str:
+        ratios = [rows[first][project] / rows[second][project] for project in rows[first]]
+        found = paired(ratios, [0.0] * len(ratios))
+        return f"{found.value:.2f} times ({found.low:.2f} to {found.high:.2f})"
+
+    return (f"Characters per token: a line break kept whole gives {times(LAYOUT, PLAIN)} those of "
+            f"{PLAIN}; the cut at messages and marks, beyond that, {times(OURS, LAYOUT)}; both "
+            f"together {times(OURS, PLAIN)}.")
+
+
 def task_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
-    """The five tasks: examples, characters to be learned, leaks found by the audit."""
+    """The five tasks: examples, characters to be learned, what of the held-out ones is told.
+
+    Held-out code that a training example holds exactly was dropped there; what is left to find
+    are answers that nearly equal one.
+    """
     rows = []
     for task, found in numbers["account"]["train"].items():
         held = [numbers["audit"][f"{split}: {task}"] for split in ("validation", "test")]
@@ -116,49 +177,42 @@ def task_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
                      "characters learned": found["learned_characters"],
                      "projects": found["projects"], "inequality (Gini)": found["gini"],
                      "held-out examples": sum(each["examples"] for each in held),
-                     "told by training": sum(each["exact"] for each in held)})
+                     "long answers nearly told":
+                         f"{sum(round(each['near'] * each['compared']) for each in held):,} of "
+                         f"{sum(each['compared'] for each in held):,}"})
     return rows
-
-
-def cost_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What each recipe asks for: computed for the graphics cards, measured here where it ran."""
-    rows = []
-    for found in numbers["cost"]:
-        ran = found["recipe"] == "small"
-        rows.append({"recipe": found["recipe"], "parameters": f"{found['parameters']:,}",
-                     "tokens": f"{found['tokens'] / 1e6:,.0f} million",
-                     "memory, GB": f"{found['bytes'] / 1e9:.1f}",
-                     "a processor here, hours": f"{numbers['predicted_cpu_seconds'] / 3600:.1f}"
-                     if ran else "",
-                     **{f"{name}, hours": f"{hours:.2g}"
-                        for name, hours in found["hours"].items()}})
-    return rows
-
-
-def cost_line(numbers: Mapping[str, Any]) -> str:
-    """Predicted against measured, as a sentence."""
-    predicted, spent = numbers["predicted_cpu_seconds"], numbers["cpu_seconds"]
-    return (f"small, {numbers['steps']:,} of {numbers['max_steps']:,} steps, "
-            f"{numbers['tokens']:,} tokens: predicted {predicted:,.0f} seconds of a processor, "
-            f"measured {spent:,.0f}: {spent / predicted - 1:+.0%}")
-
-
-def range_rows() -> list[dict[str, str]]:
-    """What was asked of the model's shape, and what the recipes for a graphics card have."""
-    found = [RECIPES[name].with_vocabulary(load_tokenizer().vocab_size).model
-             for name in ("23m", "89m")]
-    asked = [("6 to 12 layers", [c.num_layers for c in found], 6, 12),
-             ("512 to 768 wide", [c.d_model for c in found], 512, 768),
-             ("8 to 12 heads", [c.num_heads for c in found], 8, 12),
-             ("feed-forward 2.5 times as wide", [c.d_ff / c.d_model for c in found], 2.5, 2.5),
-             ("about 10,000 tokens (9,000 to 11,000)", [c.vocab_size for c in found], 9e3, 11e3),
-             ("under 100 million parameters", [total_parameters(c) for c in found], 0, 1e8 - 1)]
-    return [{"asked": said, "23m": f"{values[0]:,}", "89m": f"{values[1]:,}",
-             "verdict": "met" if all(low <= value <= high for value in values) else "missed"}
-            for said, values, low, high in asked]
 
 
 def kinds_of(source: str) -> Counter[str]:
     """How many nodes of each kind a method has."""
     return Counter(type(node).__name__.removesuffix("Node") for node in
                    parse_method(source).walk())
+
+
+def sample_row(name: str, sources: Sequence[str], selectors: Collection[str],
+               cut_off: int = 0) -> dict[str, object]:
+    """Of some sources: how many are methods, how long, and how many messages are known.
+
+    Messages of one method share their luck, so it is methods that are redrawn for the interval.
+    Where all methods agree, redrawing shows nothing: then each method counts as one try.
+    """
+    known, valid = [], 0
+    for source in sources:
+        try:
+            tree = parse_method(source)
+        except SmalltalkSyntaxError:
+            continue
+        valid += 1
+        if (found := known_sends(tree, frozenset(selectors))).total:
+            known.append(found)
+    lengths, told = sorted(map(len, sources)), "nothing to count"
+    if known:
+        shares = [found.value for found in known]
+        told = percent((bootstrap(shares, [found.total for found in known])
+                        if len({*shares}) > 1 else wilson(sum(shares), len(shares)))._asdict())
+    return {"writer": name, "methods": len(sources),
+            "valid": percent(wilson(valid, len(sources))._asdict()),
+            "cut off": cut_off,
+            "median characters": lengths[len(lengths) // 2],
+            "messages in valid ones": sum(found.total for found in known),
+            "of known selectors": told}

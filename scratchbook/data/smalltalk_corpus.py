@@ -54,7 +54,8 @@ def prepare(checkouts: Sequence[Checkout], read: Reader = read_checkout,
     """Read, clean, deduplicate, split, balance and audit; return methods, classes, the account.
 
     `threshold` is Jaccard's similarity of runs of six tokens, `cap` the largest share that one
-    project may have of the training text; `layout` writes a valid method anew, such as `in_style`.
+    project may have of the training text; `layout` writes a valid method anew, such as `in_style`,
+    and what this makes equal is dropped too.
 
     Raises:   ValueError when no method is left, for a family on two sides, or a share outside 0..1
     Chapter:  chapters/09_smalltalk_model.ipynb
@@ -69,8 +70,7 @@ def prepare(checkouts: Sequence[Checkout], read: Reader = read_checkout,
         raise ValueError(f"no method is left of {len(checkouts)} sources; dropped: "
                          f"{dict(funnel.reasons) or 'nothing was read'}")
     if layout is not None:
-        parts = {split: [replace(record, source=layout(record.source)) for record in records]
-                 for split, records in parts.items()}
+        parts = _laid_out(parts, layout, funnel)
     parts = _without_similar(parts, threshold, funnel)
     say(f"{funnel.total('not like another').methods:,} methods are unlike each other")
     before = _sizes(parts["train"])
@@ -178,6 +178,27 @@ def _judged(record: MethodRecord, split: str, seen: dict[bytes, str], parse: Jud
         return []
     funnel.count("valid in Pharo", record)
     return [record]
+
+
+def _laid_out(parts: Parts, layout: Callable[[str], str], funnel: Funnel) -> Parts:
+    """The methods written anew; of those that are equal now the first stays, held-out ones first.
+
+    White space aside, `^x` and `^ x` differ as they were written and are one in the printer's
+    style: what was compared exactly before is compared once more.
+    """
+    seen: dict[bytes, tuple[str, int]] = {}
+    kept: Parts = {split: [] for split in ORDER}
+    for split in ORDER:
+        for old in parts[split]:
+            record = replace(old, source=layout(old.source))
+            first = seen.setdefault(content_hash(record.source), (split, id(old)))
+            if first == (split, id(old)):
+                kept[split].append(record)
+                funnel.count("not equal in one style", record)
+            else:
+                which = "an earlier" if first[0] == split else "a held-out"
+                funnel.drop(f"in one style, equal to {which} method", record)
+    return kept
 
 
 def _without_told_comments(classes: Iterable[tuple[str, ClassRecord]]
