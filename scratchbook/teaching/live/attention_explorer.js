@@ -66,8 +66,13 @@
     state.head = Math.min(state.head, read.heads - 1);
     [state.token, state.node] = [null, null];
     explorerCode.setTokens(ui.text, read);
-    fillChoices(ui);
-    fillGrid(ui);
+    const shape = JSON.stringify([read.names, read.heads, Object.keys(ui.scores)]);
+    if (ui.shape !== shape) { // a text of the same model has the same heads
+      fillChoices(ui);
+      fillGrid(ui);
+      ui.shape = shape;
+    }
+    for (const { layer, head, canvas } of ui.cells) root.Scratchbook.explorerDraw.paint(canvas, read.maps[layer][head], read.time);
     for (const each of ui.ofCode) each.hidden = !overlay;
     ui.fault.textContent = overlay && overlay.error ? `${overlay.error}. Only syntax classes and comments are shown.` : "";
     draw(ui);
@@ -177,8 +182,7 @@
       for (let head = 0; head < read.heads; head++) {
         const canvas = el("canvas", { "aria-hidden": "true" });
         const button = el("button", { type: "button", onclick: () => select(ui, { layer, head }) }, canvas);
-        root.Scratchbook.explorerDraw.paint(canvas, read.maps[layer][head], read.time);
-        ui.cells.push({ layer, head, button });
+        ui.cells.push({ layer, head, button, canvas });
         parts.push(button);
       }
     }

@@ -64,12 +64,19 @@
   function setTokens(text, view) {
     const { el } = text;
     const { visible } = root.Scratchbook.explorerData;
-    text.spans = view.tokens.map((token, at) => {
+    const before = text.tokens || [];
+    text.tokens = view.tokens;
+    let same = 0; // tokens that stand there already
+    while (same < Math.min(before.length, view.tokens.length) && before[same] === view.tokens[same]) same++;
+    text.spans.slice(same).forEach((span) => span.remove());
+    const added = view.tokens.slice(same).map((token, place) => {
+      const at = same + place;
       const parts = token.split(/(\n|\r)/).filter(Boolean).map((part) => (MARKS[part] ? el("i", {}, MARKS[part]) : part));
       return el("span", { role: "option", "aria-selected": "false", tabindex: at ? "-1" : "0",
         "aria-label": `${at}: ${visible(token)}` }, ...parts);
     });
-    text.node.replaceChildren(...text.spans);
+    text.spans = [...text.spans.slice(0, same), ...added];
+    text.node.append(...added);
   }
 
   // Bars above a token, one for each scope around it, the outermost on top.
