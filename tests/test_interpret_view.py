@@ -146,3 +146,44 @@ def test_a_model_and_a_tokenizer_of_transformers(tmp_path):
     view, own = AttentionView(model, text, tokenizer), read_text(text, ours)
     assert view.ids == own[0] and view.attention.shape[:2] == (3, 4)
     assert "".join(view.tokens) == text and view.spans == own[2]
+
+
+def test_bertviz_holds_our_numbers_once_and_asks_nobody(base):
+    import html
+    import re
+
+    model, tokenizer = base
+    view = AttentionView(model, "def f(x):\n    return '</script>', x", tokenizer, layers=(0, 3))
+    for kind in ("head", "model"):
+        frame = view.to_bertviz(kind)
+        assert frame == view.to_bertviz(kind)  # nothing drawn at random
+        page = html.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1])
+        assert "http" not in page.replace("http://www.w3.org", "")
+        assert "PYTHON_PARAMS" not in page and page.count('"attn"') == 1
+        params = json.loads(re.search(r"const params = (.*);", page)[1].replace("<\\/", "</"))
+        data = params["attention"][0]
+        gap = (torch.tensor(data["attn"]) - view.attention).abs().max().item()
+        assert gap <= 0.5e-3 + 1e-7
+        assert "".join(data["left_text"]) == view.text.replace("\n", "⏎")
+        assert params["include_layers"] == [0, 3]
+    assert len(view.to_bertviz("head", layers=[3])) < len(view.to_bertviz("head"))
+    for arguments, message in ((("heads",), "'heads' is unknown"), (("neuron",), "no queries"),
+                               (("head", [1]), "layer 1 is none")):
+        with pytest.raises(ValueError, match=message):
+            view.to_bertviz(*arguments)
+    with pytest.raises(ValueError, match="65 tokens"):
+        AttentionView(random_model(BYTES.with_(max_seq_len=99)), "x" * 65).to_bertviz()
+
+
+def test_bertvizs_own_function_would_embed_the_same(base):
+    import re
+
+    from bertviz import head_view
+
+    model, tokenizer = base
+    view = AttentionView(model, "x = f(y)", tokenizer)
+    theirs = head_view(list(view.attention[:, None]), view.tokens, html_action="return",
+                       prettify_tokens=False).data
+    params = json.loads(re.search(r"const params = (\{.*?\}); // HACK", theirs)[1])
+    assert torch.equal(torch.tensor(params["attention"][0]["attn"]), view.attention)
+    assert params["include_layers"] == view.layers

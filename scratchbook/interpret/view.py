@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from scratchbook.interpret.bertviz_views import bertviz_frame
 from scratchbook.interpret.capture import capture
 from scratchbook.interpret.spans import read_text
 
@@ -94,6 +95,24 @@ class AttentionView:
             "ids": self.ids, "tokens": self.tokens, "spans": self.spans, "layers": self.layers,
             "causal": causal, "scale": scale, "attention": whole,
         }, ensure_ascii=False, separators=(",", ":"))
+
+    def to_bertviz(self, view: str = "head", layers: Sequence[int] | None = None,
+                   digits: int = 3) -> str:
+        """The same numbers in bertviz's "head" or "model" view: HTML that asks no other host.
+
+        `layers` are numbers of `self.layers`. For the neuron view, which needs queries and keys
+        as well, see `scratchbook.interpret.bertviz_views.bertviz_frame`.
+
+        Raises:   ValueError for an unknown view or layer, and for more than 64 tokens
+        """
+        layers = self.layers if layers is None else list(layers)
+        if unknown := [layer for layer in layers if layer not in self.layers]:
+            raise ValueError(f"layer {unknown[0]} is none of this view's {self.layers}")
+        if view == "neuron":
+            raise ValueError("an AttentionView holds no queries and keys: capture them, and call "
+                             "bertviz_frame")
+        chosen = self.attention[[self.layers.index(layer) for layer in layers]]
+        return bertviz_frame(view, self.tokens, chosen, layers, digits=digits)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
