@@ -123,8 +123,9 @@
     const graph = graphBody(found, { ...options, colours: c });
     const below = MAP.height + 60;
     const height = below + graph.height + 10;
-    return `<svg xmlns="http://www.w3.org/2000/svg" width="${MAP.width + 10}" height="${height}"
-      viewBox="0 0 ${MAP.width + 10} ${height}" font-family="system-ui,sans-serif" font-size="12.5">
+    return `<svg role="img" aria-label="${escape(title)}: its map and heaviest edges" width="${MAP.width + 10}" height="${height}"
+      viewBox="0 0 ${MAP.width + 10} ${height}" xmlns="http://www.w3.org/2000/svg"
+      font-family="system-ui,sans-serif" font-size="12.5">
       <title>${escape(title)}</title><rect width="100%" height="100%" fill="${c.paper}"/>
       <g transform="translate(0 20)"><text x="${LEFT}" y="-4" fill="${c.ink}">${escape(title)}</text>
       <g fill="${c.edge}">${cells.join("\n")}</g>${mapBody(view.time, { ...options, colours: c })}

@@ -1,0 +1,167 @@
+"""Foreseen wrong answers of chapter 06d: (answer, a piece of its message)."""
+
+from __future__ import annotations
+
+import ast
+
+import torch
+from torch import nn
+
+
+# 06d.1
+def watching(model, kind, x, hook=None, always=True, remove=True, only_children=False):
+    seen, handles = [], []
+    keep = hook or (lambda seen: lambda module, args, output: seen.append(output.detach().clone()))
+    for module in (model.children() if only_children else model.modules()):
+        if isinstance(module, kind):
+            handles.append(module.register_forward_hook(keep(seen)))
+    try:
+        result = model(x)
+    except Exception:
+        if not always:
+            raise
+        for handle in handles:
+            handle.remove()
+        raise
+    for handle in handles if remove else ():
+        handle.remove()
+    return result, seen
+
+
+def replacing(seen):
+    def hook(module, args, output):
+        seen.append(output.detach().clone())
+        return output * 2
+    return hook
+
+
+def by_reference(seen):
+    def hook(module, args, output):
+        seen.append(output.detach())
+    return hook
+
+
+def with_gradient(seen):
+    def hook(module, args, output):
+        seen.append(output.clone())
+    return hook
+
+
+def of_inputs(seen):
+    def hook(module, args, output):
+        seen.append(args[0].detach().clone() if len(seen) < 2 else output.detach().clone())
+    return hook
+
+
+def once_each(model, kind, x):
+    seen = {}
+    handles = [m.register_forward_hook(
+        lambda module, args, output: seen.update({id(module): output.detach().clone()}))
+        for m in model.modules() if isinstance(m, kind)]
+    try:
+        return model(x), list(seen.values())
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def swallowing(model, kind, x):
+    try:
+        return watching(model, kind, x)
+    except KeyError:
+        return None, []
+
+
+def without_gradient(model, kind, x):
+    with torch.no_grad():
+        return watching(model, kind, x)
+
+
+# 06d.2
+def touching(spans, start, stop):
+    return [i for i, (a, b) in enumerate(spans) if a < stop and b > start]
+
+
+def place(source, node, bytes_=True):
+    lines = source.splitlines(keepends=True)
+    found = []
+    for line, column in ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)):
+        text = lines[line - 1]
+        column = len(text.encode()[:column].decode()) if bytes_ else column
+        found.append(len("".join(lines[: line - 1])) + column)
+    return found
+
+
+def in_characters(source, node, spans):
+    return touching(spans, *place(source, node, bytes_=False))
+
+
+def from_the_line(source, node, spans):
+    return touching(spans, node.col_offset, node.end_col_offset)
+
+
+def inside(source, node, spans):
+    start, stop = place(source, node)
+    return [i for i, (a, b) in enumerate(spans) if start <= a and b <= stop]
+
+
+def meeting(source, node, spans):
+    start, stop = place(source, node)
+    return [i for i, (a, b) in enumerate(spans) if a <= stop and b >= start]
+
+
+def the_first(source, node, spans):
+    return touching(spans, place(source, node)[0], place(source, node)[0] + 1)
+
+
+def one_line(source, node, spans):
+    start = place(source, node)[0]
+    text = ast.get_source_segment(source, node).splitlines()[0]
+    return touching(spans, start, start + len(text))
+
+
+# 06d.3
+def of(weights, brought):
+    return (brought.argmax(-1) != weights.argmax(-1)).nonzero()[:, 0].tolist()
+
+
+WRONG = {
+    "watch": [
+        (lambda model, kind, x: watching(model, kind, x)[1], "it returned a list"),
+        (lambda model, kind, x: watching(model, kind, x)[::-1],
+         "the first of the two is not the model's answer"),
+        (lambda model, kind, x: watching(model, kind, x, replacing),
+         "a hook that returns something puts it"),
+        (lambda model, kind, x: watching(model, kind, x, remove=False), "hooks are still there"),
+        (once_each, "append, do not assign"),
+        (lambda model, kind, x: watching(model, nn.Module, x), "other kinds of modules"),
+        (lambda model, kind, x: (model(x), []), "the list is empty"),
+        (lambda model, kind, x: watching(model, kind, x, by_reference), "keep a copy (clone)"),
+        (lambda model, kind, x: watching(model, kind, x, of_inputs), "these are the inputs"),
+        (lambda model, kind, x: watching(model, kind, x, with_gradient), "detach it"),
+        (without_gradient, "the answer has lost its gradient"),
+        (swallowing, "it was swallowed"),
+        (lambda model, kind, x: watching(model, kind, x, always=False), "in a `finally`"),
+        (lambda model, kind, x: watching(model, kind, x, only_children=True),
+         "modules() begins with it"),
+    ],
+    "tokens_of": [
+        (in_characters, "counts bytes of UTF-8"),
+        (from_the_line, "counts from the start of its line"),
+        (inside, "reaches over the node's edge"),
+        (meeting, "only meet the node's edge"),
+        (the_first, "the first of its tokens alone"),
+        (one_line, "it ends too early"),
+        (lambda source, node, spans: list(range(len(spans))), "you returned"),
+    ],
+    "misread": [
+        (lambda w, v, o: [i for i in range(len(w))
+                          if i not in of(w, w * (v @ o.T).norm(dim=-1))], "read rightly"),
+        (lambda w, v, o: list(range(len(w))), "query 0 sees itself alone"),
+        (lambda w, v, o: [], "compare two argmax"),
+        (lambda w, v, o: of(w, w * v.norm(dim=-1)), "behind the output matrix"),
+        (lambda w, v, o: of(w, w * (v @ o.T).sum(-1)), "a sum of coordinates is no length"),
+        (lambda w, v, o: of(w, w * (v @ o.T).norm(dim=-1)[:, None]), "compare two argmax"),
+        (lambda w, v, o: of(w, w * (v @ o.T).norm(dim=-1).square()), "the length is squared"),
+    ],
+}

@@ -1,0 +1,238 @@
+"""Chapter 06d's scores and measurements: by hand, on planted heads, and verdicts in both ways."""
+
+import math
+
+import pytest
+import torch
+
+from scratchbook.companions import seeing_experiments as experiments
+from scratchbook.companions import seeing_figures as figures
+from scratchbook.companions import seeing_tables as tables
+from scratchbook.evaluation.comparing import Interval
+from scratchbook.interpret import AttentionView, capture
+from scratchbook.interpret.class_graphs import class_tree
+from scratchbook.interpret.overlays import overlay
+from scratchbook.smalltalk.records import ClassRecord
+
+
+@pytest.fixture(scope="module")
+def readers():
+    return experiments.readers()
+
+
+def view_of(attention, tokens):
+    """A view with given numbers; its text is what the tokens spell."""
+    view = AttentionView.__new__(AttentionView)
+    ends = [sum(map(len, tokens[: i + 1])) for i in range(len(tokens))]
+    spans = [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
+    view._fill("".join(tokens), list(range(len(tokens))), list(tokens), spans, attention,
+               list(range(len(attention))), "planted")
+    return view
+
+
+def planted(time, *places):
+    """One layer; each head looks at one given place of every query (a function of the query)."""
+    maps = torch.zeros(1, len(places), time, time)
+    for head, place in enumerate(places):
+        for query in range(time):
+            maps[0, head, query, min(place(query), query)] = 1
+    return maps
+
+
+def test_three_scores_by_hand():
+    maps = planted(4, lambda q: max(q - 1, 0), lambda q: 0)
+    maps[0, 1, 3] = torch.tensor([0.25, 0.25, 0.25, 0.25])
+    assert torch.equal(figures.previous_score(maps), torch.tensor([[1.0, (1 + 0 + 0.25) / 3]]))
+    torch.testing.assert_close(figures.entropy_bits(maps), torch.tensor([[0.0, 2 / 4]]))
+    assert figures.even_previous(4) == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    even = torch.ones(1, 1, 4, 4).tril()
+    even = even / even.sum(-1, keepdim=True)
+    assert figures.previous_score(even).item() == pytest.approx(figures.even_previous(4))
+
+
+def test_brackets_are_matched_and_those_within_one_token_left_out():
+    tokens = ["f", "(", "[", "x", "]", "())", "{"]
+    maps = planted(7, lambda q: {4: 2, 5: 1}.get(q, 0), lambda q: q)
+    score, count = figures.bracket_score(maps, tokens)
+    assert count == 2 and torch.equal(score, torch.tensor([[1.0, 0.0]]))
+    assert figures.bracket_score(maps, ["a"] * 7)[1] == 0
+
+
+def test_leaders_are_the_extremes():
+    scores = {"entropy": torch.tensor([[3.0, 1.0], [2.0, 4.0]]),
+              "previous": torch.tensor([[0.1, 0.2], [0.9, 0.3]])}
+    assert figures.leaders(scores) == {"entropy": (0, 1, 1.0),
+                                       "previous": (1, 0, pytest.approx(0.9))}
+
+
+def test_edges_are_the_largest_weights_between_two_tokens():
+    maps = torch.zeros(1, 1, 3, 3)
+    maps[0, 0] = torch.tensor([[1.0, 0, 0], [0.3, 0.7, 0], [0.2, 0.5, 0.3]])
+    view = view_of(maps, ["a", "b", "c"])
+    assert [(q, k) for q, k, _ in figures.strongest(view, 0, 0)] == [(2, 1), (1, 0), (2, 0)]
+    assert len(figures.strongest(view, 0, 0, most=2)) == 2
+    assert len(figures.strongest(view_of(torch.rand(1, 1, 30, 30), ["x"] * 30), 0, 0)) == 12
+
+
+def test_weight_along_messages_by_hand():
+    """`bar` asks from token 3 and its receiver is token 1; `+` asks from 5, of tokens 1 to 3."""
+    tokens = ["foo\n\t^", " self", " ", "bar", " ", "+", " 1"]
+    view = view_of(planted(7, lambda q: 1, lambda q: q - 1), tokens)
+    found = overlay("".join(tokens), "smalltalk")
+    score, right_before = figures.along_messages(view, found)
+    assert torch.equal(score, torch.tensor([[1.0, 0.0]])) and right_before == 0
+    near = view_of(planted(3, lambda q: q - 1), ["foo\n\t^", " self", " bar"])
+    assert figures.along_messages(near, overlay(near.text, "smalltalk"))[1] == 1
+    with pytest.raises(ValueError, match="no message"):
+        figures.along_messages(view, overlay("foo\n\t^ 1", "smalltalk"))
+
+
+def test_every_figure_says_its_numbers(readers):
+    from matplotlib import pyplot as plt
+
+    reader = readers["Python"]
+    text = "def f(alpha, beta):\n    return alpha\n"
+    view = reader.view(text)
+    score = figures.previous_score(view.attention)
+    drawn = [figures.plot_grid(view, score, 0.3), figures.plot_head(view, 2, 6, "a badge"),
+             figures.plot_code(view, overlay(text, "python"), 1, 4),
+             figures.plot_two_maps(torch.tensor([0.2, 0.8]), torch.tensor([1.0, 0.0])),
+             figures.plot_agreement({"recency": Interval(0.25, 0.1, 0.4)}, 7)]
+    for figure, alt in drawn:
+        assert len(alt) > 40
+        plt.close(figure)
+    assert "0.80 above and 0.00 below; 1 weights are zero" in drawn[3][1]
+    assert "recency 0.25 (0.10 to 0.40)" in drawn[4][1]
+    outlined = drawn[0][1].split(": ")[1]
+    assert outlined.count("(") == int((score >= 0.3).sum())
+
+
+def test_a_head_that_looks_at_declarations_is_found():
+    """Head 1 of a planted view looks from a use to its declaration, head 0 at `f`, the nearest."""
+    text = "def f(alpha, beta):\n    return alpha\n"
+    tokens = ["def", " f", "(", "alpha", ",", " beta", "):\n", "    return", " alpha", "\n"]
+
+    class Planted:
+        def view(self, text):
+            return view_of(planted(10, lambda q: 1, lambda q: 3, lambda q: q), tokens)
+
+    gaps = experiments.declaration_gaps(Planted(), text, "Python")
+    assert torch.equal(gaps, torch.tensor([[-1.0, 1.0, 0.0]]))
+    found = experiments.declarations(Planted(), [text] * 4, "Python")
+    assert (found["layer"], found["head"], found["texts"]) == (0, 1, 2)
+    assert found["gap"].value == 1 and found["all heads"].value == pytest.approx(0, abs=1e-6)
+    assert experiments.declaration_gaps(Planted(), "f(x)\n", "Python") is None
+
+
+def test_texts_are_new_to_the_models_and_fit(readers):
+    for language in experiments.LANGUAGES:
+        found = experiments.texts(language, readers[language], 6, seed=1)
+        assert len(set(found)) == 6
+        assert found == experiments.texts(language, readers[language], 6, 1)
+        for text in found:
+            assert 20 <= len(readers[language].tokenizer.encode_ordinary(text)) <= 64
+            assert not overlay(text, language.lower()).error
+    with pytest.raises(ValueError, match="not 100000"):
+        experiments.texts("Smalltalk", readers["Smalltalk"], 100_000)
+
+
+def test_silence_takes_what_one_head_reads_of_some_tokens(readers):
+    model = readers["Smalltalk"].model
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), capture(model, keep=("attention", "values")) as seen:
+        whole = model(ids)
+        with experiments.silenced(model.blocks[1].attention, 4, [0, 2]):
+            model(ids)
+        assert torch.equal(model(ids), whole)  # the hook is gone
+        plain = seen.values[1].clone()
+        with experiments.silenced(model.blocks[1].attention, 4, [0, 2]), capture(
+                model, keep=("values",)) as hushed:
+            model(ids)
+    zero = hushed.values[1] == 0
+    assert zero[0, 4, [0, 2]].all() and zero.sum() == 2 * plain.shape[-1]
+    assert torch.equal(hushed.values[1][0, :4], plain[0, :4])
+
+
+def test_measurements_of_a_sink(readers):
+    reader = readers["Smalltalk"]
+    sources = experiments.texts("Smalltalk", reader, 6)
+    found = experiments.sinks(reader, sources)
+    assert found["texts"] == 3 and 0.3 < found["weight"].value < 1
+    assert all(each.value > 0 for each in found["moved"].values())
+    weight, ratio = experiments.first_token(reader, sources[0])
+    assert weight.shape == ratio.shape == (6, 8) and (weight <= 1).all() and (ratio > 0).all()
+    apart = experiments.place_or_token(reader, found["layer"], found["head"], 3)
+    assert [len(each) for each in apart.values()] == [3, 3]
+
+
+def test_agreement_is_told_from_disagreement():
+    def measure(model, ids):
+        truth = torch.arange(len(ids) - 1.0).flip(0)
+        return {"same": truth.exp(), "turned": -truth, "ablation": -truth}
+
+    class Fake:
+        model = None
+
+    experiments_windows = [torch.arange(8)] * 5
+    original = experiments.windows
+    experiments.windows = lambda *arguments: experiments_windows
+    try:
+        found = experiments.agreement(Fake(), 5, 8, measure=measure)
+    finally:
+        experiments.windows = original
+    assert found == {"same": [pytest.approx(1)] * 5, "turned": [pytest.approx(-1)] * 5,
+                     "recency": [pytest.approx(-1)] * 5}
+    assert tables.beats(found, [("same", "recency")]) == [
+        "same against recency: agrees more with ablation (+2.00, +2.00 to +2.00)"]
+    assert "agrees less" in tables.beats(found, [("turned", "same")])[0]
+    assert "no clear difference" in tables.beats(found, [("turned", "recency")])[0]
+
+
+def test_verdicts_come_out_either_way():
+    base = {"layer": 1, "head": 4, "texts": 4}
+    one, other = [0.1, 0.2, 0.15, 0.12], [0.5, 0.6, 0.55, 0.7]
+    assert "tokens moves the predictions more than" in tables.sink_line(
+        base | {"first": one, "others": other})
+    assert "tokens moves the predictions less than" in tables.sink_line(
+        base | {"first": other, "others": one})
+    assert "neither clearly" in tables.sink_line(base | {"first": one, "others": one[::-1]})
+    assert tables.place_line({"place 0": one, "<|method|>": other}).endswith(
+        "the weight follows <|method|>")
+    assert tables.place_line({"place 0": other, "<|method|>": one}).endswith(
+        "place 0 keeps more of the weight")
+    assert [tables.declaration_word(gap) for gap in ((1, 0.5, 2), (-1, -2, -0.5), (0, -1, 1))] == [
+        "looks at it", "looks away from it", "no clear difference"]
+
+
+def test_maps_by_lot_move_as_much_and_stay_shares():
+    row, other = torch.tensor([0.1, 0.6, 0.3]), torch.tensor([0.4, 0.2, 0.4])
+    moved = tables.random_map(row, other, seed=3)
+    assert moved.sum().item() == pytest.approx(1) and moved[1].item() == pytest.approx(0.2)
+    assert (moved - row).abs().sum().item() / 2 == pytest.approx(0.4)
+    assert not torch.equal(moved, tables.random_map(row, other, seed=4))
+
+
+def test_rollout_of_even_maps_is_a_control():
+    even = torch.ones(2, 1, 5, 5).tril()
+    even = even / even.sum(-1, keepdim=True)
+    flat, alike = tables.even_rollout(view_of(even, list("abcde")))
+    assert alike == pytest.approx(1) and flat.sum().item() == pytest.approx(1)
+
+
+def test_lines_about_the_code():
+    found = overlay("foo\n\t^ self bar; baz: [ :each | each ]", "smalltalk")
+    assert tables.path_lines(found) == ["self → bar", "self → baz:", "method foo declares nothing",
+                                        "  block declares each"]
+    records = [ClassRecord("A", "Object"), ClassRecord("B", "A"), ClassRecord("C", "Object")]
+    assert tables.tree_line(class_tree(records)) == "3 classes; the deepest: Object > A > B"
+    view = view_of(torch.eye(3)[None, None], ["x", " =", " 1"])
+    rows = tables.node_rows(view, overlay("x = 1", "python"))
+    assert rows[0]["tokens"].startswith("0 to 2") and rows[0]["characters"] == "0 to 5"
+
+
+def test_the_lens_settles_at_the_model_itself():
+    logits = torch.zeros(3, 4, 5)
+    logits[2, :, 1] = 1
+    logits[1, :3, 1] = 1
+    assert figures.settled(logits) == [0.0, 0.75, 1.0]
+    assert math.isclose(figures.settled(logits)[-1], 1)
