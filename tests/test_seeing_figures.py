@@ -13,6 +13,7 @@ from scratchbook.interpret import AttentionView, capture
 from scratchbook.interpret.class_graphs import class_tree
 from scratchbook.interpret.overlays import overlay
 from scratchbook.smalltalk.records import ClassRecord
+from scratchbook.teaching import load_result
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +218,13 @@ def test_rollout_of_even_maps_is_a_control():
     even = even / even.sum(-1, keepdim=True)
     flat, alike = tables.even_rollout(view_of(even, list("abcde")))
     assert alike == pytest.approx(1) and flat.sum().item() == pytest.approx(1)
+
+
+def test_the_table_of_speeds_keeps_each_verdict():
+    numbers = load_result("attention_explorer_speed").numbers
+    rows = tables.speed_rows(numbers)
+    assert [row["verdict"] for row in rows] == [each["verdict"] for each in numbers["rows"]]
+    assert all(row["fastest"] <= row["median, ms"] <= row["slowest"] for row in rows)
 
 
 def test_lines_about_the_code():

@@ -125,6 +125,14 @@ def beats(found: Mapping[str, Sequence[float]],
     return lines
 
 
+def speed_rows(recorded: Mapping) -> list[dict]:
+    """How long the explorer took to draw, and whether the stated bound was met."""
+    return [{"drawn": each["what"], "median, ms": each["median_ms"],
+             "fastest": each["fastest_ms"], "slowest": each["slowest_ms"],
+             "processor, ms": each["processor_ms"], "bound, ms": each["bound_ms"],
+             "verdict": each["verdict"]} for each in recorded["rows"]]
+
+
 def last_rows(seen: Seen) -> list[tuple[str, Tensor, Tensor]]:
     """What the last token looks at: of every head its name, the row and the values behind it."""
     return [(f"{layer}.{head}", seen.attention[layer][0, head, -1], seen.values[layer][0, head])
