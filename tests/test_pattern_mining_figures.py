@@ -129,7 +129,7 @@ def test_effects_are_compared_with_their_controls():
             {"effect": effect(0.1), "control": effect(0.05)},
             {"effect": effect(-0.5), "control": effect(0.05)}]
     line = mining_findings.effects_line("python", rows, "mean")
-    assert "of 3 found heads 1 raise" in line
+    assert "of the 3 found heads with the largest excess 1 raise" in line
     assert "1 clearly more" in line
     assert "1 clearly less" in line
     part = {"motifs": ["a"], "excess": {"a": [[0.5, 0.0, 0.0]]},
@@ -159,6 +159,8 @@ def test_correlations_have_a_direction():
     found = mining_findings.correlation_rows(rows)
     assert [row["motif"] for row in found] == ["a"]  # b never changes
     assert found[0]["verdict"] == "higher where the loss is lower"
+    line = mining_findings.order_line(rows)
+    assert line.endswith("excess: b 0, a 4.")  # a ends at 0.7, and has 0.4 at step 4
     runs = [{"best": [0.1, 0.2, 0.3, 0.4], "losses": [4, 3, 2, 1]}] * 3
     assert mining_findings.seed_correlations(runs).value == pytest.approx(-1)
 

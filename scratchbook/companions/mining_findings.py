@@ -60,7 +60,8 @@ def finds_line(language: str, finds: Sequence[Find]) -> str:
     counts = {motif: sum(f.found for f in finds if f.motif == motif) for motif in motifs}
     yes = ", ".join(f"{motif} ({count})" for motif, count in counts.items() if count)
     no = ", ".join(motif for motif, count in counts.items() if not count)
-    return (f"{language}, {len(finds)} tests: heads found for {yes or 'no motif'}; none found for "
+    return (f"{language.capitalize()}"
+            f", {len(finds)} tests: heads found for {yes or 'no motif'}; none found for "
             f"{no or 'none of them'}.")
 
 
@@ -76,9 +77,10 @@ def clusters_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """How many groups have none of our names, and how many heads they hold."""
     unnamed = [row for row in rows if not row["motif"]]
     if not unnamed:
-        return f"{language}: {len(rows)} groups of heads, each with one of our names."
+        return f"{language.capitalize()}: {len(rows)} groups of heads, each with one of our names."
     heads = sum(row["heads"] for row in unnamed)
-    return (f"{language}: of {len(rows)} groups of heads, {len(unnamed)} without one of our names, "
+    return (f"{language.capitalize()}"
+            f": of {len(rows)} groups of heads, {len(unnamed)} without one of our names, "
             f"with {heads} of {sum(row['heads'] for row in rows)} heads.")
 
 
@@ -101,6 +103,17 @@ def correlation_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object
                       "verdict": verdict_on(rho, "higher where the loss is lower",
                                             "higher where the loss is higher")})
     return found
+
+
+def order_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """At which checkpoint the best head of each motif first has half of its highest excess."""
+    found = []
+    for name, best in best_excess(rows).items():
+        if max(best) >= FLOOR:
+            at = next(place for place, value in enumerate(best) if value >= max(best) / 2)
+            found.append((rows[at]["step"], name))
+    return "First checkpoint with half of the highest excess: " + ", ".join(
+        f"{name} {step}" for step, name in sorted(found)) + "."
 
 
 def seed_correlations(runs: Sequence[Mapping[str, Any]]) -> Interval:
@@ -150,8 +163,10 @@ def effects_line(language: str, rows: Sequence[Mapping[str, Any]], how: str) -> 
     costs = sum(row["effect"]["verdict"] == "higher" for row in rows)
     more = sum(row["effect"]["low"] > row["control"]["high"] for row in rows)
     less = sum(row["effect"]["high"] < row["control"]["low"] for row in rows)
-    return (f"{language}, {how} ablation: of {len(rows)} found heads {costs} raise the loss when "
-            f"taken away; {more} clearly more than another head of the layer, {less} clearly less, "
+    return (f"{language.capitalize()}"
+            f", {how} ablation: of the {len(rows)} found heads with the largest excess {costs} "
+            f"raise the loss when taken away; {more} clearly more than another head of the "
+            f"layer, {less} clearly less, "
             f"{len(rows) - more - less} {NO_DIFFERENCE}.")
 
 
@@ -171,7 +186,7 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def pruning_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """What pruning by evidence costs beside pruning by chance, and saves."""
-    return f"{language}: " + "; ".join(
+    return f"{language.capitalize()}: " + "; ".join(
         f"with {row['keep']} of {row['of']} heads the loss rises by "
         f"{row['by evidence']['mean']:.2f} by evidence, {row['by chance']['mean']:.2f} by chance ("
         f"{row['evidence against chance']['verdict']}), and a pass takes "
@@ -200,7 +215,8 @@ def errors_line(language: str, part: Mapping[str, Any]) -> str:
     word = "clearly more" if loss_low > high else "clearly less" if loss_high < low else (
         "no clear difference from the head")
     chance = "above chance" if low > 0.5 else "not clearly above chance"
-    return (f"{language}: at an injected error the best head has an area of {head:.2f} ({chance}), "
+    return (f"{language.capitalize()}"
+            f": at an injected error the best head has an area of {head:.2f} ({chance}), "
             f"the plain loss {loss:.2f} ({word}).")
 
 
