@@ -6,13 +6,10 @@ import pytest
 from scratchbook.companions import smalltalk_figures as figures
 from scratchbook.companions import smalltalk_findings as told
 from scratchbook.companions import smalltalk_tables as tables
-from scratchbook.companions.smalltalk_training import GROUP, cost_rows, curve
 from scratchbook.evaluation import wilson
 from scratchbook.smalltalk.parser import parse_expression
 from scratchbook.smalltalk.records import MethodRecord
-from scratchbook.smalltalk_model import RECIPES, load_tokenizer
 from scratchbook.teaching.figures import figure_svg
-from scratchbook.training.planning import plan
 
 matplotlib.use("agg")
 
@@ -101,22 +98,6 @@ def test_parsers_are_counted_by_edit():
     assert row["ours and tree-sitter differ"] == 3
 
 
-def test_costs_of_all_recipes():
-    rows = cost_rows()
-    assert [row["recipe"] for row in rows] == ["small", "23m", "89m"]
-    assert all(row["bytes"] < 8e9 and row["parameters"] < 1e8 for row in rows)
-    assert rows[2]["hours"]["RTX 3060, 12 GB"] > 10 * rows[2]["hours"]["H100"]
-    large = RECIPES["89m"].with_vocabulary(load_tokenizer().vocab_size)
-    plain = plan(large).hours(0.4 * 989e12)  # without the second forward pass
-    assert rows[2]["hours"]["H100"] == pytest.approx(4 / 3 * plain)
-
-
-def test_a_curve_keeps_whole_groups_alone():
-    log = [{"step": n, "loss": float(n), "tokens": 10 * n} for n in range(1, GROUP + 10)]
-    found = curve([*log, {"step": 5, "validation_loss": 1.0}])
-    assert found == {"steps": [GROUP], "tokens": [10 * GROUP], "loss": [(GROUP + 1) / 2]}
-
-
 @pytest.mark.parametrize("rows", [
     told.measure_rows, told.definition_rows, told.class_rows, told.completion_rows,
     told.correlation_rows, told.copied_rows])
@@ -168,35 +149,6 @@ def test_summary_repeats_the_recorded_verdicts():
     assert told.findings(numbers)[0] == told.tiny_line(numbers)
 
 
-def test_a_third_parser_takes_sides():
-    def entry(ours, other, amber, methods):
-        return {"edit": "colon", "ours": ours, "tree-sitter": other, "amber": amber,
-                "methods": methods}
-
-    line = told.sides({"counts": [entry(True, True, False, 9), entry(False, True, False, 5),
-                                  entry(True, False, False, 2)]})
-    assert "differ on 7 methods, 5 of which ours refuses" in line and "says on 5" in line
-
-
-def test_budgets_are_judged_from_the_costs():
-    cost = {"recipe": "89m", "bytes": 9e9, "tokens": 100, "hours": {told.CARD: 10}}
-    rows = told.budget_rows({"cost": [cost], "epoch_tokens": 10})
-    assert [row["verdict"] for row in rows] == ["missed", "met", "met"]
-    assert rows[2]["computed"] == "1 hours"
-
-
-def test_the_largest_size_is_read_at_the_operations_of_a_smaller_one():
-    def size(parameters, each, loss):
-        return {"parameters": parameters, "flops_per_step": each, "steps": [10, 20], "loss": loss,
-                "bits_per_byte": 2.0}
-
-    rows = told.size_rows({"small": size(1, 1.0, [5, 4]), "mid": size(2, 2.0, [5, 3.5]),
-                           "large": size(3, 2.5, [4.5, 3])})
-    assert [row["the largest by then"] for row in rows] == ["no step measured", "4.50", "3.00"]
-    figure, alt = figures.plot_sizes({"small": size(1, 1.0, [5, 4])})
-    assert "4.00 nats after 2.0e+01 operations" in alt and "<svg" in figure_svg(figure, alt)
-
-
 def test_observations_follow_from_the_numbers():
     rows = {"ours": {"a/x": 3.0, "b/y": 4.0}, "GPT-2": {"a/x": 2.0, "b/y": 2.5}}
     assert "for every tokenizer: a/x" in told.hardest_project({"chars_per_token": rows})
@@ -205,12 +157,6 @@ def test_observations_follow_from_the_numbers():
     assert "5 of 7" in told.largest_drop({"reasons": {"empty": 2, "equal": 5}})
     line = told.by_length(["x", "y ^ 1", "z ^ (((((", "w ^ ]]]]]]"])
     assert "shorter half 100 %" in line and "longer half 0 %" in line
-
-
-def test_a_row_of_samples_counts_messages_of_methods_alone():
-    row = told.sample_row("me", ["x ^ self foo bar", "x ^ ("], {"foo"})
-    assert row["messages in valid ones"] == 2
-    assert row["of known selectors"].startswith("50 %") and row["valid"].startswith("50 %")
 
 
 def test_how_meaningful_a_split_is():

@@ -17,6 +17,7 @@ from scratchbook.companions.smalltalk_costs import drawn_line
 from scratchbook.companions.smalltalk_tables import (
     MISSING,
     equal_line,
+    percent,
     recorded,
 )
 from scratchbook.runtime import write_atomically
@@ -193,6 +194,42 @@ def writing(judgement: Result | None) -> str:
     found = [*lines(numbers), *copied(numbers["copied"])]
     return "\n".join([head, "", *(f"* {line}" for line in found), "",
                       f"All of it stands in `book/results/{JUDGEMENT}.json`."])
+
+
+def page_rows(shipping: Mapping[str, Any], run: Mapping[str, Any],
+              judgement: Mapping[str, Any] | None, tested: Result | None = None
+              ) -> list[dict[str, str]]:
+    """The card on the chapter's page: data, licences, size, training, figures, limits."""
+    read, row = shipping["corpus"]["splits"]["train"], shipping["roundings"][shipping["chosen"]]
+    licences = ", ".join(f"{name}: {count:,} methods"
+                         for name, count in sorted(read["methods_by_licence"].items()))
+    rows = [("learned from", f"{read['methods']:,} methods, {read['bytes'] / 1e6:.1f} MB, of "
+             f"{read['projects']} projects, in one style"),
+            ("licences", licences), ("held-out text in it", equal_line(shipping["corpus"])),
+            ("size", f"{run['parameters']:,} weights, windows of {run['seq_len']} tokens"),
+            ("training", f"{run['steps']:,} steps, {run['tokens']:,} tokens, "
+             f"{run['cpu_seconds'] / 3600:.1f} hours of a processor. {drawn_line(run)}"),
+            ("the file beside this page", f"rounded ({shipping['chosen']}), chosen on the "
+             "validation documents; bits per character there: "
+             f"{_change(row['change'])}. {rounded_on_test(tested)}")]
+    if judgement:
+        model = judgement["samples"]["model"]
+        bits = judgement["surprise"]["bits_per_character"]["model"]
+        rows += [("judged", f"the weights of step {judgement['model']['step']:,}, not rounded"),
+                 ("valid, both parsers", percent(model["validity"]["all judges"], 1)),
+                 ("statements completed, the same tokens", ", ".join(
+                     f"{name} {100 * found['exact']['value']:.1f} %"
+                     for name, found in judgement["completion"]["rivals"].items())),
+                 ("bits per character, unseen projects",
+                  f"{bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})"),
+                 ("word for word from training", percent(
+                     judgement["copied"]["model"]["word_for_word"], 1))]
+    else:
+        rows.append(("judged", MISSING))
+    rows += [("good for", "showing how such a model is made, what it costs and where it stands"),
+             ("not good for", "code that somebody relies on: nothing was run, and what a method "
+              "means was not judged")]
+    return [{"": name, "what": what} for name, what in rows]
 
 
 def copied(found: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scratchbook.accounting import total_parameters
-from scratchbook.companions.smalltalk_training import SUSTAINED
+from scratchbook.companions.smalltalk_training import SUSTAINED, difference
 from scratchbook.evaluation.comparing import Interval, bound_verdict
 from scratchbook.smalltalk_model import RECIPES, load_tokenizer
 
@@ -65,15 +65,16 @@ def needed(hours: float, limit: float) -> str:
 
 def rows_line(numbers: Mapping[str, Any]) -> str:
     """Why the dots stand above the curve: what the final model needs on which rows."""
-    found = numbers["by_times_read"]
-    nats, gaps = found["nats"], found["differences"]
+    nats = numbers["by_times_read"]["nats"]
     read = ", ".join(f"{name} {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
                      for name, row in nats.items())
-    heart, other = gaps["never less once"], gaps["held-out projects less never"]
+    gaps = [f"{first} less {second} {_signed(difference(nats[first], nats[second]))}"
+            for first, second in (("never", "once"), ("never", "more than once"),
+                                  ("held-out projects", "never"))]
     return (f"{drawn_line(numbers)} The final model's nats per token on {nats['never']['rows']} "
-            f"rows of each kind: {read}. Never drawn, less drawn once: {_signed(heart)}, "
-            f"{heart['verdict']}; other projects, less never drawn: {_signed(other)}, "
-            f"{other['verdict']}.")
+            f"rows of each kind: {read}. Differences: {'; '.join(gaps)}. What rows never drawn "
+            "need more than those that were read was learned by heart; what other projects need "
+            "more than rows never drawn was not.")
 
 
 def drawn_line(numbers: Mapping[str, Any]) -> str:
@@ -83,8 +84,9 @@ def drawn_line(numbers: Mapping[str, Any]) -> str:
             f"{shares['more than once']:.0%} more than once.")
 
 
-def _signed(found: Mapping[str, float]) -> str:
-    return f"{found['value']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
+def _signed(found: Mapping[str, Any]) -> str:
+    return (f"{found['value']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f}), "
+            f"{found['verdict']}")
 
 
 def size_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -5,26 +5,21 @@ Chapter:  chapters/09_smalltalk_model.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scratchbook.companions.smalltalk_tables import MISSING, percent
 from scratchbook.evaluation.comparing import (
     Interval,
-    bound_verdict,
     paired_shares,
     verdict_on,
     wilson,
 )
-from scratchbook.smalltalk.errors import SmalltalkSyntaxError
-from scratchbook.smalltalk.measures import Share, known_sends
-from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.viable import is_method
 from scratchbook.teaching.figures import table
 
 Numbers = Mapping[str, Any]
 WRITERS = ("people", "model", "model, constrained", "Kneser-Ney")
-CARD = "RTX 3060, 12 GB"
 JUDGES = ("ours", "pharo-tree-sitter", "all judges")
 MEASURES = ("known selectors", "declared names", "block parameters", "temporaries used",
             "parameters kept", "reachable", "returns", "trivial")
@@ -51,30 +46,11 @@ def leaks(numbers: Numbers) -> str:
             "more that only resemble one: these the hash did not see.")
 
 
-def audit_lines(numbers: Numbers) -> list[str]:
-    """What the audit finds in the finished texts."""
-    return [f"{split}: {found['methods']:,} methods, {found['exact']} of them word for word in the "
-            f"training text; of {found['compared']:,} long ones "
-            + ", ".join(f"{100 * value:.2f} % at {limit} or more"
-                        for limit, value in found["near"].items()) + "."
-            for split, found in numbers["audit"].items()]
-
-
 def largest_drop(numbers: Numbers) -> str:
     """Which filter took most methods."""
     reasons = numbers["reasons"]
     most = max(reasons, key=reasons.get)
     return f"Most methods went as \"{most}\": {reasons[most]:,} of {sum(reasons.values()):,}."
-
-
-def sides(numbers: Numbers) -> str:
-    """Whose side the third parser takes where the other two differ."""
-    apart = [entry for entry in numbers["counts"] if entry["ours"] != entry["tree-sitter"]]
-    total = sum(entry["methods"] for entry in apart)
-    ours = sum(entry["methods"] for entry in apart if entry["amber"] == entry["ours"])
-    refused = sum(entry["methods"] for entry in apart if not entry["ours"])
-    return (f"Ours and tree-sitter differ on {total:,} methods, {refused:,} of which ours refuses; "
-            f"amber says what ours says on {ours:,}.")
 
 
 def split_line(numbers: Numbers) -> str:
@@ -100,53 +76,6 @@ def by_length(sources: Sequence[str]) -> str:
     halves = ordered[: len(ordered) // 2], ordered[len(ordered) // 2:]
     short, long = (share(wilson(sum(map(is_method, half)), len(half))) for half in halves)
     return f"Trained, free: of the shorter half {short} are valid, of the longer half {long}."
-
-
-def budget_rows(numbers: Numbers) -> list[dict[str, str]]:
-    """What was asked of memory and time on an RTX 3060, and what is computed for each recipe."""
-    rows = []
-    for found in numbers["cost"]:
-        hours, size = found["hours"][CARD], found["bytes"] / 1e9
-        epoch = hours * numbers["epoch_tokens"] / found["tokens"]
-        asked = [("training fits into 8 GB", size, 8, "GB"),
-                 ("the whole training within 24 hours", hours, 24, "hours"),
-                 ("one epoch within 2 hours", epoch, 2, "hours")]
-        rows += [{"recipe": found["recipe"], "asked, on an RTX 3060": said,
-                  "computed": f"{value:.2g} {unit}",
-                  "verdict": bound_verdict(Interval(value, value, value), at_most=most)}
-                 for said, value, most, unit in asked]
-    return rows
-
-
-def size_rows(numbers: Numbers) -> list[dict[str, str]]:
-    """Each size at the end of its run, and where the largest stood after as many operations."""
-    largest = max(numbers.values(), key=lambda found: found["parameters"])
-    rows = []
-    for name, found in numbers.items():
-        spent = found["steps"][-1] * found["flops_per_step"]
-        reached = [loss for step, loss in zip(largest["steps"], largest["loss"], strict=True)
-                   if step * largest["flops_per_step"] <= spent]
-        rows.append({"size": name, "parameters": f"{found['parameters']:,}",
-                     "operations": f"{spent:.1e}", "training loss": f"{found['loss'][-1]:.2f}",
-                     "the largest by then": f"{reached[-1]:.2f}" if reached else "no step measured",
-                     "held out, bits per byte": f"{found['bits_per_byte']:.2f}"})
-    return rows
-
-
-def sample_row(name: str, sources: Sequence[str], selectors: Collection[str]) -> dict[str, object]:
-    """Of some sources: how many are methods, how long, and how many messages are known."""
-    trees, known = [], Share(0, 0)
-    for source in sources:
-        try:
-            trees.append(parse_method(source))
-        except SmalltalkSyntaxError:
-            continue
-        known += known_sends(trees[-1], frozenset(selectors))
-    lengths = sorted(map(len, sources))
-    return {"writer": name, "methods": len(sources),
-            "valid": share(wilson(len(trees), len(sources))),
-            "median characters": lengths[len(lengths) // 2], "messages in valid ones": known.total,
-            "of known selectors": share(wilson(*known)) if known.total else "nothing to count"}
 
 
 def show_validity(numbers: Numbers) -> None:
@@ -250,32 +179,6 @@ def other_lines(numbers: Numbers) -> list[str]:
         f"{name} {found['value']:.3f}" for name, found in bits.items()) + "."]
     return lines + [f"The model against {name}: {found['verdict']}."
                     for name, found in numbers["surprise"]["differences"].items()]
-
-
-def card_rows(corpus: Numbers, run: Numbers, judged: Numbers | None) -> list[dict[str, str]]:
-    """The model's card: data, licences, size, training, figures, limits."""
-    trained = corpus["splits"]["train"]
-    licences = ", ".join(f"{name}: {count:,} methods"
-                         for name, count in trained["methods_by_licence"].items())
-    rows = [("learned from", f"{trained['methods']:,} methods, {trained['bytes'] / 1e6:.1f} MB, of "
-             f"{len(trained['bytes_by_project'])} projects"), ("licences", licences),
-            ("size", f"{run['parameters']:,} weights, windows of {run['seq_len']} tokens"),
-            ("training", f"{run['steps']:,} steps, {run['tokens']:,} tokens, "
-             f"{run['cpu_seconds'] / 3600:.1f} hours of a processor")]
-    if judged:
-        model = judged["samples"]["model"]
-        rows += [("judged at", f"step {judged['model']['step']:,} of the run"),
-                 ("valid, both parsers", percent(model["validity"]["all judges"], 1)),
-                 ("bits per character, unseen projects", _plain(
-                     judged["surprise"]["bits_per_character"]["model"])),
-                 ("word for word from training", percent(
-                     judged["copied"]["model"]["word_for_word"], 1))]
-    else:
-        rows.append(("judged", MISSING))
-    rows += [("good for", "showing how such a model is made, what it costs and where it stands"),
-             ("not good for", "code that somebody relies on: nothing was run, and what a method "
-              "means was not judged")]
-    return [{"": name, "what": what} for name, what in rows]
 
 
 def summary_lines(numbers: Numbers, tokenizers: Numbers, corpus: Numbers, judged: Numbers | None
