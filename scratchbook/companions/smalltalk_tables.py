@@ -52,6 +52,11 @@ def _is_simple(node: nodes.Node) -> bool:
     return isinstance(node, nodes.SendNode | nodes.VariableNode)
 
 
+def plain(found: Mapping[str, Any]) -> str:
+    """A mean with its interval."""
+    return f"{found['value']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+
+
 def percent(share: Mapping[str, Any] | None, digits: int = 0) -> str:
     """A share with its interval, as text; empty where nothing was counted."""
     if share is None or share["value"] is None:
