@@ -149,9 +149,9 @@ def even_rollout(view: AttentionView) -> tuple[Tensor, float]:
 
 
 def random_map(row: Tensor, other: Tensor, seed: int) -> Tensor:
-    """A row that moves as much weight as `other` does, in a way drawn at random.
+    """A row in which what the favourite loses goes to the others by shares drawn at random.
 
-    What the favourite loses goes to the others by drawn shares.
+    It moves as much weight as `other` does, or all that the favourite has where that is less.
     """
     shares = torch.rand(len(row), generator=torch.Generator().manual_seed(seed))
     top = int(row.argmax())

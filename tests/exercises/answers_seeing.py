@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 
 # 06d.1
@@ -77,6 +79,66 @@ def without_gradient(model, kind, x):
         return watching(model, kind, x)
 
 
+def on(modules, model, x):
+    """The right way, on the modules that it is given."""
+    seen = []
+    handles = [module.register_forward_hook(
+        lambda module, args, output: seen.append(output.detach().clone())) for module in modules]
+    try:
+        return model(x), seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def of_kind(model, kind):
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
+def on_a_copy(model, kind, x):
+    model = copy.deepcopy(model)
+    return on(of_kind(model, kind), model, x)
+
+
+def clearing(model, kind, x):
+    seen = []
+    for module in of_kind(model, kind):
+        module.register_forward_hook(lambda module, args, output:
+                                     seen.append(output.detach().clone()))
+    try:
+        return model(x), seen
+    finally:
+        for module in model.modules():
+            module._forward_hooks.clear()
+
+
+def on_all_modules(model, kind, x):
+    seen = []
+    register_module_forward_hook(
+        lambda module, args, output: seen.append(output.detach().clone())
+        if module in wanted else None)
+    wanted = of_kind(model, kind)
+    try:
+        return model(x), seen
+    finally:
+        wanted = []
+
+
+def in_place_of_forward(model, kind, x):
+    seen = []
+    for module in of_kind(model, kind):
+        def forward(given, module=module):
+            output = type(module).forward(module, given)
+            seen.append(output.detach().clone())
+            return output
+        module.forward = forward
+    return model(x), seen
+
+
+def evaluating(model, kind, x):
+    return on(of_kind(model, kind), model.eval(), x)
+
+
 # 06d.2
 def touching(spans, start, stop):
     return [i for i, (a, b) in enumerate(spans) if a < stop and b > start]
@@ -120,7 +182,33 @@ def one_line(source, node, spans):
     return touching(spans, start, start + len(text))
 
 
+def by_its_text(source, node, spans):
+    text = ast.get_source_segment(source, node)
+    return touching(spans, source.index(text), source.index(text) + len(text))
+
+
+def with_lines(source, node, spans, lines, length):
+    def offset(line, column):
+        return (sum(map(length, lines[: line - 1]))
+                + len(lines[line - 1].encode()[:column].decode()))
+    return touching(spans, offset(node.lineno, node.col_offset),
+                    offset(node.end_lineno, node.end_col_offset))
+
+
+def half_in_bytes(source, node, spans):
+    return touching(spans, place(source, node, bytes_=False)[0], place(source, node)[1])
+
+
 # 06d.3
+def by(weights, values, output, order):
+    return of(weights, weights * (values @ output.T).norm(order, dim=-1))
+
+
+def in_place(weights, values, output):
+    top = weights.argmax(-1)
+    return (weights.mul_((values @ output.T).norm(dim=-1)).argmax(-1) != top).nonzero()
+
+
 def of(weights, brought):
     return (brought.argmax(-1) != weights.argmax(-1)).nonzero()[:, 0].tolist()
 
@@ -144,6 +232,19 @@ WRONG = {
         (lambda model, kind, x: watching(model, kind, x, always=False), "in a `finally`"),
         (lambda model, kind, x: watching(model, kind, x, only_children=True),
          "modules() begins with it"),
+        (lambda model, kind, x: on([m for m in of_kind(model, kind) if not [*m.children()]],
+                                   model, x), "a module with modules inside"),
+        (lambda model, kind, x: on([m for m in model.modules() if type(m) is kind], model, x),
+         "isinstance tells"),
+        (lambda model, kind, x: on([m for m in (model, *model.children())
+                                    if isinstance(m, kind)], model, x), "children() goes one step"),
+        (lambda model, kind, x: (model(x), watching(model, kind, x)[1]), "more than once"),
+        (watching, "KeyboardInterrupt is no Exception"),
+        (on_a_copy, "was a copy of the model run"),
+        (clearing, "remove() your own handles alone"),
+        (on_all_modules, "register_module_forward_hook is still there"),
+        (in_place_of_forward, "`forward` was replaced"),
+        (evaluating, "was in training mode"),
     ],
     "tokens_of": [
         (in_characters, "counts bytes of UTF-8"),
@@ -153,6 +254,16 @@ WRONG = {
         (the_first, "the first of its tokens alone"),
         (one_line, "it ends too early"),
         (lambda source, node, spans: list(range(len(spans))), "you returned"),
+        (half_in_bytes, "one end counts bytes"),
+        (by_its_text, "stands in two places"),
+        (lambda source, node, spans: with_lines(
+            source, node, spans, source.splitlines(True), lambda line: len(line.encode())),
+         "whole lines before it count as characters"),
+        (lambda source, node, spans: with_lines(
+            source, node, spans, source.splitlines(), lambda line: len(line) + 1),
+         "a line can end in two characters"),
+        (lambda source, node, spans: with_lines(source, node, spans, source.splitlines(True), len),
+         "str.splitlines also cuts at a form feed"),
     ],
     "misread": [
         (lambda w, v, o: [i for i in range(len(w))
@@ -163,5 +274,9 @@ WRONG = {
         (lambda w, v, o: of(w, w * (v @ o.T).sum(-1)), "a sum of coordinates is no length"),
         (lambda w, v, o: of(w, w * (v @ o.T).norm(dim=-1)[:, None]), "compare two argmax"),
         (lambda w, v, o: of(w, w * (v @ o.T).norm(dim=-1).square()), "the length is squared"),
+        (lambda w, v, o: by(w, v, o, 1), "not 3 + 4"),
+        (lambda w, v, o: by(w, v, o, torch.inf), "has 5, not 4"),
+        (lambda w, v, o: (w * (v @ o.T).norm(dim=-1)).argmax(-1) != w.argmax(-1), "yes or no"),
+        (in_place, "writes into one of its arguments"),
     ],
 }

@@ -1,10 +1,13 @@
 """Right answers in other styles pass: lists, arrays, float64, fractions, generators, recursion."""
 
+import ast
 import cmath
 import math
 import random
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import cache, reduce
 from itertools import pairwise
@@ -13,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from scratchbook.companions import check
 from scratchbook.smalltalk.errors import SmalltalkSyntaxError
@@ -351,7 +355,63 @@ def wilson_as_a_generator(passed, total):
         yield centre + sign * half / (total + z2)
 
 
+def watched_from_everywhere(model, kind, x):
+    seen, inside = [], set(model.modules())
+    handle = register_module_forward_hook(
+        lambda module, args, output: seen.append(output.data.clone())
+        if isinstance(module, kind) and module in inside else None)
+    try:
+        return [model(x), tuple(seen)]
+    finally:
+        handle.remove()
+
+
+def watched_by_a_stack(model, kind, x):
+    seen = []
+    with ExitStack() as stack:
+        for module in filter(lambda each: isinstance(each, kind), model.modules()):
+            stack.callback(module.register_forward_hook(
+                lambda module, args, output: seen.append(torch.tensor(output.tolist()))).remove)
+        return model(x), seen
+
+
+def tokens_in_bytes(source, node, spans):
+    lines = source.encode().split(b"\n")
+
+    def offset(line, column):
+        return len(b"\n".join([*lines[: line - 1], lines[line - 1][:column]]).decode())
+    start, stop = (offset(node.lineno, node.col_offset),
+                   offset(node.end_lineno, node.end_col_offset))
+    return range(bisect_right([end for _, end in spans], start),
+                 bisect_left([begin for begin, _ in spans], stop))
+
+
+def tokens_by_sets(source, node, spans):
+    lines = source.split("\n")
+    begin = (sum(len(line) + 1 for line in lines[: node.lineno - 1])
+             + len(lines[node.lineno - 1].encode()[: node.col_offset].decode()))
+    inside = set(range(begin, begin + len(ast.get_source_segment(source, node))))
+    return np.array([i for i, (a, b) in enumerate(spans) if inside & set(range(a, b))], dtype=int)
+
+
+def misread_in_numpy(weights, values, output):
+    brings = weights.numpy() * np.linalg.norm(values.numpy().astype(float) @ output.numpy().T,
+                                              axis=1)
+    return set(np.flatnonzero(brings.argmax(1) != weights.numpy().argmax(1)))
+
+
+def misread_by_hypot(weights, values, output):
+    lengths = [math.hypot(*(output @ value).tolist()) for value in values]
+    for query, row in enumerate(weights.tolist()):
+        if row[row.index(max(row))] * lengths[row.index(max(row))] < max(
+                weight * length for weight, length in zip(row, lengths, strict=True)):
+            yield query
+
+
 STYLES = {
+    "watch": [watched_from_everywhere, watched_by_a_stack],
+    "tokens_of": [tokens_in_bytes, tokens_by_sets],
+    "misread": [misread_in_numpy, misread_by_hypot],
     "bigram_perplexity": [perplexity_by_fractions],
     "to_bits_per_byte": [lambda loss, guesses, text: torch.tensor(
         loss * guesses * math.log2(math.e) / len(text.encode("utf-8")), dtype=torch.float64)],
