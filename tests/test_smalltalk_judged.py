@@ -86,7 +86,7 @@ def test_correlations_are_shown_of_what_moves_and_the_rest_is_named():
     said = judged.still_line(judgement())
     assert "reachable" in said and "valid" not in said and "unshown" not in said
     line = judged.correlation_line(judgement())
-    assert "rise: valid; fall: trivial; do not clearly: returns" in line
+    assert "these rise: valid; these fall: trivial; these do neither clearly: returns" in line
     assert "next 1 of 2 go with it" in line
 
 

@@ -149,14 +149,15 @@ def _moving(found: Numbers) -> list[str]:
 def correlation_line(numbers: Numbers) -> str:
     """Which of the shown measures go with the loss, as if the checkpoints were independent."""
     found = numbers["checkpoints"]["correlation"]
-    ways: dict[str, list[str]] = {"rise": [], "fall": [], "do not clearly": []}
+    ways: dict[str, list[str]] = {"rise": [], "fall": [], "do neither clearly": []}
     for name in _moving(found):
         low, high = found[name]["low"], found[name]["high"]
-        ways["rise" if high < 0 else "fall" if low > 0 else "do not clearly"].append(name)
+        ways["rise" if high < 0 else "fall" if low > 0 else "do neither clearly"].append(name)
     steps = [found[name]["changes"] for name in _moving(found) if found[name].get("changes")]
     clear = sum(each["low"] > 0 or each["high"] < 0 for each in steps)
-    return ("As the loss falls, " + "; ".join(f"{way}: {', '.join(names)}"
-                                              for way, names in ways.items() if names)
+    said = [f"{way}: {', '.join(name.replace(', ', ' by ') for name in names)}"
+            for way, names in ways.items() if names]
+    return ("As the loss falls, these " + "; these ".join(said)
             + f". From one checkpoint to the next {clear} of {len(steps)} go with it. The "
             "intervals take the checkpoints for independent, which they are not: they are too "
             "narrow.")
