@@ -106,25 +106,26 @@ def library_records() -> list:
 
 
 def declaration_gaps(reader: Reader, text: str, language: str) -> Tensor | None:
-    """How much more each head looks from a name to its declaration than to another name.
+    """How much more each head looks from a name to its declaration than to other names.
 
-    For every use of a variable: the weight on the tokens of its declaration, minus the weight on
-    as near an occurrence of another name as there is, both per token. None without such a use.
+    For every use of a variable: the weight on the tokens of its declaration, minus the mean weight
+    on the nearest other names on both its sides, all per token. None without such a use.
 
     Shapes:   -> (layers, heads), averaged over the uses
     """
     view, found = reader.view(text), overlay(text, language.lower())
     gaps = []
-    for use, declared, other in _pairs_of_names(found):
-        (query, _), one, two = align(view.spans, (use, declared, other))
-        if query >= max(one[1], two[1]) and one[1] > one[0] and two[1] > two[0]:
+    for nodes in _names_between(found):
+        (query, _), *places = align(view.spans, nodes)
+        if all(query >= stop > start for start, stop in places):
             rows = view.attention[:, :, query]  # (layers, heads, time)
-            gaps.append(rows[..., slice(*one)].mean(-1) - rows[..., slice(*two)].mean(-1))
+            own, before, behind = (rows[..., slice(*place)].mean(-1) for place in places)
+            gaps.append(own - (before + behind) / 2)
     return torch.stack(gaps).mean(0) if gaps else None
 
 
-def _pairs_of_names(found: Overlay) -> Iterator[tuple]:
-    """A use, its declaration, and of all other names before the use the one nearest to the latter.
+def _names_between(found: Overlay) -> Iterator[tuple]:
+    """A use, its declaration, and the other names nearest to that on either side, before the use.
     """
     names = [*found.uses, *(each for scope in found.scopes for each in scope.declares)]
     for use in found.uses:
@@ -133,9 +134,11 @@ def _pairs_of_names(found: Overlay) -> Iterator[tuple]:
             if declared.name != use.name or declared.stop > use.start:
                 continue
             others = [each for each in names if each.name != use.name and each.stop <= use.start]
-            if others:
-                near = min(others, key=lambda each: abs(each.start - declared.start))
-                yield use, declared, near
+            before = [each for each in others if each.stop <= declared.start]
+            behind = [each for each in others if each.start >= declared.stop]
+            if before and behind:
+                yield (use, declared, max(before, key=lambda each: each.start),
+                       min(behind, key=lambda each: each.start))
 
 
 def declarations(reader: Reader, sources: Sequence[str], language: str) -> dict:

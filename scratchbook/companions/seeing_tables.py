@@ -199,5 +199,5 @@ def findings(told: Mapping) -> list[str]:
         "Rank correlation with ablation: " + ", ".join(
             f"{name} {between(each)}" for name, each in ranked.items()) + ".",
         "; ".join(beats(told["agreement"])) + ".",
-        f"In {told['taken'][2]} of {told['taken'][3]} heads the favourite's weight could be zero "
-        f"with the same output; head {told['taken'][0]}'s fell from {told['taken'][1]:.2f}."]
+        f"In at least {told['taken'][2]} of {told['taken'][3]} heads the favourite's weight could "
+        f"be zero with the same output; head {told['taken'][0]}'s fell from {told['taken'][1]:.2f}."]
