@@ -200,4 +200,5 @@ def findings(told: Mapping) -> list[str]:
             f"{name} {between(each)}" for name, each in ranked.items()) + ".",
         "; ".join(beats(told["agreement"])) + ".",
         f"In at least {told['taken'][2]} of {told['taken'][3]} heads the favourite's weight could "
-        f"be zero with the same output; head {told['taken'][0]}'s fell from {told['taken'][1]:.2f}."]
+        f"be zero with the same output; head {told['taken'][0]}'s fell from "
+        f"{told['taken'][1]:.2f}."]
