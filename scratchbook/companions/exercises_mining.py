@@ -73,6 +73,9 @@ def _induction_mistakes(got: object, attention: Tensor, ids: list[int]) -> list[
             everything / len(ids),
         "a copy right before takes part here: behind it stands the token itself, so leave it out":
             mean(_pairs(ids, adjacent=True)),
+        "where a copy stands right before, the position takes no part: an older copy is not the "
+        "last": mean([(query, copies[-1] + 1) for query, token in enumerate(ids) if (
+            copies := [place for place in range(query - 1) if ids[place] == token])]),
         "this looks for the next copy, which is in the future":
             mean([(query, min(last[token] + 1, len(ids) - 1))
                   for query, token in enumerate(ids)]),
@@ -106,9 +109,14 @@ def induction_score(answer: Callable) -> Iterator[Property]:
     yield expect("0 where no token comes twice", same(nothing, 0.0),
                  (True, f"expected 0, got {nothing!r}: no position takes part, so there is no mean "
                   "to take"))
+    sharp = torch.eye(9)  # looks at itself, but for one position: many weights are 0
+    sharp[5] = torch.eye(9)[3]
     inputs = [(_causal(1, "one"), [7]), (_causal(2, "two"), [7, 7]), (_causal(3, "3"), [7, 8, 7]),
               *((_causal(time, f"of {time}"), _ids(time, vocab, time))
-                for time, vocab in ((5, 2), (9, 3), (20, 6), (33, 4), (40, 30)))]
+                for time, vocab in ((5, 2), (9, 3), (20, 6), (33, 4), (40, 30))),
+              (sharp, [1, 1, 2, 3, 4, 2, 3, 4, 5]),
+              *((_causal(time, f"of {time}"), [4096 * token + 7 for token in _ids(time, 9, time)])
+                for time in (12, 70, 130))]
     differs = counterexample(answer, _induction_score, inputs, 1e-5)
     yield expect("texts of any length", not differs, (True, differs))
 
@@ -132,11 +140,16 @@ def _swap_mistakes(got: object, values: Sequence[float]) -> list[tuple[bool, str
     seen, count = sum(values), len(patterns)
     orders = [sum(order) >= seen - 1e-9 for order in itertools.permutations(values)] if len(
         values) < 7 else [True]
+    smaller = sum(each <= seen + 1e-9 for each in sums) / count
+    unsigned = sum(each >= abs(seen) - 1e-9 for each in sums) / count
+    either = ("this counts the wrong end, or takes what was seen without its sign: the question is "
+              "how many sums are at least what was seen, sign and all")
     slips = {
+        **({either: smaller} if smaller == unsigned else {}),
         "only larger sums are counted: the pattern that was seen is as large as itself, and "
         "counts": sum(each > seen + 1e-9 for each in sums) / count,
         "this counts the sums that are as small or smaller: the question is whether the targets "
-        "get more": sum(each <= seen + 1e-9 for each in sums) / count,
+        "get more": smaller,
         "this counts both directions: the question is whether the targets get more, not whether "
         "they differ": sum(abs(each) >= abs(seen) - 1e-9 for each in sums) / count,
         "this is a number of patterns: divide by how many there are":
@@ -172,12 +185,17 @@ def swap_p_value(answer: Callable) -> Iterator[Property]:
         got = answer(list(values))
         yield expect(what, same(got, _swapped(values), 1e-7), *_swap_mistakes(got, values))
     inputs = [([0.3],), ([-0.3],), ([0.0],), ([0.5, 0.5],), ([0.5, -0.5],), ([2.0, -1.0, 0.0],),
-              ([0.1, 0.2, -0.3],), ([1.0, 1.0, 1.0, -1.0],),
+              ([1.0, 1.0, 1.0, -1.0],),
               *((draw(count, name=f"gaps {count}").tolist(),) for count in (4, 6, 7, 9, 10))]
-    differs = counterexample(answer, _swapped, inputs, 1e-7)
-    yield expect("any number of texts up to ten, and equal differences", not differs,
-                 (True, differs + "; sums that are equal by hand may differ in their last digit: "
-                  "subtract 1e-9 from what was seen" if differs else ""))
+    equal = [([0.1, 0.2, -0.3],), ([0.7, -0.1, 0.3, -0.2],)]
+    nearly = [([0.5, 1e-5],), ([0.3, -0.2, 1e-5, 0.1],)]
+    some, ties, near = (counterexample(answer, _swapped, given, 1e-7)
+                        for given in (inputs, equal, nearly))
+    yield expect("any number of texts up to ten, and equal differences",
+                 not (some or ties or near), (some, some),
+                 (ties, ties + "; sums that are equal by hand may differ in their last digit: "
+                  "subtract 1e-9 from what was seen"),
+                 (True, near + "; only a last digit is to be forgiven, not a small difference"))
 
 
 # 06e.3 ---------------------------------------------------------------------------------------
@@ -201,7 +219,14 @@ def _holm_mistakes(got: object, p: Sequence[float], level: float) -> list[tuple[
     upward = order[: max((rank + 1 for rank, fit in enumerate(fits) if fit), default=0)]
     benjamini = order[: max((rank + 1 for rank, fit in enumerate(ranked) if fit), default=0)]
     right = _found(p, level)
+
+    def walk(bound: Callable[[int], float]) -> list[int]:
+        return sorted(itertools.takewhile(lambda head: p[head] <= bound(count - order.index(head)),
+                                          order))
+
     slips = {
+        "a p-value equal to its bound counts as found": [head for head in right if not any(
+            same(p[head], level / (count - rank)) for rank in range(count))],
         "each p-value is compared with the level itself: with many heads some fall below it by "
         "chance": [head for head in range(count) if p[head] <= level],
         "every p-value is compared with level / m (Bonferroni): valid, but Holm compares the "
@@ -209,14 +234,20 @@ def _holm_mistakes(got: object, p: Sequence[float], level: float) -> list[tuple[
             [head for head in range(count) if p[head] <= level / count],
         "the walk did not stop: behind the first that fails, none is found":
             sorted(head for head, fit in zip(order, fits, strict=True) if fit),
+        "one too many are taken to be left: count the one that is looked at, and those behind it":
+            walk(lambda left: level / (left + 1)),
+        "one too few are taken to be left: the one that is looked at counts too":
+            walk(lambda left: level / max(1, left - 1)),
+        "this is Šidák's bound, 1 - (1 - level) ** (1 / left), which needs more than Holm does "
+        "about how the tests depend on each other": walk(
+            lambda left: 1 - (1 - level) ** (1 / left)),
         "this walks from the largest down (Hochberg): it needs more than Holm does about how the "
         "tests depend on each other": sorted(upward),
         "this is Benjamini and Hochberg: it bounds the share of false finds, not the chance of "
         "one": sorted(benjamini),
         "the level is taken to be 0.05, whatever is given": _found(p, 0.05),
-        "a p-value equal to its bound counts as found": [head for head in right if not any(
-            same(p[head], level / (count - rank)) for rank in range(count))],
-        "these are the heads that were not found": [h for h in range(count) if h not in right],
+        "these are the heads that were not found": [
+            h for h in range(count) if h not in right] or [-1],
         "these are the p-values: return the numbers of the heads": [p[head] for head in right],
     }
     items = as_list(got)
@@ -252,17 +283,22 @@ def heads_found(answer: Callable) -> Iterator[Property]:
              ("the walk stops at the first that fails", [0.03, 0.035, 0.04, 0.001], 0.05),
              ("in rising order", [0.009, 0.6, 0.001], 0.05),
              ("a bound that is met exactly", [0.0125, 0.6, 0.7, 0.8], 0.05),
-             ("another level", [0.001, 0.02, 0.2], 0.01))
+             ("another level", [0.105, 0.6, 0.05, 0.162, 0.7, 0.3], 0.5))
     for what, p, level in cases:
         got = call(list(p), level)
         yield expect(what, same(got, _found(p, level)), *_holm_mistakes(got, p, level))
+    small = [1e-6 * number for number in range(150, 0, -1)]
     inputs = [([], 0.05), ([0.05], 0.05), ([0.06], 0.05), ([0.02, 0.02], 0.05),
+              ([0.03, 1e-05], 0.05), ([0.0, 0.01, 1.0], 0.0), ([0.01253, 0.6, 0.7, 0.8], 0.05),
+              ([0.001, 0.02, 0.2], 0.01), ([1.0, 0.02, 0.9, 1.0], 0.05),
               ([0.03, 0.03], 0.05), ([0.0, 1.0, 0.0], 0.05),
               ([0.9, *(0.001 * i for i in range(1, 13))], 0.2), ([0.02, 0.01, 0.024, 0.049], 0.1),
               *(((draw(count, name=f"p {count}").abs() / 20).tolist(), 0.05)
-                for count in (3, 5, 8, 13, 30))]
+                for count in (3, 5, 8, 13, 30)),
+              ([*([0.5] * 50), *small], 0.05), ([*small, *([0.0003] * 120)], 0.05)]
     differs = counterexample(call, _found, inputs)
     yield expect("no test, ties, and many", not differs, (True, differs))
-    got = answer([0.2, 0.04])
-    yield expect("0.05 where no level is given", same(call([0.2, 0.02]), [1]) and same(got, []),
-                 (True, "give `level` the default 0.05"))
+    got, explicit = call([0.2, 0.04, 0.01]), call([0.2, 0.04, 0.01], 0.05)
+    yield expect("0.05 where no level is given", same(got, [2]),
+                 (same(explicit, [2]), "give `level` the default 0.05"),
+                 (True, f"expected [2], got {got!r}"))

@@ -42,6 +42,34 @@ def small_vocabulary(attention, ids):
     return _score()(attention, [token % 8 for token in ids])
 
 
+def older_copy(attention, ids):
+    found = [float(attention[query, copies[-1] + 1]) for query, token in enumerate(ids)
+             if (copies := [p for p in range(query - 1) if ids[p] == token])]
+    return sum(found) / len(found) if found else 0.0
+
+
+def weights_of_zero_left_out(attention, ids):
+    return _score(mean=lambda found, ids: sum(found) / max(1, sum(w > 0 for w in found)))(
+        attention, ids)
+
+
+def is_instead_of_equals(attention, ids):
+    found = []
+    for query, token in enumerate(ids):
+        copies = [p for p in range(query) if ids[p] is token]
+        if copies and copies[-1] + 1 < query:
+            found.append(float(attention[query, copies[-1] + 1]))
+    return sum(found) / len(found) if found else 0.0
+
+
+def few_ids(attention, ids):
+    return _score()(attention, [token % 64 for token in ids])
+
+
+def short_texts(attention, ids):
+    return _score()(attention, ids[:64])
+
+
 # 06e.2
 def _swap(counts=lambda total, seen: total >= seen - 1e-9, share=lambda hits, count: hits / count):
     def swap_p_value(differences):
@@ -73,6 +101,10 @@ def no_slack(differences):
 def sorts_in_place(differences):
     differences.sort()
     return _swap()(differences)
+
+
+def eight_texts(differences):
+    return _swap()(differences[:8])
 
 
 # 06e.3
@@ -128,6 +160,29 @@ def default_of_one_percent(p_values, level=0.01):
     return _walk()(p_values, level)
 
 
+def sorted_as_text(p_values, level=0.05):
+    order = sorted(range(len(p_values)), key=lambda head: str(p_values[head]))
+    fits = [p_values[h] <= level / (len(order) - rank) for rank, h in enumerate(order)]
+    return sorted(order[: [*fits, False].index(False)])
+
+
+def level_of_a_fifth_at_most(p_values, level=0.05):
+    return _walk()(p_values, min(level, 0.2))
+
+
+def level_never_zero(p_values, level=0.05):
+    return _walk()(p_values, level or 0.05)
+
+
+def likely_nulls_are_no_tests(p_values, level=0.05):
+    tests = [head for head, p in enumerate(p_values) if p <= 0.5]
+    return [tests[number] for number in _walk()([p_values[head] for head in tests], level)]
+
+
+def hundred_heads(p_values, level=0.05):
+    return _walk()(p_values[:100], level)
+
+
 def ten_heads(p_values, level=0.05):
     return [head for head in _walk()(p_values, level) if head < 10]
 
@@ -145,6 +200,9 @@ WRONG = {
         (divides_by_nothing, "ZeroDivisionError"), (nan_for_nothing, "no position takes part"),
         (writes_into_the_map, "were changed"), (largest_weight, "expected 0.15146, got 1.0"),
         (small_vocabulary, "for (a tensor of shape"),
+        (older_copy, "an older copy is not the last"),
+        (weights_of_zero_left_out, "[1, 1, 2, 3, 4, 2, 3, 4, 5])"),
+        (is_instead_of_equals, "(12, 12)"), (few_ids, "(12, 12)"), (short_texts, "(70, 70)"),
     ],
     "swap_p_value": [
         (_swap(lambda total, seen: total > seen + 1e-9), "only larger sums are counted"),
@@ -157,6 +215,10 @@ WRONG = {
         (draws_some, "expected 0.125"), (sorts_in_place, "the list was changed"),
         (_swap(lambda total, seen: total >= seen), "may differ in their last digit"),
         (lambda differences: differences, "return one number"),
+        (_swap(lambda total, seen: total >= seen - 1e-3), "not a small difference"),
+        (_swap(lambda total, seen: round(total, 3) >= round(seen, 3)), "not a small difference"),
+        (_swap(lambda total, seen: total >= abs(seen) - 1e-9), "without its sign"),
+        (eight_texts, "any number of texts"),
     ],
     "heads_found": [
         (_walk(lambda level, count, rank: level), "compared with the level itself"),
@@ -169,5 +231,13 @@ WRONG = {
         (always_five_percent, "the level is taken to be 0.05"),
         (default_of_one_percent, "the default 0.05"), (ten_heads, "for ([0.9, 0.001"),
         (lambda p_values, level=0.05: len(p_values), "as a list"),
+        (_walk(lambda level, count, rank: level / (count - rank + 1)), "one too many are taken"),
+        (_walk(lambda level, count, rank: level / max(1, count - rank - 1)), "one too few"),
+        (_walk(lambda level, count, rank: 1 - (1 - level) ** (1 / (count - rank))), "Šidák"),
+        (_walk(fails=lambda p, bound: p - 1e-4 > bound), "for ([0.01253"),
+        (sorted_as_text, "for ([0.03, 1e-05]"), (level_never_zero, "for ([0.0, 0.01, 1.0], 0)"),
+        (level_of_a_fifth_at_most, "another level"),
+        (likely_nulls_are_no_tests, "for ([0.01253"),
+        (hundred_heads, "for ([0.5, 0.5"),
     ],
 }

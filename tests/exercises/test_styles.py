@@ -408,7 +408,54 @@ def misread_by_hypot(weights, values, output):
             yield query
 
 
+def induction_in_numpy(attention, ids):
+    ids, time = np.asarray(ids), len(ids)
+    alike = np.tril(ids[:, None] == ids, -1)
+    last = np.where(alike.any(1), time - 1 - alike[:, ::-1].argmax(1), time)
+    rows = np.flatnonzero(last + 1 < np.arange(time))
+    return attention.numpy()[rows, last[rows] + 1].mean() if rows.size else np.float32(0)
+
+
+def induction_by_fractions(attention, ids):
+    pairs = [(query, query - ids[:query][::-1].index(token)) for query, token in enumerate(ids)
+             if token in ids[:query] and ids[query - 1] != token]
+    return sum(Fraction(float(attention[pair])) for pair in pairs) / Fraction(max(1, len(pairs)))
+
+
+def swaps_by_recursion(differences):
+    gaps = [Fraction(gap).limit_denominator(10**12) for gap in differences]
+
+    def hits(number, total):
+        if number == len(gaps):
+            return total >= sum(gaps)
+        return hits(number + 1, total + gaps[number]) + hits(number + 1, total - gaps[number])
+
+    return Fraction(hits(0, Fraction(0)), 2 ** len(gaps))
+
+
+def swaps_by_bits(differences):
+    signs = 1 - 2 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)
+    sums = signs @ np.asarray(differences)
+    return np.mean((sums > sums[0]) | np.isclose(sums, sums[0], rtol=0, atol=1e-12))
+
+
+def holm_in_numpy(p_values, level=0.05):
+    order = np.argsort(p_values, kind="stable")
+    fits = np.asarray(p_values)[order] <= level / np.arange(len(p_values), 0, -1)
+    return np.sort(order[np.logical_and.accumulate(fits)])
+
+
+def holm_one_by_one(p_values, level=0.05):
+    left = set(range(len(p_values)))
+    while left and p_values[least := min(left, key=p_values.__getitem__)] <= level / len(left):
+        left.discard(least)
+    yield from sorted(set(range(len(p_values))) - left)
+
+
 STYLES = {
+    "induction_score": [induction_in_numpy, induction_by_fractions],
+    "swap_p_value": [swaps_by_recursion, swaps_by_bits],
+    "heads_found": [holm_in_numpy, holm_one_by_one],
     "watch": [watched_from_everywhere, watched_by_a_stack],
     "tokens_of": [tokens_in_bytes, tokens_by_sets],
     "misread": [misread_in_numpy, misread_by_hypot],
