@@ -40,7 +40,7 @@ def test_what_the_model_read_is_audited_beside_what_was_written():
     assert lines[0] == ("test, as written: 0 of 3,000 word for word in the training text; of 50 "
                         "long ones 2.00 % at 0.8 or more.")
     assert lines[1].startswith("test, in one style: 7 of 3,001")
-    assert lines[2].startswith("Written in one style, short methods become equal: 7 of 3,001 test")
+    assert lines[2].startswith("Written in one style, methods become equal: 7 of 3,001 test")
 
 
 def test_what_a_budget_takes_is_the_share_of_the_peak():
@@ -165,13 +165,17 @@ def test_the_card_on_the_page_takes_what_the_model_read():
     run = {"parameters": 7, "seq_len": 256, "steps": 5, "tokens": 100, "cpu_seconds": 7200,
            "by_times_read": rows_read()}
     found = {"value": 0.03, "low": 0.01, "high": 0.08}
-    judged = {"model": {"step": 500}, "copied": {"model": {"word_for_word": found}},
-              "samples": {"model": {"validity": {"all judges": found}}},
-              "surprise": {"bits_per_character": {"model": found}},
+    valid = {"validity": {"all judges": found, "at_training_lengths": {"all judges": found}}}
+    judged = {"model": {"step": 500},
+              "copied": dict.fromkeys(("model", "people"), {"word_for_word": found}),
+              "samples": dict.fromkeys(("model", "people", "a training method, whole"), valid),
+              "surprise": {"methods": 600, "bits_per_character": {"model": found}},
               "completion": {"rivals": {"model": {"exact": {"value": 0.063}},
                                         "Kneser-Ney": {"exact": {"value": 0.015}}}}}
     rows = {row[""]: row["what"] for row in card.page_rows(shipping, run, judged)}
-    assert rows["word for word from training"] == "3.0 % (1.0 to 8.0)"
+    assert rows["word for word from training"] == (
+        "model 3.0 % (1.0 to 8.0); people 3.0 % (1.0 to 8.0)")
+    assert "600 methods of unseen" in " ".join(rows)
     assert rows["learned from"] == "9,000 methods, 2.0 MB, of 3 projects, in one style"
     assert "7 of 3,001 test methods" in rows["held-out text in it"]
     assert "never" in rows["training"] and "+0.0050" in rows["the file beside this page"]

@@ -44,7 +44,8 @@ def judgement():
         "training": {"quartiles": [10, 20, 40]},
         "samples": {name: writer(70 + place) for place, name in enumerate(judged.MEASURED)},
         "differences": {"people": {"known selectors": GAP, "methods": 160},
-                        "Kneser-Ney": {"methods": 40}},
+                        "Kneser-Ney": {"methods": 40},
+                        "a training method, whole": {"methods": 90}},
         "classes": {"model": own}, "copied": {"model, temperature 0.7": copied},
         "completion": {"cases": 100, "differences": {"Kneser-Ney": dict.fromkeys(KINDS, GAP)},
                        "by_project": {"a": {"cases": 60, "shares": right}, "b": {
@@ -77,7 +78,8 @@ def test_a_measure_that_was_not_compared_has_no_verdict():
     assert rows["known selectors"]["model against people"] == "ahead"
     assert rows["reachable"]["model against people"] == "not tested"
     line = judged.lengths_line(judgement())
-    assert "160 with people, 40 with Kneser-Ney" in line and "16 verdicts" in line
+    assert "160 with people, 40 with Kneser-Ney, 90 with a training" in line
+    assert "24 verdicts" in line
 
 
 def test_correlations_are_shown_of_what_moves_and_the_rest_is_named():
@@ -111,7 +113,7 @@ def test_projects_are_counted_where_somebody_is_ahead():
 def test_what_was_not_compared_is_said():
     assert "fields used ahead; names declared not tested" in judged.alone_line(judgement())
     assert "20 methods of 8 classes" in judged.alone_line(judgement())
-    line = judged.copied_line(judgement())
+    line = judged.copied_line(judgement(), "model, temperature 0.7")
     assert "second none to compare; third +10 points (+5 to +15), higher" in line
     row, = judged.copied_rows(judgement())
     assert row["longest of all, tokens"] == "41: nil nil nil nil nil nil…"

@@ -69,9 +69,10 @@ def test_summary_repeats_the_recorded_verdicts():
     numbers = {"steps": 9, "before": [0] * 40, "after": [1] * 40, "expressions": 9, "control": 3,
                "constrained": {"trained": [1, 1, 0]}}
     corpus = {"reasons": {"equal to a held-out method": 5, "resembles a held-out method": 2}}
-    tokens = {"ratios": {"GPT-2": {"verdict": "not settled"}}}
+    tokens = {"ratios": {"GPT-2": {"verdict": "met"}},
+              "as_written": {"ratios": {"GPT-2": {"verdict": "not settled"}}}}
     text = " ".join(told.summary_lines(numbers, tokens, corpus, judgement()))
-    assert "GPT-2 not settled" in text and "nine in ten: missed" in text
+    assert "GPT-2 met (as written: not settled)" in text and "nine in ten: missed" in text
     assert "Kneser-Ney: ahead" in text
     text = " ".join(told.summary_lines(numbers, tokens, corpus, None))
     assert "more valid methods" in text and tables.MISSING in text

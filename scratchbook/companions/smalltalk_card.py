@@ -124,10 +124,10 @@ def rounded(numbers: Mapping[str, Any], tested: Result | None) -> str:
     plain, row = numbers["roundings"]["float32"], numbers["roundings"][numbers["chosen"]]
     ways = len(numbers["roundings"]) - 1
     return (f"The shipped copy is rounded ({numbers['chosen']}): {row['bytes']:,} bytes, of "
-            f"{plain['bytes']:,}. On {numbers['documents']:,} documents of the validation projects "
-            f"it needs {row['bits_per_character']:.3f} bits per character, the trained weights "
-            f"{plain['bits_per_character']:.3f} ({_change(row['change'])}). It was chosen among "
-            f"{ways} ways on these same documents. {rounded_on_test(tested)}")
+            f"{plain['bytes']:,}. On {numbers['documents']:,} whole documents of the validation "
+            f"projects it needs {row['bits_per_character']:.3f} bits per character, the trained "
+            f"weights {plain['bits_per_character']:.3f} ({_change(row['change'])}). It was chosen "
+            f"among {ways} ways on these same documents. {rounded_on_test(tested)}")
 
 
 def rounded_on_test(tested: Result | None) -> str:
@@ -216,14 +216,20 @@ def page_rows(shipping: Mapping[str, Any], run: Mapping[str, Any],
         model = judgement["samples"]["model"]
         bits = judgement["surprise"]["bits_per_character"]["model"]
         rows += [("judged", f"the weights of step {judgement['model']['step']:,}, not rounded"),
-                 ("valid, both parsers", percent(model["validity"]["all judges"], 1)),
+                 ("valid, both parsers, temperature 1", "; ".join(
+                     f"{name} {percent(judgement['samples'][name]['validity']['all judges'], 1)}"
+                     for name in ("model", "people", "a training method, whole"))
+                  + "; model, at training lengths " + percent(
+                      model["validity"]["at_training_lengths"]["all judges"], 1)),
                  ("statements completed, the same tokens", ", ".join(
                      f"{name} {100 * found['exact']['value']:.1f} %"
                      for name, found in judgement["completion"]["rivals"].items())),
-                 ("bits per character, unseen projects",
+                 (f"bits per character, {judgement['surprise']['methods']} methods of unseen "
+                  "projects behind their heads",
                   f"{bits['value']:.3f} ({bits['low']:.3f} to {bits['high']:.3f})"),
-                 ("word for word from training", percent(
-                     judgement["copied"]["model"]["word_for_word"], 1))]
+                 ("word for word from training", "; ".join(
+                     f"{name} {percent(judgement['copied'][name]['word_for_word'], 1)}"
+                     for name in ("model", "people")))]
     else:
         rows.append(("judged", MISSING))
     rows += [("good for", "showing how such a model is made, what it costs and where it stands"),
@@ -238,8 +244,8 @@ def copied(found: Mapping[str, Any]) -> list[str]:
             f"methods stand in the training text word for word (95 % "
             f"{100 * row['word_for_word']['low']:.1f} to {100 * row['word_for_word']['high']:.1f})"
             f"; the longest stretch of a method that stands there is "
-            f"{100 * row['share']['value']:.0f} % of it on average, {row['p90']:.0f} tokens in one "
-            "of ten" for name, row in found.items()]
+            f"{100 * row['share']['value']:.0f} % of it on average, at least {row['p90']:.0f} "
+            "tokens in one of ten" for name, row in found.items()]
 
 
 def sources(corpus: Mapping[str, Any]) -> str:

@@ -73,8 +73,9 @@ def rows_line(numbers: Mapping[str, Any]) -> str:
                                   ("held-out projects", "never"))]
     return (f"{drawn_line(numbers)} The final model's nats per token on {nats['never']['rows']} "
             f"rows of each kind: {read}. Differences: {'; '.join(gaps)}. What rows never drawn "
-            "need more than those that were read was learned by heart; what other projects need "
-            "more than rows never drawn was not.")
+            "need more than those read more than once was learned by heart; what other projects "
+            "need more than rows never drawn is no row learned by heart, though phrases of the "
+            "same projects may be.")
 
 
 def drawn_line(numbers: Mapping[str, Any]) -> str:
@@ -109,17 +110,18 @@ def size_line(numbers: Mapping[str, Any]) -> str:
     """How little these short runs say."""
     largest = max(numbers, key=lambda name: numbers[name]["parameters"])
     return (f"At equal operations the smaller ones stand at the end of their decay and the largest "
-            f"in the middle of its own, which flatters the smaller; and it is one seed, "
-            f"{numbers[largest]['steps'][-1]} steps, and the learning rate that was chosen for "
-            f"{largest}. Nothing more is read from it.")
+            "in the middle of its own, which should flatter the smaller (not tested); and it is "
+            f"one seed, {numbers[largest]['steps'][-1]} steps, and the learning rate that "
+            f"was chosen for {largest}. Nothing more is read from it.")
 
 
 def cost_line(numbers: Mapping[str, Any]) -> str:
     """Predicted against measured, as a sentence."""
     predicted, spent = numbers["predicted_cpu_seconds"], numbers["cpu_seconds"]
     return (f"small, {numbers['steps']:,} of {numbers['max_steps']:,} steps, "
-            f"{numbers['tokens']:,} tokens: predicted {predicted:,.0f} seconds of a processor, "
-            f"measured {spent:,.0f}: {spent / predicted - 1:+.0%}")
+            f"{numbers['tokens']:,} tokens: three steps, timed after the run, say "
+            f"{predicted:,.0f} seconds of a processor, the run took {spent:,.0f}: "
+            f"{spent / predicted - 1:+.0%}")
 
 
 def range_rows() -> list[dict[str, str]]:

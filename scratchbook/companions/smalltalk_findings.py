@@ -60,8 +60,11 @@ def by_length(sources: Sequence[str]) -> str:
 def summary_lines(numbers: Numbers, tokenizers: Numbers, corpus: Numbers, judged: Numbers | None
                   ) -> list[str]:
     """The Summary's sentences, each with the verdict of its data."""
-    met = [f"{name} {found['verdict']}" for name, found in tokenizers["ratios"].items()]
-    lines = [leaks(corpus), "Tokens by syntax, aims on unseen projects: " + ", ".join(met) + "."]
+    written = tokenizers["as_written"]["ratios"]
+    met = [f"{name} {found['verdict']} (as written: {written[name]['verdict']})"
+           for name, found in tokenizers["ratios"].items()]
+    lines = [leaks(corpus), "Tokens by syntax, aims on unseen projects, methods in one style: "
+             + ", ".join(met) + "."]
     if judged is None:
         return [*lines, tiny_line(numbers), f"The judgement of the trained model is {MISSING}."]
     valid = judged["samples"]["model"]["validity"]["all judges"]

@@ -14,12 +14,13 @@ from scratchbook.teaching.figures import table
 Numbers = Mapping[str, Any]
 WRITERS = ("people", "model", "model, constrained", "Kneser-Ney")
 MEASURED = (*WRITERS, "a training method, whole")
+SAMPLERS = ("model", "model, top-p 0.9", "model, temperature 0.7")
 JUDGES = ("ours", "pharo-tree-sitter", "all judges")
 MEASURES = ("known selectors", "declared names", "block parameters", "temporaries used",
             "parameters kept", "reachable", "returns", "trivial")
 CLASSES = ("fields used", "names declared", "self answered", "selectors shared")
 COURSE = ("valid", "known selectors", "completion, exact", "completion, selector")
-RIVALS = ("people", "Kneser-Ney")
+RIVALS = ("people", "Kneser-Ney", "a training method, whole")
 
 
 def split_line(numbers: Numbers) -> str:
@@ -101,7 +102,7 @@ def alone_line(numbers: Numbers) -> str:
                      for name, gap in found["above"].items())
     return (f"The model's methods of a class, written one after the other, against as many that "
             f"it wrote one by one behind the same heads ({found['methods']} methods of "
-            f"{found['classes']} classes on either side): {said}.")
+            f"{found['classes']} classes on either side, lengths not equalised): {said}.")
 
 
 def completion_rows(numbers: Numbers) -> list[dict[str, str]]:
@@ -158,7 +159,9 @@ def correlation_line(numbers: Numbers) -> str:
     said = [f"{way}: {', '.join(name.replace(', ', ' by ') for name in names)}"
             for way, names in ways.items() if names]
     return ("As the loss falls, these " + "; these ".join(said)
-            + f". From one checkpoint to the next {clear} of {len(steps)} go with it. The "
+            + ". The loss is that of the validation projects, the measures those of the test "
+            "projects; none is corrected for their number. "
+            f"From one checkpoint to the next {clear} of {len(steps)} go with it. The "
             "intervals take the checkpoints for independent, which they are not: they are too "
             "narrow.")
 
@@ -192,9 +195,9 @@ def _short(text: str, most: int = 24) -> str:
     return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
-def copied_line(numbers: Numbers, writer: str = "model, temperature 0.7") -> str:
+def copied_line(numbers: Numbers, writer: str) -> str:
     """A writer's copied shares less people's, quarter by quarter of lengths."""
-    names = ("shortest quarter", "second", "third", "longest")
+    names = ("shortest quarter", "second", "third", "longest")  # of the training lengths
     quarters: Sequence[Numbers | None] = numbers["copied"][writer]["less_people"]
     return (f"The copied share of {writer} less that of people, by length: " + "; ".join(
         f"{name} {100 * gap['value']:+.0f} points ({100 * gap['low']:+.0f} to "

@@ -86,8 +86,7 @@ def funnel_rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
 def audit_lines(corpus: Mapping[str, Any], read: Mapping[str, Any]) -> list[str]:
     """What an audit finds in the methods as they were written, and in those that the model read.
 
-    Between the two stands one step alone, the printer's style; so what the second has more of
-    comes from it.
+    Between the two stands the printer's style, and what a filter of lengths makes of it.
     """
     lines = []
     for name, audit in (("as written", corpus["audit"]), ("in one style", read["audit"])):
@@ -103,7 +102,8 @@ def equal_line(read: Mapping[str, Any]) -> str:
     """How many held-out methods stand word for word in what the model read."""
     alike = "; ".join(f"{found['exact']} of {found['methods']:,} {split} methods stand word for "
                       "word in the training text" for split, found in read["audit"].items())
-    return f"Written in one style, short methods become equal: {alike}."
+    return (f"Written in one style, methods become equal: {alike}. (`prepare --format` has since "
+            "compared once more in that style; the model was not trained again.)")
 
 
 def parser_rows(numbers: Mapping[str, Any]) -> list[dict[str, object]]:
