@@ -132,7 +132,7 @@
     ui.fault = el("p", { role: "status" });
     const { model } = ui.data;
     const own = model ? root.Scratchbook.explorerModel.makeOwnText(el, ui.id, model, ui.data.views[0].view.text,
-      ({ view, overlay }) => showOwn(ui, view, overlay)) : null;
+      ({ view, overlay }) => showOwn(ui, view, overlay), (phase) => { ui.phase = phase; tell(ui); }) : null;
     return el("div", {}, own, el("div", { class: "sb-row" }, ui.which.label), ui.fault);
   }
 
@@ -399,8 +399,13 @@
     drawGrid(ui);
     drawMap(ui);
     drawGraph(ui);
-    ui.element.dataset.liveState = [ui.at, ...Object.entries(state).map(([, value]) =>
+    ui.shown = [ui.at, ...Object.entries(state).map(([, value]) =>
       (value && typeof value === "object" ? value.at : value)), read.time].join("/");
+    tell(ui);
+  }
+
+  function tell(ui) {
+    ui.element.dataset.liveState = ui.phase ? `${ui.shown}/${ui.phase}` : ui.shown;
   }
 
   root.Scratchbook = root.Scratchbook || {};

@@ -148,9 +148,10 @@
   }
 
   // The controls for a text of the reader's own. settings: {source or file, megabytes, before, name};
-  // onView({view, overlay}) is called with what the model made of the text.
-  function makeOwnText(el, id, settings, text, onView) {
-    const own = { run: 0, worker: null };
+  // onView({view, overlay}) is called with what the model made of the text, onPhase with "loading",
+  // "ready" or "failed".
+  function makeOwnText(el, id, settings, text, onView, onPhase) {
+    const own = { run: 0, worker: null, phase: "" };
     const area = el("textarea", { id: `${id}-own`, rows: 4, maxlength: 2000, spellcheck: "false", autocapitalize: "off", autocomplete: "off",
       style: "font:14px/1.5 ui-monospace,monospace;tab-size:4", oninput: () => ask() });
     area.value = text;
@@ -164,8 +165,15 @@
       own.worker.postMessage({ kind: "read", run: own.run, text: area.value });
     }
 
+    function enter(phase) {
+      own.phase = phase;
+      button.setAttribute("aria-disabled", String(phase === "loading")); // disabled, it would lose the focus
+      onPhase(phase);
+    }
+
     async function load() {
-      button.disabled = true;
+      if (own.phase === "loading") return;
+      enter("loading");
       status.textContent = "Loading the model.";
       try {
         own.worker = startWorker();
@@ -179,7 +187,7 @@
     }
 
     function fail(words) {
-      button.disabled = false;
+      enter("failed");
       status.textContent = words;
     }
 
@@ -187,6 +195,7 @@
       if (message.kind === "progress") status.textContent = `Loading the model: ${Math.round((100 * message.done) / message.of)} %.`;
       else if (message.kind === "error" && message.during === "load") fail(message.text);
       else if (message.kind === "ready") {
+        enter("ready");
         [button.hidden, field.hidden] = [true, false];
         area.focus();
         ask();
