@@ -319,7 +319,7 @@ def test_nodes_stand_inside_of_their_parents_and_say_what_they_are():
             assert found.text(each) == each.name
         path = path_to(found.nodes, len(found.nodes) - 1)
         assert path[0] == 0 and path[-1] == len(found.nodes) - 1
-    assert names > 5000
+    assert names > 2000
 
 
 def test_python_nodes_are_those_of_ast():
