@@ -85,7 +85,7 @@ def modules(count: int, seed: int = 1) -> list[str]:
 
 def sources() -> list[tuple[str, str]]:
     return ([(each, "smalltalk") for each in [METHOD, *methods(300)]]
-            + [(each, "python") for each in [FUNCTION, *modules(12)]])
+            + [(each, "python") for each in [FUNCTION, *modules(24)]])
 
 
 def spans_of(tokenizer, text: str) -> list[tuple[int, int]]:
@@ -319,7 +319,7 @@ def test_nodes_stand_inside_of_their_parents_and_say_what_they_are():
             assert found.text(each) == each.name
         path = path_to(found.nodes, len(found.nodes) - 1)
         assert path[0] == 0 and path[-1] == len(found.nodes) - 1
-    assert names > 2000
+    assert names > 5000
 
 
 def test_python_nodes_are_those_of_ast():
