@@ -105,7 +105,8 @@ def test_finds_say_what_was_not_found():
     finds = [find("induction", 1, 0, 0.3), find("induction", 0, 0, 0.05), find("bracket", 0, 1, 0.2,
                                                                             p=0.6)]
     line = mining_findings.finds_line("python", finds)
-    assert "heads found for induction (1); none found for bracket" in line
+    assert "heads found for induction (1). None found (and how many are significant" in line
+    assert line.endswith("bracket (0).")
     rows = mining_findings.motif_rows(finds)
     assert rows[0]["significant"] == 2
     assert rows[0]["found"] == 1
@@ -125,21 +126,33 @@ def test_groups_without_a_name_are_counted():
 
 
 def test_effects_are_compared_with_their_controls():
-    rows = [{"effect": effect(0.5), "control": effect(0.0)},
-            {"effect": effect(0.1), "control": effect(0.05)},
-            {"effect": effect(-0.5), "control": effect(0.05)}]
+    rows = [{"effect": effect(0.5), "gap": effect(0.5)}, {"effect": effect(0.1), "gap": effect(0)},
+            {"effect": effect(-0.5), "gap": effect(-0.6)}]
     line = mining_findings.effects_line("python", rows, "mean")
     assert "of the 3 found heads with the largest excess 1 raise" in line
-    assert "1 clearly more" in line
-    assert "1 clearly less" in line
-    part = {"motifs": ["a"], "excess": {"a": [[0.5, 0.0, 0.0]]},
-            "finds": [{"layer": 0, "head": 0, "excess": 0.5, "motif": "a"}],
-            "ablation": {"mean": [effect(0.7), effect(0.1), effect(0.1)]}}
-    found = mining_findings.effect_rows(part, "mean")
-    assert found[0]["effect"]["mean"] == 0.7
-    assert found[0]["control"]["mean"] == 0.1
+    assert "1 more than the heads of the layer" in line
+    assert "1 less, 1 no clear difference" in line
+    part = {"motifs": ["a"], "excess": {"a": [[0.0, 0.0, 0.0], [0.5, 0.3, 0.2]]},
+            "finds": [{"layer": 1, "head": 0, "excess": 0.5, "motif": "a"}],
+            "ablation": {"mean": [[9.0, 9.0]] * 3 + [[0.6, 1.0], [0.1, 0.5], [0.3, 0.7]]}}
+    found, = mining_findings.effect_rows(part, "mean")
+    assert found["effect"]["mean"] == pytest.approx(0.8)
+    assert found["control"]["mean"] == pytest.approx(0.4)
+    assert found["gap"]["low"] == pytest.approx(0.4)  # the texts vary, the difference does not
+    assert found["gap"]["verdict"] == "higher"
+    assert mining_heads.controls_for((1, 1), [(1, 0)], 4) == [(1, 2), (1, 3)]
     with pytest.raises(ValueError, match="no control"):
-        mining_heads.control_for((0, 0), [(0, 0), (0, 1)], 2, 0)
+        mining_heads.controls_for((0, 0), [(0, 0), (0, 1)], 2)
+
+
+def test_cost_is_compared_with_depth_and_within_layers():
+    part = {"motifs": ["a", "b"], "excess": {"a": [[0.1, 0.2, 0.3, 0.4], [0.6, 0.5, 0.8, 0.7]],
+                                             "b": [[0.0] * 4, [float("nan")] * 4]},
+            "ablation": {"mean": [[float(cost)] for cost in range(8)]}}
+    line = mining_findings.cost_line("python", part)
+    assert "over 8 heads of the largest excess with the cost 0.95" in line
+    assert "layer's number with the cost 0.87" in line
+    assert "within a layer 0.80 on average (from 0.60 to 1.00)" in line
 
 
 def test_errors_and_false_finds_in_words():
@@ -177,6 +190,9 @@ def test_worth_decides_which_heads_stay():
     want = model.blocks[1].attention.q_proj.weight.unflatten(0, (3, 4))[[0, 2]].flatten(0, 1)
     assert torch.equal(smaller.blocks[1].attention.q_proj.weight, want)
     assert model.config.num_heads == 3  # the model itself is as it was
+    model.blocks[1].attention.o_proj.weight.data[:, 4:8] *= 100
+    assert mining_heads.norms(model).shape == (2, 3)
+    assert mining_heads.norms(model).argmax() == 4
     from scratchbook.interpret.ablation import ablated
     with torch.no_grad(), ablated(model, [(0, 0), (1, 1)]):
         assert torch.allclose(model(ids), smaller(ids), atol=1e-5)

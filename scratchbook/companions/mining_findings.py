@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scratchbook.companions.mining_figures import best_excess
-from scratchbook.companions.mining_heads import control_for
+from scratchbook.companions.mining_heads import controls_for, told
 from scratchbook.evaluation.comparing import (
     NO_DIFFERENCE,
     Interval,
@@ -59,10 +59,11 @@ def finds_line(language: str, finds: Sequence[Find]) -> str:
     motifs = dict.fromkeys(find.motif for find in finds)
     counts = {motif: sum(f.found for f in finds if f.motif == motif) for motif in motifs}
     yes = ", ".join(f"{motif} ({count})" for motif, count in counts.items() if count)
-    no = ", ".join(motif for motif, count in counts.items() if not count)
+    small = {motif: sum(f.significant for f in finds if f.motif == motif) for motif in motifs}
+    no = ", ".join(f"{motif} ({small[motif]})" for motif, count in counts.items() if not count)
     return (f"{language.capitalize()}"
-            f", {len(finds)} tests: heads found for {yes or 'no motif'}; none found for "
-            f"{no or 'none of them'}.")
+            f", {len(finds)} tests: heads found for {yes or 'no motif'}. None found (and how many "
+            f"are significant, but smaller than {FLOOR:g}): {no or 'no motif'}.")
 
 
 def cluster_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
@@ -136,11 +137,11 @@ def planted_line(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 # ablation -------------------------------------------------------------------------------------
 
 
-def effect_rows(part: Mapping[str, Any], how: str, most: int = 8, seed: int = 0
-                ) -> list[dict[str, Any]]:
-    """The strongest head of each find, without it, beside another head of its layer.
+def effect_rows(part: Mapping[str, Any], how: str, most: int = 8) -> list[dict[str, Any]]:
+    """The strongest found heads, without each of them, beside those of its layer not found.
 
-    A head that is found for several motifs stands once, under its largest excess.
+    A head that is found for several motifs stands once, under its largest excess. The control of
+    a text is the mean over all controls, and `gap` the difference on the same texts.
     """
     heads = len(part["excess"][part["motifs"][0]][0])
     found: dict[tuple[int, int], Mapping[str, Any]] = {}
@@ -149,33 +150,50 @@ def effect_rows(part: Mapping[str, Any], how: str, most: int = 8, seed: int = 0
             found.setdefault((find["layer"], find["head"]), find)
     rows = []
     for place, find in list(found.items())[:most]:
-        other = control_for(place, list(found), heads, seed)
-        effects = part["ablation"][how]
-        rows.append({"head": f"{head_name(*place)} {find['motif']}",
-                     "effect": effects[place[0] * heads + place[1]],
-                     "control": effects[other[0] * heads + other[1]],
-                     "other": head_name(*other)})
+        effects = np.array(part["ablation"][how]).reshape(-1, heads, len(part["ablation"][how][0]))
+        own = effects[place]
+        other = np.mean([effects[each] for each in controls_for(place, list(found), heads)], axis=0)
+        rows.append({"head": f"{head_name(*place)} {find['motif']}", "effect": told(own),
+                     "control": told(other), "gap": told(own - other)})
     return rows
 
 
 def effects_line(language: str, rows: Sequence[Mapping[str, Any]], how: str) -> str:
     """In how many cases taking a found head away costs more than its control."""
     costs = sum(row["effect"]["verdict"] == "higher" for row in rows)
-    more = sum(row["effect"]["low"] > row["control"]["high"] for row in rows)
-    less = sum(row["effect"]["high"] < row["control"]["low"] for row in rows)
+    more, less = (sum(row["gap"]["verdict"] == word for row in rows)
+                  for word in ("higher", "lower"))
     return (f"{language.capitalize()}"
             f", {how} ablation: of the {len(rows)} found heads with the largest excess {costs} "
-            f"raise the loss when taken away; {more} clearly more than another head of the "
-            f"layer, {less} clearly less, "
-            f"{len(rows) - more - less} {NO_DIFFERENCE}.")
+            f"raise the loss when taken away; {more} more than the heads of the layer that were "
+            f"not found, {less} less, {len(rows) - more - less} {NO_DIFFERENCE}.")
+
+
+def cost_line(language: str, part: Mapping[str, Any], how: str = "mean") -> str:
+    """Whether a high score means a high cost, over all heads; and what depth alone says."""
+    best = np.nanmax(np.array([part["excess"][motif] for motif in part["motifs"]], float), axis=0)
+    cost = np.mean(part["ablation"][how], axis=1)
+    depth = np.repeat(np.arange(best.shape[0]), best.shape[1])
+    (score, place), within = (spearman(each.ravel().tolist(), cost.tolist())
+                              for each in (best, depth)), []
+    for layer, row in zip(best, cost.reshape(best.shape), strict=True):
+        within.append(spearman(row.tolist(), layer.tolist()).value)
+    return (f"{language.capitalize()}: rank correlation over {cost.size} heads of the largest "
+            f"excess with the cost {score.value:.2f} ({score.low:.2f} to {score.high:.2f}), of the "
+            f"layer's number with the cost {place.value:.2f} ({place.low:.2f} to {place.high:.2f})"
+            f"; within a layer {np.mean(within):.2f} on average (from {min(within):.2f} to "
+            f"{max(within):.2f}).")
 
 
 def pruning_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Heads taken out: by evidence, by chance, and what is saved."""
     return [{"heads kept": f"{row['keep']} of {row['of']}",
              "more loss, by evidence": _interval(row["by evidence"]),
-             "by chance": _interval(row["by chance"]),
-             "evidence against chance": row["evidence against chance"]["verdict"],
+             "by chance": f"{_interval(row['by chance'])}, draws {min(row['chance runs']):.2f} "
+                          f"to {max(row['chance runs']):.2f}",
+             "by norm": _interval(row["by norm"]),
+             "against chance": row["evidence against chance"]["verdict"],
+             "against norm": row["evidence against norm"]["verdict"],
              "parameters": f"{row['parameters'][1] / row['parameters'][0]:.0%}",
              "time of a pass": f"{row['seconds'][1] / row['seconds'][0]:.0%}"} for row in rows]
 
@@ -189,7 +207,8 @@ def pruning_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{language.capitalize()}: " + "; ".join(
         f"with {row['keep']} of {row['of']} heads the loss rises by "
         f"{row['by evidence']['mean']:.2f} by evidence, {row['by chance']['mean']:.2f} by chance ("
-        f"{row['evidence against chance']['verdict']}), and a pass takes "
+        f"{row['evidence against chance']['verdict']}), {row['by norm']['mean']:.2f} by the norm "
+        f"of what a head writes ({row['evidence against norm']['verdict']}), and a pass takes "
         f"{row['seconds'][1] / row['seconds'][0]:.0%} of the time" for row in rows) + "."
 
 
@@ -216,8 +235,8 @@ def errors_line(language: str, part: Mapping[str, Any]) -> str:
         "no clear difference from the head")
     chance = "above chance" if low > 0.5 else "not clearly above chance"
     return (f"{language.capitalize()}"
-            f": at an injected error the best head has an area of {head:.2f} ({chance}), "
-            f"the plain loss {loss:.2f} ({word}).")
+            f": at an injected error, its place known, the best head has an area of {head:.2f} "
+            f"({chance}), the plain loss {loss:.2f} ({word}).")
 
 
 def probe_line(found: Mapping[str, Any]) -> str:

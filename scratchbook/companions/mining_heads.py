@@ -6,7 +6,6 @@ Chapter:  chapters/06e_pattern_mining.ipynb
 from __future__ import annotations
 
 import copy
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -85,24 +84,24 @@ def habits(material: Material, texts: int = 8) -> np.ndarray:
     return torch.stack(rows).mean(0).numpy()
 
 
-def told(values: Tensor) -> dict[str, Any]:
+def told(values: Tensor | Sequence[float]) -> dict[str, Any]:
     """A change of the loss over texts: mean, interval and verdict."""
-    change = bootstrap(values.tolist())
+    change = bootstrap(torch.as_tensor(values).tolist())
     return {"mean": change.value, "low": change.low, "high": change.high,
             "verdict": verdict_on(change, "lower", "higher")}
 
 
-def control_for(head: tuple[int, int], taken: Sequence[tuple[int, int]], heads: int, seed: int
-                ) -> tuple[int, int]:
-    """Another head of the same layer by chance, none of those that were found.
+def controls_for(head: tuple[int, int], taken: Sequence[tuple[int, int]], heads: int
+                 ) -> list[tuple[int, int]]:
+    """The other heads of the same layer that were not found.
 
-    Raises:   ValueError when the layer has no other
+    Raises:   ValueError when the layer has none
     """
     free = [(head[0], other) for other in range(heads)
             if (head[0], other) not in taken and other != head[1]]
     if not free:
         raise ValueError(f"every head of layer {head[0]} was found: there is no control")
-    return random.Random(f"{seed} {head}").choice(free)
+    return free
 
 
 def ablations(material: Material, heads: Sequence[tuple[int, int]], ids: Tensor,
@@ -131,6 +130,12 @@ def as_scores(model: DecoderLM, worth: Tensor) -> dict[str, Tensor]:
             for layer, block in enumerate(model.blocks)}
 
 
+def norms(model: DecoderLM) -> Tensor:
+    """The simplest worth: how large each head's columns of o_proj are; (layers, heads)."""
+    return torch.stack([block.attention.o_proj.weight.detach().unflatten(
+        1, (block.attention.num_heads, -1)).norm(dim=(0, 2)) for block in model.blocks])
+
+
 def pruned(model: DecoderLM, worth: Tensor, keep: int) -> DecoderLM:
     """A copy that keeps in every layer the `keep` heads of the highest worth."""
     smaller = copy.deepcopy(model)
@@ -154,10 +159,10 @@ def seconds_per_pass(models: Sequence[DecoderLM], ids: Tensor, rounds: int = 5) 
 
 def pruning(material: Material, worth: Tensor, ids: Tensor, keeps: Sequence[int],
             seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Heads taken out by their worth and by chance: the loss, its difference, the speed.
+    """Heads taken out by their worth, by their norm and by chance: loss, differences, speed.
 
-    `worth` comes from other texts than `ids`. The chance is drawn once for each seed, and its
-    losses are averaged text by text.
+    Neither `worth` nor the averages behind it may come from `ids`. The chance is drawn once for
+    each seed, and its losses are averaged text by text.
     """
     model, rows = material.model, []
     whole = text_losses(model, ids)
@@ -166,12 +171,15 @@ def pruning(material: Material, worth: Tensor, ids: Tensor, keeps: Sequence[int]
         drawn = [pruned(model, torch.rand(worth.shape, generator=torch.Generator().manual_seed(
             seed)), keep) for seed in seeds]
         chance = torch.stack([text_losses(each, ids) for each in drawn])  # (seeds, texts)
-        kept = text_losses(ours, ids)
+        kept, by_norm = (text_losses(each, ids) for each in (
+            ours, pruned(model, norms(model), keep)))
         speeds = seconds_per_pass([model, ours], ids[:8])
         rows.append({"keep": keep, "of": model.config.num_heads, "whole": whole.mean().item(),
                      "by evidence": told(kept - whole), "by chance": told(chance.mean(0) - whole),
                      "chance runs": (chance.mean(1) - whole.mean()).tolist(),
+                     "by norm": told(by_norm - whole),
                      "evidence against chance": told(kept - chance.mean(0)),
+                     "evidence against norm": told(kept - by_norm),
                      "seconds": speeds, "parameters": [sum(p.numel() for p in each.parameters())
                                                       for each in (model, ours)]})
     return rows

@@ -35,13 +35,24 @@ from scratchbook.teaching.results import record
 
 MODULE = "python -m scratchbook.companions.mining_study"
 TEXTS, TIME = 24, 128
-ABLATED, ABLATED_TIME = 10, 96  # texts, tokens
+ABLATED, ABLATED_TIME = 16, 96  # texts, tokens
 SEEDS = (0, 1, 2)
+CHANCES = range(10)  # draws of heads that are pruned by chance
+KEPT = (6, 4)        # heads of a layer that pruning leaves
 
 
-def materials(texts: int = TEXTS) -> list[Material]:
-    """Both models with texts that they have not read."""
-    return [python_material(texts, TIME), smalltalk_material(texts, TIME)]
+def materials(texts: int = TEXTS) -> list[tuple[Material, Tensor]]:
+    """Both models with texts that they have not read, and as many others as ablation needs twice.
+
+    Shapes:   of the others (2 * ABLATED, TIME): none of them is among those that are mined
+    """
+    found = []
+    for make in (python_material, smalltalk_material):
+        material = make(texts, TIME)
+        mined_rows = set(map(tuple, material.ids.tolist()))
+        more = make(texts + 2 * ABLATED, TIME).ids
+        found.append((material, more[[tuple(row) not in mined_rows for row in more.tolist()]]))
+    return found
 
 
 def untrained(model: DecoderLM, seed: int) -> DecoderLM:
@@ -63,18 +74,20 @@ def false_finds(material: Material, motifs: list, seeds: tuple[int, ...] = SEEDS
     return rows
 
 
-def of_one_model(material: Material) -> dict[str, Any]:
-    """Finds, groups, ablations and pruning of one model."""
+def of_one_model(material: Material, others: Tensor) -> dict[str, Any]:
+    """Finds, groups, ablations and pruning of one model.
+
+    Heads are found, and averages taken, on the material; a head's worth is measured on the first
+    half of the other texts, and pruning judged on their second half.
+    """
     motifs = material.motifs()
     table = mined(material.model, material.ids, motifs)
     finds = find_heads(table)
-    half = ABLATED // 2
-    ids = material.ids[:ABLATED, :ABLATED_TIME]
+    ids, judged = others[:, :ABLATED_TIME].split(ABLATED)
     heads = mining_heads.every_head(material.model)
-    effects = mining_heads.ablations(material, heads, ids, material.ids[ABLATED:, :ABLATED_TIME])
+    effects = mining_heads.ablations(material, heads, ids, material.ids[:, :ABLATED_TIME])
     layers, per_layer = material.model.config.num_layers, material.model.config.num_heads
-    # worth from the first half of the texts; pruning is judged on texts that no worth comes from
-    worth: Tensor = effects["mean"][:, :half].mean(1).view(layers, per_layer)
+    worth: Tensor = effects["mean"].mean(1).view(layers, per_layer)
     return {
         "motifs": table.motifs, "texts": len(material.ids), "time": material.ids.shape[1],
         "excess": {name: each.round(4).tolist() for name, each in table.excess().items()},
@@ -82,12 +95,11 @@ def of_one_model(material: Material) -> dict[str, Any]:
         "tests": len(finds),
         "clusters": mining_heads.clusters_of(table, material),
         "habits": mining_heads.habits(material).round(3).tolist(),
-        "ablation": {how: [mining_heads.told(row) for row in rows]
-                     for how, rows in effects.items()},
+        "ablation": {how: [[round(value, 5) for value in row] for row in rows.tolist()]
+                     for how, rows in effects.items()},  # for each head, text by text
         "ablated": {"texts": ABLATED, "time": ABLATED_TIME},
         "untrained": false_finds(material, motifs, SEEDS),
-        "pruning": mining_heads.pruning(material, worth, material.ids[half:, :ABLATED_TIME],
-                                        (6, 4), SEEDS),
+        "pruning": mining_heads.pruning(material, worth, judged, KEPT, CHANCES),
     }
 
 
@@ -141,7 +153,8 @@ def main(arguments: list[str]) -> None:
     """
     what = arguments[0] if arguments else ""
     if what == "heads":
-        numbers = {material.language: of_one_model(material) for material in materials()}
+        numbers = {material.language: of_one_model(material, others)
+                   for material, others in materials()}
         record("06e_pattern_mining.heads", numbers, seeds=SEEDS, command=f"{MODULE} heads")
     elif what == "errors":
         record("06e_pattern_mining.errors", errors(), seeds=[0], command=f"{MODULE} errors")
