@@ -163,7 +163,28 @@ def test_measurements_of_a_sink(readers):
     weight, ratio = experiments.first_token(reader, sources[0])
     assert weight.shape == ratio.shape == (6, 8) and (weight <= 1).all() and (ratio > 0).all()
     apart = experiments.place_or_token(reader, found["layer"], found["head"], 3)
-    assert [len(each) for each in apart.values()] == [3, 3]
+    assert [len(each) for each in apart.values()] == [3, 3, 3]
+    assert min(apart["<|method|>"]) > max(apart["its neighbours"])
+    known = [text for _, text in experiments._methods()]
+    assert not any(experiments.place_or_token(reader, 1, 4, 3, known=known).values())
+
+
+def test_texts_are_of_files_and_classes_of_their_own(readers):
+    for language, pool in (("Python", experiments._functions()),
+                           ("Smalltalk", experiments._methods())):
+        found, owners = set(experiments.texts(language, readers[language], 30)), set()
+        for name, text in pool:
+            owners |= {name} if text in found else set()
+        assert len(found) == 30 <= len(owners)
+
+
+def test_rows_whose_favourite_brings_less():
+    weights = torch.zeros(1, 1, 4, 4)
+    weights[0, 0, 1:, 0] = 1
+    brought = weights.clone()
+    assert tables.misread_share([brought], {0: weights}) == 0
+    brought[0, 0, 3, 2] = 2
+    assert tables.misread_share([brought], {0: weights}) == pytest.approx(1 / 3)
 
 
 def test_agreement_is_told_from_disagreement():
@@ -182,7 +203,8 @@ def test_agreement_is_told_from_disagreement():
     finally:
         experiments.windows = original
     assert found == {"same": [pytest.approx(1)] * 5, "turned": [pytest.approx(-1)] * 5,
-                     "recency": [pytest.approx(-1)] * 5}
+                     "recency": [pytest.approx(-1)] * 5,
+                     experiments.FIRST: [pytest.approx(-0.25)] * 5}  # 6 places, 70 of squares
     assert tables.beats(found, [("same", "recency")]) == [
         "same against recency: agrees more with ablation (+2.00, +2.00 to +2.00)"]
     assert "agrees less" in tables.beats(found, [("turned", "same")])[0]
@@ -197,10 +219,10 @@ def test_verdicts_come_out_either_way():
     assert "tokens moves the predictions less than" in tables.sink_line(
         base | {"first": other, "others": one})
     assert "neither clearly" in tables.sink_line(base | {"first": one, "others": one[::-1]})
-    assert tables.place_line({"place 0": one, "<|method|>": other}).endswith(
-        "the weight follows <|method|>")
-    assert tables.place_line({"place 0": other, "<|method|>": one}).endswith(
-        "place 0 keeps more of the weight")
+    line = tables.place_line({"place 0": one, "<|method|>": other, "its neighbours": other[::-1]})
+    assert "more than place 0 (0.4" in line and "no clear difference (" in line
+    line = tables.place_line({"place 0": other, "<|method|>": one, "its neighbours": other})
+    assert "less than place 0 (" in line and "less than the tokens on its sides (" in line
     assert [tables.declaration_word(gap) for gap in ((1, 0.5, 2), (-1, -2, -0.5), (0, -1, 1))] == [
         "looks at it", "looks away from it", "no clear difference"]
 

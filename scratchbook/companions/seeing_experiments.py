@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import random
+import statistics
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from scratchbook.tokenizers.base import Tokenizer
 
 LIBRARY = "Course-Collections"
 LANGUAGES = ("Python", "Smalltalk")
+FIRST = "recency, the first on top"
 
 
 class Reader(NamedTuple):
@@ -62,20 +64,23 @@ def texts(language: str, reader: Reader, count: int, seed: int = 0, least: int =
           most: int = 64) -> list[str]:
     """Functions of held-out files, or methods of the course's library, of a fitting length.
 
+    Each is of another file, or another class.
+
     Raises:   ValueError when there are fewer than asked for
     """
-    found = []
-    pool = list(_functions() if language == "Python" else library_methods())
+    pool = list(_functions() if language == "Python" else _methods())
     random.Random(seed).shuffle(pool)
-    for text in pool:
-        if least <= len(reader.tokenizer.encode_ordinary(text)) <= most and text not in found:
-            found.append(text)
+    found: dict[str, str] = {}  # by file or class
+    for owner, text in pool:
+        length = len(reader.tokenizer.encode_ordinary(text))
+        if least <= length <= most and text not in found.values():
+            found.setdefault(owner, text)
         if len(found) == count:
-            return found
+            return list(found.values())
     raise ValueError(f"{language} has {len(found)} texts of {least} to {most} tokens, not {count}")
 
 
-def _functions() -> Iterator[str]:
+def _functions() -> Iterator[tuple[str, str]]:
     for document in base_documents()[1]:
         if not document.name.endswith(".py"):
             continue
@@ -86,18 +91,19 @@ def _functions() -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and not node.decorator_list:
                 lines = document.text.splitlines()[node.lineno - 1 : node.end_lineno]
-                yield textwrap.dedent("\n".join(lines)) + "\n"
+                yield document.name, textwrap.dedent("\n".join(lines)) + "\n"
 
 
-def library_methods() -> list[str]:
-    """Methods of a part of the course's Smalltalk library, which the model did not learn from."""
-    return [each.source for each in library_records() if isinstance(each, MethodRecord)]
+def _methods() -> Iterator[tuple[str, str]]:
+    for each in library_records("*"):
+        if isinstance(each, MethodRecord):
+            yield each.class_name, each.source
 
 
-def library_records() -> list:
-    """All records of that part of the library."""
+def library_records(package: str = LIBRARY) -> list:
+    """Classes and methods of the course's Smalltalk library, which the model did not learn from."""
     found = []
-    for path in sorted((data_dir() / "smalltalk" / LIBRARY).glob("*.class.st")):
+    for path in sorted((data_dir() / "smalltalk").glob(f"{package}/*.class.st")):
         found += read_tonel(path.read_text(encoding="utf-8"), Origin(path.name))
     return found
 
@@ -193,17 +199,21 @@ def silenced(attention: nn.Module, head: int, places: Sequence[int]) -> Iterator
 
 @torch.no_grad()
 def moved_by_silence(reader: Reader, text: str, layer: int, head: int) -> dict[str, float]:
-    """How far the predictions move when a head gets nothing from its first token, and when it gets
-    nothing from all of the others: the Kullback-Leibler divergence, in bits per token."""
+    """How far the predictions move when a head gets nothing from its first token, nothing from all
+    of the others, or nothing at all; and the median over the other heads of its layer when one
+    of those gets nothing: the Kullback-Leibler divergence, in bits per token."""
     ids = torch.tensor([[*reader.before, *reader.tokenizer.encode_ordinary(text)]])
     attention, whole = reader.model.blocks[layer].attention, reader.model(ids)[0].log_softmax(-1)
-    found = {}
-    for name, places in (("the first", [0]), ("all others", list(range(1, ids.shape[1])))):
-        with silenced(attention, head, places):
+
+    def without(silent: int, places: Sequence[int]) -> float:
+        with silenced(attention, silent, places):
             changed = reader.model(ids)[0].log_softmax(-1)
-        gap = (whole.exp() * (whole - changed)).sum(-1).mean().item()
-        found[name] = max(gap, 0.0) / math.log(2)
-    return found
+        return max((whole.exp() * (whole - changed)).sum(-1).mean().item(), 0.0) / math.log(2)
+
+    every = list(range(ids.shape[1]))
+    rest = [without(other, every) for other in range(attention.num_heads) if other != head]
+    return {"the first": without(head, [0]), "all others": without(head, every[1:]),
+            "all of them": without(head, every), "another head": statistics.median(rest)}
 
 
 def sinks(reader: Reader, sources: Sequence[str]) -> dict:
@@ -221,26 +231,34 @@ def sinks(reader: Reader, sources: Sequence[str]) -> dict:
             "first": [each["the first"] for each in moved]}
 
 
-def place_or_token(reader: Reader, layer: int, head: int, count: int) -> dict[str, list[float]]:
-    """The weight that a head's later queries give to place 0 and to `<|method|>`, apart.
+def place_or_token(reader: Reader, layer: int, head: int, count: int, known: Sequence[str] = (),
+                   seed: int = 0) -> dict[str, list[float]]:
+    """The weight that a head's later queries give to place 0, `<|method|>` and its neighbours.
 
-    A class definition stands before the method here, so that the two are not the same token.
+    A class definition stands before the method here, so that the first two are not the same token;
+    the neighbours are the mean of the tokens on its two sides, as near as it is. One method of each
+    class, none of those in `known`.
     """
-    found: dict[str, list[float]] = {"place 0": [], "<|method|>": []}
-    owner = None
-    for each in library_records():
-        owner = each if isinstance(each, ClassRecord) else owner
-        if not isinstance(each, MethodRecord) or owner is None or each.class_name != owner.name:
+    found: dict[str, list[float]] = {"place 0": [], "<|method|>": [], "its neighbours": []}
+    pool = library_records("*")
+    classes = {each.name: each for each in pool if isinstance(each, ClassRecord)}
+    random.Random(seed).shuffle(pool)
+    for each in pool:
+        owner = classes.get(each.class_name) if isinstance(each, MethodRecord) else None
+        if owner is None or each.source in known:
             continue
         head_part = head_ids(owner, reader.tokenizer, 256)
         ids = [*head_part, *reader.before, *reader.tokenizer.encode_ordinary(each.source)]
-        if not head_part or len(ids) > 128:
+        at = len(head_part)
+        if not at or not at + 3 < len(ids) <= 128:
             continue
+        del classes[owner.name]
         with torch.no_grad(), capture(reader.model, layers=(layer,)) as seen:
             reader.model(torch.tensor([ids]))
-        rows = seen.attention[layer][0, head, len(head_part) + 1 :]
-        found["place 0"].append(rows[:, 0].mean().item())
-        found["<|method|>"].append(rows[:, len(head_part)].mean().item())
+        weights = seen.attention[layer][0, head, at + 2 :].mean(0)
+        for name, weight in zip(found, (weights[0], weights[at], weights[[at - 1, at + 1]].mean()),
+                                strict=True):
+            found[name].append(weight.item())
         if len(found["place 0"]) == count:
             break
     return found
@@ -268,13 +286,16 @@ def agreement(reader: Reader, count: int, length: int, seed: int = 0,
               measure: Callable[..., Mapping[str, Tensor]] = importance) -> dict[str, list[float]]:
     """Spearman's correlation of each measure with ablation, text by text.
 
-    "recency" is the control: the place of the token and nothing else.
+    Two controls know no model: "recency", the place of the token, and the same with the first
+    token on top.
     """
     found: dict[str, list[float]] = {}
     for ids in windows(reader, count, length, seed):
         scores = dict(measure(reader.model, ids))
         truth = scores.pop("ablation").abs().tolist()
         scores["recency"] = torch.arange(len(truth), dtype=torch.float32)
+        scores[FIRST] = scores["recency"].clone()
+        scores[FIRST][0] = len(truth)
         for name, values in scores.items():
             found.setdefault(name, []).append(spearman(values.tolist(), truth).value)
     return found

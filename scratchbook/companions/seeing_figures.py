@@ -268,7 +268,7 @@ def plot_agreement(found: Mapping[str, Interval], texts: int) -> tuple[Figure, s
 
     figure, ax = plt.subplots(figsize=(6.4, 2.8))
     for row, (name, each) in enumerate(found.items()):
-        color = palette()[4 if name == "recency" else 0]
+        color = palette()[4 if name.startswith("recency") else 0]
         ax.plot([each.low, each.high], [row, row], color=color, lw=3)
         ax.plot(each.value, row, "o", color=color)
     ax.axvline(0, color=INK, lw=0.8)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from scratchbook.companions.seeing_experiments import intervals
+from scratchbook.companions.seeing_experiments import FIRST, intervals
 from scratchbook.companions.seeing_figures import leaders, three_numbers
 from scratchbook.evaluation.comparing import (
     NO_DIFFERENCE,
@@ -27,7 +27,8 @@ from scratchbook.interpret.overlays import Overlay, align, send_paths
 from scratchbook.interpret.view import AttentionView
 
 PAIRS = (("attention", "recency"), ("gradient", "recency"), ("gradient", "attention"),
-         ("value-weighted", "attention"), ("rollout", "recency"))
+         ("value-weighted", "attention"), ("rollout", "recency"), ("attention", FIRST),
+         ("gradient", FIRST))
 
 
 def between(each: Sequence[float], digits: int = 2) -> str:
@@ -89,7 +90,9 @@ def sink_rows(found: Mapping) -> list[dict]:
         ("share of the weight on the first token", found["weight"], 2),
         ("length of its value, times the median of the others", found["length"], 2),
         ("bits that predictions move without the first token", found["moved"]["the first"], 4),
-        ("bits that predictions move without all others", found["moved"]["all others"], 4))]
+        ("bits that predictions move without all others", found["moved"]["all others"], 4),
+        ("without the whole head", found["moved"]["all of them"], 4),
+        ("without another head of the layer (median)", found["moved"]["another head"], 4))]
 
 
 def sink_line(found: Mapping) -> str:
@@ -103,11 +106,14 @@ def sink_line(found: Mapping) -> str:
 
 def place_line(found: Mapping[str, Sequence[float]]) -> str:
     """Whether the sink is a place or a token."""
-    gap = paired_bootstrap(found["place 0"], found["<|method|>"])
-    word = verdict_on(gap, "place 0 keeps more of the weight", "the weight follows `<|method|>`")
-    here, there = (sum(found[name]) / len(found[name]) for name in ("place 0", "<|method|>"))
-    return (f"with a class in front, place 0 gets {here:.2f} and <|method|> {there:.2f}: "
-            + word.replace("`", ""))
+    words = {"place 0": ("less than place 0", "more than place 0"),
+             "its neighbours": ("less than the tokens on its sides",
+                                "more than the tokens on its sides")}
+    gaps = {name: paired_bootstrap(found[name], found["<|method|>"]) for name in words}
+    means = ", ".join(f"{name} {sum(each) / len(each):.2f}" for name, each in found.items())
+    return (f"with a class in front ({len(found['place 0'])} classes): {means}; <|method|> gets "
+            + ", ".join(f"{verdict_on(gap, *words[name])} ({between(gap)})"
+                        for name, gap in gaps.items()))
 
 
 # ------------------------------------------------------------------------------- verdicts and rows
@@ -131,6 +137,18 @@ def speed_rows(recorded: Mapping) -> list[dict]:
              "fastest": each["fastest_ms"], "slowest": each["slowest_ms"],
              "processor, ms": each["processor_ms"], "bound, ms": each["bound_ms"],
              "verdict": each["verdict"]} for each in recorded["rows"]]
+
+
+def misread_share(brought: Sequence[Tensor], attention: Mapping[int, Tensor]) -> float:
+    """In what share of the rows of all heads the favourite is not the token that brings most.
+
+    Rows of the first token, which has no choice, are left out.
+
+    Shapes:   for each layer (batch, heads, time, time)
+    """
+    wrong = [(each[:, :, 1:].argmax(-1) != weights[:, :, 1:].argmax(-1)).float().mean()
+             for each, weights in zip(brought, attention.values(), strict=True)]
+    return torch.stack(wrong).mean().item()
 
 
 def last_rows(seen: Seen) -> list[tuple[str, Tensor, Tensor]]:
@@ -173,8 +191,11 @@ def numbers(views: Sequence[AttentionView], names: Mapping, sunk: Mapping,
     `taken` says of which head the favourite's weight, how large, could be zero, and in how many
     heads of how many.
     """
-    scores = three_numbers(views)
-    return {"texts": len(views), "leaders": leaders(scores),
+    half = len(views) // 2
+    chosen, scores = leaders(three_numbers(views[:half])), three_numbers(views[half:])
+    return {"texts": len(views) - half,
+            "leaders": {name: (layer, head, scores[name][layer, head].item())
+                        for name, (layer, head, _) in chosen.items()},
             "means": {name: each.mean().item() for name, each in scores.items()},
             "names": dict(names), "sunk": dict(sunk), "agreement": dict(found),
             "settled": list(settled), "taken": list(taken)}
@@ -189,7 +210,8 @@ def findings(told: Mapping) -> list[str]:
         f"{between(each['gap'])}" for language, each in told["names"].items())
     ranked = intervals(told["agreement"])
     return [
-        f"Three numbers over {told['texts']} Python functions. Entropy: {mean['entropy']:.2f} bits "
+        f"Three numbers over {told['texts']} Python functions, of heads chosen on as many others. "
+        f"Entropy: {mean['entropy']:.2f} bits "
         f"on average, the sharpest {heads['entropy']} with {lead['entropy'][2]:.2f}. Previous "
         f"token: {heads['previous']} gives it {lead['previous'][2]:.2f}, the mean is "
         f"{mean['previous']:.2f}. Matching bracket: {heads['bracket']} gives it "
