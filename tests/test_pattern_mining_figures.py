@@ -8,11 +8,15 @@ pytest.importorskip("matplotlib")
 
 from scratchbook.companions import mining_errors, mining_figures, mining_findings, mining_heads
 from scratchbook.companions.mining_planted import (
+    FILM,
     HELD_OUT,
     LONGEST,
     SHORTEST,
+    TIME,
     Grown,
     Repeats,
+    film_ids,
+    grow,
     judge,
     new_model,
 )
@@ -68,6 +72,18 @@ def test_an_untrained_model_guesses_evenly():
     assert loss == pytest.approx(np.log(32), abs=0.35)
     assert scores.shape == (2, 4)
     assert scores.max() < 0.1
+
+
+def test_the_film_shows_a_text_such_as_is_trained_on():
+    ids = film_ids()
+    half = len(ids) // 2
+    assert SHORTEST <= half <= LONGEST and len(ids) <= TIME
+    assert len(set(ids.tolist())) == half and torch.equal(ids[:half], ids[half:])
+    grown = grow(1, max_steps=12, watch=[0, 12])
+    film = grown.film()
+    assert [len(sample) for sample in film["samples"]] == [len(ids)] * 2
+    assert all(sample.startswith(FILM + FILM[0]) for sample in film["samples"])
+    assert len(film["attention"][0]) == len(film["tokens"]) == len(ids)
 
 
 def test_grown_runs_name_their_best_head():

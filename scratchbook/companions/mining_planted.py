@@ -21,6 +21,7 @@ from scratchbook.training import TrainConfig, train
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"
 TIME, SHORTEST, LONGEST = 32, 16, 22  # tokens of a text; of what is repeated
+FILM = "INDUCTOHEAMSPRYB"  # as long as the shortest texts that are trained on
 HELD_OUT = 10**6  # steps from here on draw texts that no run trains on
 
 
@@ -28,8 +29,8 @@ HELD_OUT = 10**6  # steps from here on draw texts that no run trains on
 class Repeats:
     """Texts of distinct letters drawn by chance, then the same again from the start.
 
-    How many letters come before the repetition differs from text to text, so that no fixed
-    distance helps. Only the second half counts: the first cannot be known. With `repeated` False
+    How many letters come before the repetition differs from text to text, so that no single
+    distance will do. Only the second half counts: the first cannot be known. With `repeated` False
     every letter is drawn by chance, and all of them count.
 
     Chapter:  chapters/06e_pattern_mining.ipynb
@@ -101,8 +102,8 @@ class Grown:
 
 
 def film_ids() -> Tensor:
-    """The text of the film: eleven letters, and the same again."""
-    letters = [LETTERS.index(letter) for letter in "INDUCTOHEAM"]
+    """The text of the film: sixteen different letters, and the same again."""
+    letters = [LETTERS.index(letter) for letter in FILM]
     return torch.tensor(letters * 2)
 
 
@@ -145,8 +146,9 @@ def grow(num_layers: int = 2, repeated: bool = True, seed: int = 0, max_steps: i
         grown.losses.append(loss)
         grown.scores.append([[round(x, 4) for x in row] for row in scores.tolist()])
         grown.maps.append(next(iter(seen.attention.values()))[0].mean(0))
-        half = "".join(LETTERS[i] for i in ids.tolist()[:11])
-        grown.samples.append(half + "I" + "".join(LETTERS[i] for i in guesses[11:21]))
+        # that the repetition begins cannot be known, so its first letter is given
+        guessed = "".join(LETTERS[i] for i in guesses[len(FILM):-1])
+        grown.samples.append(FILM + FILM[0] + guessed)
 
     model = new_model(num_layers, seed)
     settings = TrainConfig(max_steps=max_steps, batch_size=32, lr=lr, weight_decay=0.0,
