@@ -21,6 +21,9 @@ from torch import Tensor
 KINDS = ("head", "model", "neuron")
 MOST_TOKENS = 64
 STAND_IN = Path(__file__).with_name("bertviz_stand_in.js")
+# bertviz knows one theme for two of its views: a dark page gets the picture turned over, hues kept
+DARK = ("<style>:root{color-scheme:light}@media(prefers-color-scheme:dark){"
+        "html{background:#fff;filter:invert(.92) hue-rotate(180deg)}}</style>")
 MARKER = re.compile(r"PYTHON_PARAMS; //.*")  # its second occurrence is in the comment
 
 
@@ -40,7 +43,7 @@ def bertviz_frame(kind: str, tokens: Sequence[str], attention: Tensor,
         raise ValueError(f"{len(tokens)} tokens: bertviz draws {MOST_TOKENS} at the most, shorten "
                          "the text")
     params = _params(kind, tokens, attention, layers, queries, keys, digits)
-    page = (f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>bertviz</title>'
+    page = (f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>bertviz</title>{DARK}'
             f'<body style="margin:0;background:#fff">{_controls(kind)}'
             f"<script>{_in_script(STAND_IN.read_text(encoding='utf-8'))}</script>"
             f"<script>{_script(kind, params)}</script></body></html>")

@@ -84,3 +84,25 @@ def test_the_neuron_view_multiplies_queries_and_keys(view, shown):
                                 seen.queries[1], seen.keys[1]))
     assert len(frame.query_selector_all("#collapsed line")) >= len(view.ids)
     assert not errors
+
+
+@pytest.mark.parametrize("kind", ["head", "model", "neuron"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_dark_page_gets_a_dark_picture_that_can_be_read(view, browser, tmp_path, kind, scheme):
+    """The background follows the reader's theme, and something on it stands out."""
+    image = pytest.importorskip("PIL.Image")
+    path, part = tmp_path / "page.html", torch.rand(3, 4, len(view.tokens), 8)
+    frame = bertviz_frame(kind, view.tokens, view.attention, range(3), part, part)
+    path.write_text(f"<!DOCTYPE html><meta charset=utf-8>{frame}", encoding="utf-8")
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.frames[1].wait_for_selector("svg")
+    picture = tmp_path / "picture.png"
+    page.locator("iframe").screenshot(path=picture)
+    context.close()
+    grey = image.open(picture).convert("L")
+    levels = grey.histogram()
+    usual = max(range(256), key=levels.__getitem__)
+    assert usual < 64 if scheme == "dark" else usual > 192
+    assert max(abs(level - usual) for level in range(256) if levels[level]) > 128
