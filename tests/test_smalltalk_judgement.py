@@ -280,6 +280,19 @@ def test_methods_are_shuffled_within_their_project(bench):
         list(map(id, each.methods)) for each in classes]
 
 
+def test_every_shuffle_counts(bench):
+    """Twenty shuffles have twenty times the declared variables, and the mean of their shares."""
+    classes = peoples_classes(bench, 60)
+    found = smalltalk_judgement._shuffled_shares(classes)["fields used"]
+    each = [measure_classes(shuffled(classes, seed))["fields used"]
+            for seed in range(smalltalk_judgement.SHUFFLES)]
+    assert [share.count for share in found] == [sum(column) for column in zip(
+        *([share.count for share in row] for row in each), strict=True)]
+    assert [share.total for share in found] == [
+        smalltalk_judgement.SHUFFLES * len(one.fields) for one in classes]
+    assert len({sum(share.count for share in row) for row in each}) > 1
+
+
 def test_where_all_are_equal_wilson_shows_the_doubt():
     found = pooled([Share(2, 2)] * 4)
     assert found["value"] == 1 and found["low"] == pytest.approx(0.51, abs=0.01)

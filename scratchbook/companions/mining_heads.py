@@ -17,8 +17,8 @@ from torch import Tensor
 
 from scratchbook.companions.mining_material import Material, attention_maps
 from scratchbook.compression.pruning import prune_heads
-from scratchbook.evaluation.comparing import Interval, bootstrap, verdict_on
-from scratchbook.interpret.ablation import ablated, head_effects, mean_outputs, text_losses
+from scratchbook.evaluation.comparing import bootstrap, verdict_on
+from scratchbook.interpret.ablation import head_effects, mean_outputs, text_losses
 from scratchbook.interpret.clustering import best_clusters, silhouette
 from scratchbook.interpret.mining import FLOOR, Find, Mined
 from scratchbook.model import DecoderLM
@@ -183,16 +183,3 @@ def pruning(material: Material, worth: Tensor, ids: Tensor, keeps: Sequence[int]
                      "seconds": speeds, "parameters": [sum(p.numel() for p in each.parameters())
                                                       for each in (model, ours)]})
     return rows
-
-
-def together(material: Material, heads: Sequence[tuple[int, int]], ids: Tensor,
-             means: Sequence[Tensor] | None = None) -> Tensor:
-    """The change of each text's loss without all of these heads at once: (texts,)."""
-    whole = text_losses(material.model, ids)
-    with ablated(material.model, heads, means):
-        return text_losses(material.model, ids) - whole
-
-
-def interval_of(row: dict[str, Any]) -> Interval:
-    """What `told` wrote, as an interval."""
-    return Interval(row["mean"], row["low"], row["high"])

@@ -205,15 +205,6 @@ def kinds_of(spans: Sequence[tuple[int, int]], stretches: Sequence[Stretch]) -> 
     return [list(dict.fromkeys(kind for _, _, kind in sorted(kinds))) for kinds in found]
 
 
-def path_to(nodes: Sequence[TreeNode], at: int) -> list[int]:
-    """The places of a node and of all above it, the root first."""
-    path = []
-    while at >= 0:
-        path.append(at)
-        at = nodes[at].parent
-    return path[::-1]
-
-
 def send_paths(found: Overlay) -> list[str]:
     """Every chain of sends as text, from what stands first to the last selector.
 

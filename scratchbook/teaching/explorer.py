@@ -16,7 +16,6 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from scratchbook.interpret.code_motifs import all_motifs
@@ -24,7 +23,6 @@ from scratchbook.interpret.patterns import head_scores
 from scratchbook.interpret.pictures import head_svg
 from scratchbook.interpret.token_overlays import short, token_overlay
 from scratchbook.interpret.view import AttentionView
-from scratchbook.runtime import write_atomically
 from scratchbook.teaching.live_figures import living, living_html
 
 Views = AttentionView | Sequence[AttentionView]
@@ -133,14 +131,3 @@ def explorer_page(views: Views, title: str = "What a model looks at", **options:
             "body{margin:0 auto;padding:0 10px;max-width:1100px;font:16px system-ui,sans-serif}"
             f"h1{{font-size:1.3rem}}</style></head>\n<body><main><h1>{name}</h1>\n"
             f"{explorer_html(views, **options)}\n</main></body></html>\n")
-
-
-def write_explorer(path: str | Path, views: Views, title: str = "What a model looks at",
-                   **options: Any) -> Path:
-    """Write `explorer_page` to a file, whole or not at all, and return its path.
-
-    Chapter:  chapters/06d_seeing_attention.ipynb
-    """
-    path = Path(path)
-    write_atomically(path, explorer_page(views, title, **options))
-    return path
