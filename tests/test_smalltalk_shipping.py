@@ -169,8 +169,8 @@ def test_what_was_copied_is_told_beside_people():
     row = {"methods": 8, "word_for_word": share, "share": share, "p90": 12.0}
     assert smalltalk_card.copied({"model": row, "people": row})[0] == (
         "copied, model: 25.0 % of 8 methods stand in the training text word for word (95 % 10.0 to "
-        "40.0); the longest stretch of a method that stands there is 25 % of it on average, at least "
-        "12 tokens in one of ten")
+        "40.0); the longest stretch of a method that stands there is 25 % of it on average, at "
+        "least 12 tokens in one of ten")
 
 
 def test_rounding_is_read_on_documents_that_chose_nothing(shipped, run, corpus, tmp_path):
