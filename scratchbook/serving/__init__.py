@@ -3,12 +3,19 @@
 Chapter:  chapters/07b_inference_engine.ipynb
 """
 
+from scratchbook.serving.block_pool import BlockPool, Table
 from scratchbook.serving.engine import Engine
+from scratchbook.serving.paged import PagedCache, Places, places_of
 from scratchbook.serving.requests import Event, Request, Stats
 
 __all__ = [
+    "BlockPool",
     "Engine",
     "Event",
+    "PagedCache",
+    "Places",
     "Request",
     "Stats",
+    "Table",
+    "places_of",
 ]
