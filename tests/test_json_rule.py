@@ -100,8 +100,8 @@ def test_the_reader_agrees_with_python_on_damaged_texts(text):
 @pytest.mark.parametrize("bad", [
     b"01", b"-", b"1.", b".5", b"+1", b"1e", b"1e+", b"[1,]", b"[,1]", b'{"a"}', b'{"a":}',
     b"{1:2}", b'{"a":1,}', b"[1 2]", b"tru", b"True", b"NaN", b"Infinity", b'"\n"', b'"\\x"',
-    b'"\\u12"', b"[}", b"{]", b"]", b'"\xff"', b'"\xc0\x80"', b'"\xed\xa0\x80"', b'"\xf5\x80\x80\x80"',
-    b'"\xe2\x82"', b"\xe2\x82\xac", b"1 2", b"{} {}", b"'a'", b"", b"  "])
+    b'"\\u12"', b"[}", b"{]", b"]", b'"\xff"', b'"\xc0\x80"', b'"\xed\xa0\x80"',
+    b'"\xf5\x80\x80\x80"', b'"\xe2\x82"', b"\xe2\x82\xac", b"1 2", b"{} {}", b"'a'", b"", b"  "])
 def test_what_is_no_json_does_not_end(bad):
     state = read(bad)
     assert state is None or not state.complete
