@@ -1,20 +1,20 @@
 """What `make test` adds to pytest (`-p tests.plugin`): who shares a worker, what CI must not skip.
 
-The cells of one notebook share a kernel; the tests of one file share what they computed; all
-tests of the built book share that book, and start first because they take longest. Chapters run
-as a reader of Colab has them: over the wheel, in an empty folder, out of reach of the checkout.
+The cells of one notebook share a kernel; the tests of one file share what they computed. One
+worker builds the book first, the others meanwhile run chapters, and the browser comes when there
+is a book to look at: nobody waits. Chapters run as a reader of Colab has them: over the wheel,
+in an empty folder, out of reach of the checkout.
 """
 
 import functools
 import os
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.alone import CHECK, alone
 
-FIRST = ("tests/book/", "tests/browser/")
+ORDER = ("tests/book/", "chapters/", "tests/browser/", "")
 TOOLS = re.compile(r"\b(node|browser|chromium|chrome)\b", re.IGNORECASE)
 
 
@@ -35,12 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the book's tests first and name each item's group for xdist."""
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+    """Put the longest first; a chapter's first cell checks where it runs."""
+    items.sort(key=lambda item: next(i for i, start in enumerate(ORDER)
+                                     if item.nodeid.startswith(start)))
     for item in items:
-        file = item.nodeid.split("::")[0]
-        group = "book" if item.nodeid.startswith(FIRST) else Path(file).stem
-        item.add_marker(pytest.mark.xdist_group(group))
         if type(item).__name__ == "IPyNbCell" and "setup" in item.cell.metadata.get("tags", []):
             item.cell.source = CHECK + item.cell.source
 
