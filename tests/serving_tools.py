@@ -1,4 +1,4 @@
-"""What the tests of serving share: tiny models, mixed requests, and what a sound engine looks like."""
+"""What the tests of serving share: tiny models, mixed requests, and the look of sound books."""
 
 import random
 from collections import Counter
