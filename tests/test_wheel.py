@@ -40,7 +40,7 @@ def test_every_file_of_the_package_travels():
     there = {path.relative_to(place["env"]["PYTHONPATH"]).as_posix()
              for path in Path(place["env"]["PYTHONPATH"]).rglob("*") if path.is_file()}
     here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scratchbook").rglob("*")
-            if path.suffix in (".py", ".js", ".cpp")}
+            if path.suffix in (".py", ".js", ".cpp", ".html", ".css")}
     assert here <= there, here - there
 
 

@@ -12,6 +12,7 @@ from scratchbook.cli.corpus_commands import add_corpus_commands
 from scratchbook.cli.evaluation_commands import add_evaluation_commands
 from scratchbook.cli.finetuning_commands import add_finetuning_commands
 from scratchbook.cli.planning_commands import add_planning_commands
+from scratchbook.cli.serving_commands import add_serving_commands
 from scratchbook.cli.smalltalk_commands import add_smalltalk_commands
 from scratchbook.cli.training_commands import add_training_commands
 from scratchbook.cli.view_commands import add_view_commands
@@ -19,8 +20,9 @@ from scratchbook.cli.writing_commands import add_writing_commands
 from scratchbook.runtime import saying_new_names
 
 EXTRAS = {"optuna": "training", "yaml": "training", "tensorboard": "tracking",
-          "wandb": "tracking", "datasets": "hub",
-          "streamlit": "streamlit"}  # every other package: "notebooks"
+          "wandb": "tracking", "datasets": "hub", "streamlit": "streamlit", "fastapi": "serve",
+          "uvicorn": "serve", "jinja2": "serve", "prometheus_client": "serve",
+          "starlette": "serve", "pydantic": "serve"}  # every other package: "notebooks"
 GUIDE = """\
 examples
   scratchbook list                                  the chapters, their times, their last run
@@ -42,6 +44,7 @@ examples
   scratchbook chat runs/first                       give it one beginning after the other
   scratchbook diagnose runs/first                   why it writes gibberish
   scratchbook view smalltalk --text "double ^ self * 2"   what its heads look at, as a page
+  scratchbook serve base                            a model behind an API, and a page to chat on
   scratchbook corpus collect --root . --include '*.md'
   scratchbook smalltalk collect --output smalltalk  the code that chapter 09 is trained on
   scratchbook smalltalk complete "isEmpty" --class Stack --fields items
@@ -111,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
     add_evaluation_commands(commands, _add)
     add_writing_commands(commands, _add)
     add_view_commands(commands, _add)
+    add_serving_commands(commands, _add)
     add_smalltalk_commands(commands)
     return top
 

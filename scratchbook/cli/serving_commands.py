@@ -1,0 +1,52 @@
+"""The command serve: a model behind an API, and a page to chat with it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_serving_commands(commands, add) -> None:
+    """Hang this file's command into the command line; `add` is `scratchbook.cli`'s helper."""
+    serve = add(commands, "serve", "serving_commands", "serve",
+                "serve a model to OpenAI's and Ollama's clients, with a page to chat on")
+    serve.add_argument("model", help="base or smalltalk, which ship, the folder of a run or of a "
+                                     "published model, or a name on the hub")
+    serve.add_argument("--checkpoint", default="best",
+                       help="of a run: best (default), last, a step")
+    serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1; any other needs a "
+                                                           "key)")
+    serve.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 takes a free one)")
+    serve.add_argument("--key-file", metavar="FILE", help="the API key that clients must send "
+                                                          "(default: SCRATCHBOOK_API_KEY, or none)")
+    serve.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN",
+                       help="a site whose pages may ask this server; repeatable")
+    serve.add_argument("--max-batch", type=int, default=8, metavar="N",
+                       help="answers that are written at once (default: 8)")
+    serve.add_argument("--max-open", type=int, default=64, metavar="N",
+                       help="answers at work or in the line; more are sent away (default: 64)")
+    serve.add_argument("--max-tokens", type=int, default=4096, metavar="N",
+                       help="of an answer (default: 4096, or what the window holds)")
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Open the model, say where it is, serve until a signal."""
+    from scratchbook.serving.answering import Limits
+    from scratchbook.serving.app import Server, Settings, create_app
+    from scratchbook.serving.engine import Engine
+    from scratchbook.serving.served import open_served
+
+    key = os.environ.get("SCRATCHBOOK_API_KEY") or None
+    if options.key_file:
+        key = Path(options.key_file).read_text(encoding="utf-8").strip()
+    if min(options.max_batch, options.max_open, options.max_tokens) < 1:
+        raise ValueError("--max-batch, --max-open and --max-tokens must be at least 1")
+    settings = Settings(options.host, options.port, key, options.allow_origin,
+                        Limits(options.max_tokens), options.max_open)
+    served = open_served(options.model, options.checkpoint)
+    engine = Engine(served.model, max_batch=options.max_batch)
+    Server(create_app(served, engine, settings), settings, lambda url: print(
+        f"{served.name}, window {served.window}: chat at {url}/, OpenAI's API at {url}/v1, "
+        f"Ollama's at {url}; Ctrl-C ends", flush=True)).run()
+    return 0

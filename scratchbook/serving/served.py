@@ -1,0 +1,126 @@
+"""A model as a server needs it: with its tokenizer, its template, and where its answers end.
+
+Chapter:  chapters/07c_serving_and_chat.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scratchbook.finetuning.bases import AnyTokenizer, open_base
+from scratchbook.finetuning.data import ENDS
+from scratchbook.finetuning.opening import open_tuned
+from scratchbook.model import DecoderLM
+from scratchbook.serving.chat_templates import (
+    FILES,
+    PLAIN_STOPS,
+    ChatTemplate,
+    plain_chat,
+    read_template,
+)
+from scratchbook.serving.text_streams import TextStream
+from scratchbook.smalltalk import parts
+from scratchbook.smalltalk_model import load_smalltalk
+from scratchbook.tokenizers.base import check_text
+
+ENDINGS = (*ENDS, parts.END)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model, and how texts become prompts for it and tokens answers.
+
+    `before` are ids that stand before every text, as they did in training. `control` are the
+    special tokens, which a text never spells and an answer never shows; `stop_ids` end an answer.
+
+    Chapter:  chapters/07c_serving_and_chat.ipynb
+    """
+
+    name: str
+    model: DecoderLM
+    tokenizer: AnyTokenizer
+    template: ChatTemplate | None = None
+    before: Sequence[int] = ()
+    control: Mapping[str, int] = field(default_factory=dict)
+    stop_ids: Sequence[int] = ()
+
+    @property
+    def window(self) -> int:
+        """How many tokens a prompt and its answer may have together."""
+        return self.model.config.max_seq_len
+
+    @property
+    def chat_stops(self) -> tuple[str, ...]:
+        """Strings that end an answer in a chat: a model without a template may play the user."""
+        return () if self.template else PLAIN_STOPS
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a prompt of one text.
+
+        Raises:   ValueError for what the tokenizer cannot encode
+        """
+        encode = getattr(self.tokenizer, "encode_ordinary", self.tokenizer.encode)
+        return [*self.before, *encode(check_text(text))]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The ids of a conversation, up to where the assistant's next answer begins.
+
+        Raises:   ValueError for messages that the template refuses or the tokenizer cannot encode
+        """
+        for message in messages:
+            check_text(message["content"])
+        if self.template is None:
+            return [*self.before, *plain_chat(messages, self.tokenizer)]
+        return self.template.encode(messages, self.tokenizer, self.control)
+
+    def stream(self, stops: Sequence[str]) -> TextStream:
+        """A fresh answer's text."""
+        unused = range(self.tokenizer.vocab_size, self.model.config.vocab_size)
+        return TextStream(self.tokenizer.decode, stops, {*self.control.values(), *unused})
+
+
+def open_served(name: str | Path, checkpoint: str = "best") -> ServedModel:
+    """Open `base`, `smalltalk`, a run, plain or fine-tuned, a published model, or one on the hub.
+
+    Raises:   FileNotFoundError, or ValueError naming what cannot be read
+    Chapter:  chapters/07c_serving_and_chat.ipynb
+    """
+    folder, template = Path(name), None
+    if str(name) == "smalltalk":
+        model, tokenizer = load_smalltalk()
+        return _served("smalltalk", model, tokenizer, None, parts.METHOD)
+    if (folder / "checkpoints").is_dir():
+        opened = open_tuned(folder, int(checkpoint) if checkpoint.isdecimal() else checkpoint)
+        model, tokenizer = opened.model, opened.tokenizer
+        tokenizer.encode("a")  # a run on ids alone has none: better said now than to a client
+    else:
+        base = open_base(str(name))
+        model, tokenizer = base.model, base.tokenizer
+        template = read_template(folder if folder.is_dir() else _from_hub(str(name)))
+    before = ENDS[0] if str(name) == "base" else None
+    return _served(folder.resolve().name if folder.is_dir() else str(name), model, tokenizer,
+                   template, before)
+
+
+def _served(name: str, model: DecoderLM, tokenizer: AnyTokenizer, template: ChatTemplate | None,
+            before: str | None) -> ServedModel:
+    control = dict(getattr(tokenizer, "special_tokens", {}))
+    if library := getattr(tokenizer, "library", None):  # its added tokens are not all control
+        control = {token.content: number
+                   for number, token in library.get_added_tokens_decoder().items() if token.special}
+    ends = {control[text] for text in ENDINGS if text in control}
+    if template and template.special_tokens.get("eos_token") in control:
+        ends.add(control[template.special_tokens["eos_token"]])
+    first = [control[before]] if before in control else []
+    return ServedModel(name, model, tokenizer, template, first, control, sorted(ends))
+
+
+def _from_hub(name: str) -> Path:
+    """The folder with what the hub has of a template's files; open_base has the rest."""
+    if name == "base":
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=list(FILES)))
