@@ -15,7 +15,7 @@ from scratchbook.serving.chat_templates import (  # noqa: E402
     plain_chat,
     read_template,
 )
-from tests.serving_tools import CHATML, tiny_served  # noqa: E402
+from tests.serving_home import CHATML, tiny_served  # noqa: E402
 
 SERVED = tiny_served()
 CONTROL, TOKENIZER = SERVED.control, SERVED.tokenizer

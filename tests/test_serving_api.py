@@ -11,7 +11,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 
 from scratchbook.generation import generate  # noqa: E402
 from scratchbook.serving import Engine  # noqa: E402
-from tests.serving_tools import serving, tiny_served  # noqa: E402
+from tests.serving_home import serving, tiny_served  # noqa: E402
 
 TALK = [{"role": "user", "content": "the cat"}]
 

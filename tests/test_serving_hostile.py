@@ -14,7 +14,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 from scratchbook.serving import Engine  # noqa: E402
 from scratchbook.serving.answering import Limits  # noqa: E402
 from scratchbook.serving.app import Settings  # noqa: E402
-from tests.serving_tools import ScriptedEngine, serving, tiny_served, until  # noqa: E402
+from tests.serving_home import ScriptedEngine, serving, tiny_served, until  # noqa: E402
 
 SERVED = tiny_served()
 TOKENS = SERVED.tokenizer.encode("the cat sat on the mat, " * 30)

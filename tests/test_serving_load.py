@@ -17,7 +17,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 
 from scratchbook.generation import generate  # noqa: E402
 from scratchbook.serving import Engine  # noqa: E402
-from tests.serving_tools import ScriptedEngine, serving, tiny_served, until  # noqa: E402
+from tests.serving_home import ScriptedEngine, serving, tiny_served, until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS, REQUESTS, KINDS = 32, 20, 5

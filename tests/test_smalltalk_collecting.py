@@ -176,6 +176,19 @@ def test_a_repository_that_arrived_before_the_kill_is_not_fetched_again(tmp_path
     assert [e.error for e in collect(sources, tmp_path / "raw", base_url=str(up))] == ["", ""]
 
 
+def test_an_older_checkout_is_replaced_by_the_commit_of_the_table(tmp_path, upstream):
+    up, sources = upstream
+    old = repository(tmp_path / "raw" / sources[0].folder, {"old.st": "old"}, bare=True)
+    assert old != sources[0].commit
+    entry = collect(sources[:1], tmp_path / "raw", base_url=str(up))[0]
+    assert (entry.error, entry.commit) == ("", sources[0].commit)
+    where = Path(entry.where)
+    assert run_git("rev-parse", f"{entry.commit}^{{commit}}", where=where).strip() == entry.commit
+    assert "old.st" not in run_git("ls-tree", "-r", "--name-only", entry.commit, where=where)
+    with pytest.raises(CollectError):
+        run_git("rev-parse", "--verify", f"{old}^{{commit}}", where=where)  # nothing of it is left
+
+
 @pytest.mark.parametrize("place", ["ann+bank/repo", "ann+bank", "ann/bank", "bank", "bank.git",
                                    "."])
 @pytest.mark.parametrize("bare", [False, True])

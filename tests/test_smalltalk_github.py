@@ -224,6 +224,19 @@ def test_what_was_answered_is_not_sent_again(tmp_path):
     assert not any("secret" in path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
 
 
+def test_an_answer_without_an_etag_is_asked_for_without_one(tmp_path):
+    heard = []
+
+    def answer(handler):
+        heard.append(handler.headers.get("If-None-Match"))
+        return 200, {"ETag": ""}, b'{"total_count": 0, "items": []}'
+
+    with client(answer, tmp_path) as asking:
+        for _ in range(2):
+            assert names(search(asking, "x", last=TODAY)) == []
+    assert heard == [None, None]  # an empty condition would be a wrong one
+
+
 def test_a_search_that_was_cut_off_goes_on(tmp_path):
     github = GitHub(250)
     github.trouble[3] = (403, {"Retry-After": 99_999}, b"{}")

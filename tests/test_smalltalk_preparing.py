@@ -104,6 +104,12 @@ def test_what_is_not_wanted_is_named(source, reason):
     assert objection(method(source)) == reason
 
 
+def test_data_are_nine_tenths_of_a_text_and_code_may_hold_the_rest():
+    for share, reason in ((850, ""), (899, ""), (900, "data, not code"), (950, "data, not code")):
+        text = "x" * (1_000 - share) + ")" * share
+        assert objection(method(text)) == reason
+
+
 @pytest.mark.parametrize(("protocol", "reason"), [
     ("generated", "says that it is generated"), ("accessing", ""), ("regenerated", ""),
     ("generated-reduction actions", "says that it is generated"), ("generating", ""),
@@ -267,6 +273,15 @@ def test_a_project_above_the_cap_loses_whole_classes():
     assert capped(large + small, 0.9) == (large + small, set())
     with pytest.raises(ValueError, match="cap=0 must be a share"):
         capped(large, 0)
+
+
+def test_classes_stay_in_the_order_of_their_hashes_until_the_room_is_full():
+    large = [method("m ^ 1234567890", "a/large", f"Class{n}") for n in range(20)]
+    small = [method("m ^ 1234567890", f"b/small{n}") for n in range(10)]
+    kept, _ = capped(large + small, 0.25)
+    left = {r.class_name for r in kept if r.project == "a/large"}
+    by_hash = sorted((r.class_name for r in large), key=content_hash)
+    assert left == set(by_hash[:3])  # a quarter of 13, as the other ten make three quarters
 
 
 def test_one_project_alone_cannot_be_capped():

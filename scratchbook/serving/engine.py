@@ -88,6 +88,7 @@ class Engine:
         if blocks is None:
             blocks = self.max_batch * -(-model.config.max_seq_len // block_size)
         self.pool = BlockPool(blocks, block_size, prefix_cache)
+        self._device = model.token_embedding.weight.device
         self._caches = [PagedCache(blocks, block_size) for _ in model.blocks]
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []  # the oldest first, and all older than those who wait
@@ -157,10 +158,6 @@ class Engine:
                 if event.token is not None and event.request in tokens:
                     tokens[event.request].append(event.token)
         return [tokens[number] for number in numbers]
-
-    @property
-    def _device(self) -> torch.device:
-        return self.model.token_embedding.weight.device
 
     def _check_length(self, prompt: int, new: int) -> None:
         room, needed = self.model.config.max_seq_len, self.pool.needed(prompt + new - 1)
@@ -325,7 +322,7 @@ def _choose(job: Job, logits: Tensor) -> tuple[int, float | None]:
 
 def _check_model(model: DecoderLM) -> None:
     if not isinstance(model, DecoderLM):
-        raise ValueError(f"an engine continues texts with a DecoderLM, not a "
+        raise ValueError("an engine continues texts with a DecoderLM, not with a model of type "
                          f"{type(model).__name__}")
     for module in model.modules():
         if isinstance(module, LinearAttention):

@@ -12,7 +12,7 @@ jinja2 = pytest.importorskip(
 from scratchbook.finetuning.bases import LibraryTokenizer  # noqa: E402
 from scratchbook.serving.chat_templates import ChatTemplate, read_template  # noqa: E402
 from scratchbook.tokenizers import BPETokenizer  # noqa: E402
-from tests.serving_tools import CHATML, SPECIAL  # noqa: E402
+from tests.serving_home import CHATML, SPECIAL  # noqa: E402
 
 # after the families that published them, each with what sets it apart
 TEMPLATES = {
