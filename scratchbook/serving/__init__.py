@@ -7,6 +7,7 @@ from scratchbook.serving.block_pool import BlockPool, Table
 from scratchbook.serving.engine import Engine
 from scratchbook.serving.paged import PagedCache, Places, places_of
 from scratchbook.serving.requests import Event, Request, Stats
+from scratchbook.serving.speculation import Speculation, speculate_cached
 
 __all__ = [
     "BlockPool",
@@ -15,7 +16,9 @@ __all__ = [
     "PagedCache",
     "Places",
     "Request",
+    "Speculation",
     "Stats",
     "Table",
     "places_of",
+    "speculate_cached",
 ]

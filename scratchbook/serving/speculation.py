@@ -1,158 +1,137 @@
-"""Guessing ahead with caches: each model reads a token once, and forgets what was refused.
+"""Speculative decoding with caches: a small model guesses ahead, the large one checks in one pass.
 
-`sampling.speculate` has the same rule and reads everything again at each step, which shows what is
-computed but not what it costs.
+A pass of the large model over five tokens costs little more than one over a single token where
+reading its weights is the limit. `sampling.speculate` teaches the rule and reads the whole text
+at every step; here both models keep what they have read, and forget what was refused.
 
 Chapter:  chapters/07b_inference_engine.ipynb
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from scratchbook.generation import check_ids, eval_mode
+from scratchbook.cache import KVCache
+from scratchbook.generation import check_ids, eval_mode, keep_top_k, keep_top_p
 from scratchbook.model import DecoderLM
 
-Guesser = DecoderLM | Callable[[Tensor], Tensor]  # or ids (batch, time) -> (batch, time, vocab)
 
-
-@dataclass
-class Speculated:
-    """What was written, and how: passes of the target, guesses offered and guesses kept.
-
-    A guess counts as offered when all before it were kept, so that `kept / offered` is the chance
-    of one guess alone.
-
-    Chapter:  chapters/07b_inference_engine.ipynb
-    """
+@dataclass(frozen=True)
+class Speculation:
+    """What was written, how many guesses were made and kept, and how often the target read."""
 
     new_ids: list[int]
-    passes: int = 0
-    offered: int = 0
-    kept: int = 0
+    guessed: int
+    kept: int
+    reads: int
 
 
 class _Reader:
-    """A model with what it has read so far."""
+    """A model, what it has read so far, and the probabilities that it gives."""
 
-    def __init__(self, model: Guesser, room: int):
-        self.model = model
-        self.caches = model.new_cache(room) if isinstance(model, DecoderLM) else None
+    def __init__(self, model: DecoderLM, room: int, temperature: float, top_k: int | None,
+                 top_p: float | None):
+        self.model, self.temperature = model, temperature
+        self.top_k, self.top_p = top_k, top_p
+        # not model.new_cache: what a window's cache let go of cannot be taken back
+        self.caches = [KVCache(room) for _ in model.blocks]
 
-    def scores(self, ids: list[int], start: int) -> Tensor:
-        """What follows each position from `start` on; what is unread before them is read too.
-
-        Shapes:   -> (len(ids) - start, vocab), float32
-        """
-        past = self.caches[0].length if self.caches else 0
-        given = torch.tensor([ids[past:]])
-        logits = self.model(given, cache=self.caches) if self.caches else self.model(given)
-        return logits[0, start - past :].float()
+    def read(self, ids: list[int]) -> Tensor:
+        """Read on to the end of `ids`; the probabilities after each new token, (new, vocab)."""
+        device = self.model.token_embedding.weight.device
+        unread = torch.tensor([ids[self.caches[0].length :]], device=device)
+        logits = self.model(unread, cache=self.caches)[0].float().cpu()
+        if self.temperature == 0:
+            return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+        logits = logits / self.temperature
+        logits = logits if self.top_k is None else keep_top_k(logits, self.top_k)
+        logits = logits if self.top_p is None else keep_top_p(logits, self.top_p)
+        return logits.softmax(-1)
 
     def forget(self, length: int) -> None:
-        """Forget everything from position `length` on."""
-        for cache in self.caches or ():
-            if cache.length > length:
-                cache.truncate(length)
+        """Keep at most the first `length` tokens."""
+        for cache in self.caches:
+            cache.truncate(min(length, cache.length))
 
 
 @torch.no_grad()
-def speculate_cached(target: DecoderLM, draft: Guesser, prompt_ids: Sequence[int],
-                     max_new_tokens: int, guesses: int = 4, temperature: float = 1.0,
-                     generator: torch.Generator | None = None) -> Speculated:
-    """Let `draft` guess ahead and `target` check all guesses in one pass; one text on the CPU.
+def speculate_cached(
+    target: DecoderLM, draft: DecoderLM, prompt_ids: Sequence[int], max_new_tokens: int,
+    guesses: int = 4, temperature: float = 1.0, top_k: int | None = None,
+    top_p: float | None = None, stop_ids: Collection[int] = (),
+    generator: torch.Generator | None = None,
+) -> Speculation:
+    """Continue one prompt with tokens that have exactly the target's distribution.
 
-    A guess is kept with probability min(1, p / q), and at the first that is not, the token is
-    drawn from max(p - q, 0): the text has exactly the target's distribution. At temperature 0 a
-    guess is kept when it is the target's likeliest.
+    The draft proposes up to `guesses` tokens, each drawn from its own q. The target reads them in
+    one pass, which gives its p after each. A guess is kept with probability min(1, p / q); the
+    first that is not is replaced by a draw from what is left, max(p - q, 0), and when all are
+    kept a further token comes free. At temperature 0 that is the target's greedy text. A stop
+    id that was met is part of the result.
 
-    Raises:   ValueError for an empty prompt, no guesses, a negative temperature, an id outside
-              the vocabulary, two vocabularies, or a text that does not fit
+    Raises:   ValueError for an empty prompt, no guesses, an id outside the vocabulary, two
+              vocabularies, a text too long for one of the models, or an option out of its range
     Paper:    Leviathan et al. (2023), arXiv:2211.17192, section 2.3
     Chapter:  chapters/07b_inference_engine.ipynb
     """
-    _check_request(target, draft, prompt_ids, max_new_tokens, guesses, temperature)
-    ids, end, done = list(prompt_ids), len(prompt_ids) + max_new_tokens, Speculated([])
-    readers = [_Reader(model, end + guesses) for model in (draft, target)]
-    models = [model for model in (draft, target) if isinstance(model, DecoderLM)]
-    with eval_mode(*models):
-        while len(ids) < end:
+    ids, start = list(prompt_ids), len(prompt_ids)
+    end = start + max_new_tokens
+    _check([target, draft], ids, max_new_tokens, guesses, temperature)
+    large, small = (_Reader(model, max(end, 1), temperature, top_k, top_p)
+                    for model in (target, draft))
+    guessed = kept = reads = 0
+    with eval_mode(target, draft):
+        while len(ids) < end and not (len(ids) > start and ids[-1] in stop_ids):
             past, q = len(ids), []
-            for _ in range(min(guesses, end - past)):
-                q.append(_probs(readers[0].scores(ids, len(ids) - 1)[0], temperature))
+            for _ in range(min(guesses, end - past - 1)):  # the target adds one token of its own
+                q.append(small.read(ids)[-1])
                 ids.append(int(torch.multinomial(q[-1], 1, generator=generator)))
-            p = _probs(readers[1].scores(ids, past - 1), temperature)  # (guesses + 1, vocab)
-            kept, token = judge(p, q, ids[past:], generator)
-            done.passes, done.kept = done.passes + 1, done.kept + kept
-            done.offered += min(kept + 1, len(q))
-            ids = [*ids[: past + kept], token]
-            for reader in readers:
-                reader.forget(past + kept)
-    done.new_ids = ids[len(prompt_ids) : end]
-    return done
+            p = large.read(ids)[-len(q) - 1 :]  # (guesses + 1, vocab)
+            good, token = _checked(p, q, ids[past:], generator)
+            ids = [*ids[: past + good], token]
+            guessed, kept, reads = guessed + len(q), kept + good, reads + 1
+            for reader in (large, small):
+                reader.forget(past + good)  # keys of refused guesses must not be looked at
+            ids = _up_to_stop(ids, past, stop_ids)
+    return Speculation(ids[start:], guessed, kept, reads)
 
 
-def judge(p: Tensor, q: Sequence[Tensor], guessed: Sequence[int],
-          generator: torch.Generator | None = None) -> tuple[int, int]:
-    """How many guesses are kept, and the token that comes behind them.
-
-    Shapes:   p (guesses + 1, vocab), each of q (vocab,)
-    Paper:    Leviathan et al. (2023), arXiv:2211.17192, algorithm 1
-    Chapter:  chapters/07b_inference_engine.ipynb
-    """
-    for place, token in enumerate(guessed):
-        if torch.rand((), generator=generator) * q[place][token] > p[place, token]:
-            left = (p[place] - q[place]).clamp_min(0)
-            left = left if left.any() else p[place]  # they differed by rounding alone
-            return place, int(torch.multinomial(left, 1, generator=generator))
-    return len(guessed), int(torch.multinomial(p[-1], 1, generator=generator))
+def _checked(p: Tensor, q: list[Tensor], guesses: list[int], generator: torch.Generator | None
+             ) -> tuple[int, int]:
+    """How many guesses are kept, and the token that follows them."""
+    for place, token in enumerate(guesses):
+        # strictly less: what the target gives no chance is never kept
+        if torch.rand((), generator=generator) * q[place][token] < p[place, token]:
+            continue
+        left = (p[place] - q[place]).clamp_min(0)
+        left = left if left.any() else p[place]  # they differed by rounding alone
+        return place, int(torch.multinomial(left, 1, generator=generator))
+    return len(guesses), int(torch.multinomial(p[-1], 1, generator=generator))
 
 
-def tokens_per_pass(kept: float, guesses: int) -> float:
-    """Tokens that one pass of the target gives when each guess is kept with this probability.
-
-    Raises:   ValueError for a probability outside 0..1
-    Paper:    Leviathan et al. (2023), arXiv:2211.17192, equation 1
-    Chapter:  chapters/07b_inference_engine.ipynb
-    """
-    if not 0 <= kept <= 1:
-        raise ValueError(f"kept={kept} is no probability")
-    return sum(kept**place for place in range(guesses + 1))
+def _up_to_stop(ids: list[int], start: int, stop_ids: Collection[int]) -> list[int]:
+    for place in range(start, len(ids)):
+        if ids[place] in stop_ids:
+            return ids[: place + 1]
+    return ids
 
 
-def predicted_speedup(kept: float, guesses: int, draft_cost: float, pass_cost: float) -> float:
-    """How many times faster than the target alone, whose step costs 1.
-
-    `draft_cost` is a guess, `pass_cost` a pass of the target over the guesses and one token more.
-
-    Paper:    Leviathan et al. (2023), arXiv:2211.17192, theorem 3.8, whose pass costs 1
-    Chapter:  chapters/07b_inference_engine.ipynb
-    """
-    return tokens_per_pass(kept, guesses) / (guesses * draft_cost + pass_cost)
-
-
-def _probs(logits: Tensor, temperature: float) -> Tensor:
-    if temperature == 0:
-        return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
-    return (logits / temperature).softmax(-1)
-
-
-def _check_request(target: DecoderLM, draft: Guesser, prompt_ids: Sequence[int],
-                   max_new_tokens: int, guesses: int, temperature: float) -> None:
-    configs = [model.config for model in (target, draft) if isinstance(model, DecoderLM)]
-    if not prompt_ids or max_new_tokens < 0 or guesses < 1 or not temperature >= 0:
-        raise ValueError(f"a prompt of {len(prompt_ids)} ids, max_new_tokens={max_new_tokens}, "
-                         f"guesses={guesses}, temperature={temperature}: one id and one guess at "
-                         "least, and nothing negative")
-    if len(sizes := {config.vocab_size for config in configs}) > 1:
-        raise ValueError(f"vocabularies of {sorted(sizes)} ids: target and draft need the same")
-    for config in configs:
-        check_ids(prompt_ids, config.vocab_size)
-    needed = len(prompt_ids) + max_new_tokens
-    if needed > (room := min(config.max_seq_len for config in configs)):
-        raise ValueError(f"a prompt of {len(prompt_ids)} and {max_new_tokens} new tokens do not "
-                         f"fit into max_seq_len={room}: ask for fewer")
+def _check(models: list[DecoderLM], ids: list[int], max_new_tokens: int, guesses: int,
+           temperature: float) -> None:
+    if not ids:
+        raise ValueError("the prompt is empty: give at least one id, such as the end-of-text token")
+    if guesses < 1 or not 0 <= temperature < float("inf") or max_new_tokens < 0:
+        raise ValueError(f"guesses={guesses} must be at least 1, temperature={temperature} and "
+                         f"max_new_tokens={max_new_tokens} not negative")
+    sizes = [model.config.vocab_size for model in models]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"target and draft need one vocabulary, not {sizes[0]} and {sizes[1]} ids")
+    check_ids(ids, sizes[0])
+    room = min(model.config.max_seq_len for model in models)
+    if len(ids) + max_new_tokens > room:
+        raise ValueError(f"a prompt of {len(ids)} and {max_new_tokens} new tokens do not fit into "
+                         f"max_seq_len={room} of both models; ask for fewer")
