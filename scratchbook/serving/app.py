@@ -129,7 +129,7 @@ def _add_errors(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return answer(request, ApiError(f"the body is no JSON: {first['ctx']['error']}"))
         return answer(request, ApiError(f"{place or 'the body'}: {first['msg']}",
-                                        param=place or None))
+                                        param=place.split(".")[0] or None))
 
     @app.exception_handler(HTTPException)
     async def refused(request, error):

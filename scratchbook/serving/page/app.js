@@ -261,6 +261,9 @@ async function meet() {
     model = models.data[0].id;
     $("model").textContent = model;
     document.title = `Chat with ${model}`;
+    const room = models.data[0].max_model_len, most = $("max-tokens");
+    most.max = room;
+    most.value = Math.min(Number(most.value) || 1, Math.max(1, Math.floor(room / 2)));
     problem("");
     show();
   } catch (error) { problem(error.message); }
@@ -269,6 +272,7 @@ async function meet() {
 for (const [id, value] of Object.entries(read(SETTINGS, {}))) if ($(id)) $(id).value = value;
 settings();
 theme(read(THEME, null));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(read(THEME, null)));
 const [newest] = keys();
 conversation = (newest && read(newest)) || fresh();
 $("more").open = matchMedia("(min-width: 44rem)").matches;
