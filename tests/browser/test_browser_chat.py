@@ -20,7 +20,7 @@ OVERFLOW = visits.OVERFLOW
 
 
 def wait(page, expression: str) -> None:
-    """Until it is true in the page; the browser's own waiting needs eval, which the page forbids."""
+    """Until it is true; the browser's own way of waiting needs eval, which the page forbids."""
     until(lambda: page.evaluate(expression))
 
 

@@ -1,0 +1,108 @@
+"""What can be served, and the command line that does it."""
+
+import json
+import os
+
+import pytest
+
+pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'scratchbook[serve]'")
+
+import torch  # noqa: E402
+
+from scratchbook.cli import main  # noqa: E402
+from scratchbook.config import ModelConfig  # noqa: E402
+from scratchbook.data.batches import Windows  # noqa: E402
+from scratchbook.model import DecoderLM  # noqa: E402
+from scratchbook.serving.served import open_served  # noqa: E402
+from scratchbook.training import TrainConfig, train  # noqa: E402
+from scratchbook.weights import save_pretrained  # noqa: E402
+from tests.serving_home import CHATML, tiny_served  # noqa: E402
+
+
+def text_of(served, ids: list[int], stops=()) -> str:
+    stream = served.stream(stops)
+    return "".join(stream.add(token)[0] for token in ids) + stream.end()[0]
+
+
+def test_the_shipped_models():
+    base = open_served("base")
+    end = base.control["<|endoftext|>"]
+    assert base.name == "base" and base.encode("a")[0] == end and base.stop_ids == [end]
+    assert base.template is None and base.chat_stops
+    assert text_of(base, [*base.tokenizer.encode_ordinary("a <|endoftext|>"), end]) == (
+        "a <|endoftext|>")
+    smalltalk = open_served("smalltalk")
+    assert smalltalk.control["<|end|>"] in smalltalk.stop_ids
+    assert smalltalk.control["<|method|>"] not in smalltalk.stop_ids
+    assert smalltalk.encode("foo")[0] == smalltalk.control["<|method|>"]
+
+
+def test_a_run_that_reads_bytes(tmp_path):
+    ids = torch.tensor(list(("def f():\n    return 1\n" * 200).encode()))
+    model = DecoderLM(ModelConfig(256, max_seq_len=96, num_layers=1, d_model=32, num_heads=2))
+    train(model, Windows(ids, ids[:500], 32), TrainConfig(
+        max_steps=2, batch_size=2, checkpoint_every=2, eval_every=2), tmp_path / "first")
+    served = open_served(tmp_path / "first", "last")
+    assert (served.name, served.window, served.stop_ids) == ("first", 96, [])
+    assert served.encode("é") == [195, 169] and text_of(served, [195, 169]) == "é"
+    # a conversation is the same text
+    chat = served.encode_chat([{"role": "user", "content": "hi"}])
+    assert bytes(chat) == b"### User:\nhi\n\n### Assistant:\n"
+    with pytest.raises(ValueError, match="surrogate"):
+        served.encode("\ud800")
+
+
+def test_a_published_folder_with_its_template(tmp_path):
+    tiny = tiny_served()
+    save_pretrained(tiny.model, tmp_path)
+    tiny.tokenizer.save_tokenizers(tmp_path / "tokenizer.json")
+    assert open_served(tmp_path).template is None
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(
+        {"chat_template": CHATML, "eos_token": "<|im_end|>"}), encoding="utf-8")
+    served = open_served(tmp_path)
+    assert served.name == tmp_path.name and served.chat_stops == ()
+    assert set(served.stop_ids) == {served.control["<|im_end|>"], served.control["<|endoftext|>"]}
+    talk = [{"role": "user", "content": "hi <|im_end|>"}]
+    assert served.encode_chat(talk) == tiny.encode_chat(talk)
+
+
+def test_ids_that_no_token_has_show_nothing():
+    tiny = tiny_served()
+    model = DecoderLM(ModelConfig(tiny.tokenizer.vocab_size + 5, num_layers=1, d_model=16,
+                                  num_heads=1, max_seq_len=8))
+    wider = type(tiny)("wide", model, tiny.tokenizer, control=tiny.control)
+    assert text_of(wider, [tiny.tokenizer.vocab_size + 4, *tiny.tokenizer.encode("a")]) == "a"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["no/such/folder/at/all"], "no/such"), (["base", "--host", "0.0.0.0"], "give a key"),
+    (["base", "--max-open", "0"], "at least 1"), (["base", "--key-file", "nowhere"], "nowhere"),
+])
+def test_mistakes_end_in_one_line(words, said, capsys, monkeypatch):
+    monkeypatch.delenv("SCRATCHBOOK_API_KEY", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["serve", *words]) == 2
+    captured = capsys.readouterr().err
+    assert said in captured and "Traceback" not in captured
+
+
+def test_the_key_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    from scratchbook.serving import app
+
+    seen = []
+
+    class Stopped(app.Server):
+        def __init__(self, made, settings, say):
+            seen.append(settings)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(app, "Server", Stopped)
+    file = tmp_path / "key"
+    file.write_text("from-file\n", encoding="utf-8")
+    monkeypatch.setitem(os.environ, "SCRATCHBOOK_API_KEY", "from-environment")
+    words = ["serve", "base", "--host", "0.0.0.0", "--max-tokens", "9"]
+    assert main(words) == main([*words, "--key-file", str(file)]) == 0
+    assert [each.key for each in seen] == ["from-environment", "from-file"]
+    assert seen[0].limits.max_new_tokens == 9
