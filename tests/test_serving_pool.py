@@ -42,7 +42,7 @@ def test_what_nobody_holds_is_found_until_its_room_is_needed():
     taken = pool.open([7, 8, 9, 7, 8])  # two free blocks and the one of b
     assert pool.open(b + [0]) is None and taken.length == 0
     found = pool.open([1, 2])
-    assert found is not None and found.blocks and pool.available == 0
+    assert found.length == 1 and pool.available == 0  # a's block is still there
     pool.close(found)
     pool.close(taken)
     assert pool.open(b).length == 0
@@ -86,6 +86,12 @@ def test_too_few_blocks_take_none():
     assert pool.open([1], spare=1) is None and pool.available == 1
     assert pool.make_room(table, 7) is None and pool.available == 1
     assert pool.make_room(table, 6) == [] and pool.available == 0
+    pool = BlockPool(count=2, size=2)
+    written(pool, [1, 2])
+    second, third = pool.open([1, 2]), pool.open([3])
+    assert pool.make_room(second, 2) is None  # nowhere to copy the shared block to
+    pool.close(third)
+    assert len(pool.make_room(second, 2)) == 1
     with pytest.raises(ValueError, match="count=0"):
         BlockPool(0, 2)
 
