@@ -107,15 +107,30 @@ def signals(material: Material, ids: Sequence[int], place: int) -> tuple[float, 
     return loss.item(), torch.cat([bits.flatten(), table.amax(-1).mean(-1).flatten()])
 
 
+def rarities(damaged: Sequence[Damaged], vocab_size: int) -> np.ndarray:
+    """How rare the tokens at the error are, in nats: counted in the other texts, whole.
+
+    Shapes:   -> (texts, 2), broken and whole
+    """
+    each = np.stack([np.bincount(one.whole, minlength=vocab_size) for one in damaged])
+    others, rows = each.sum(0) - each, []
+    for one, counts in zip(damaged, others, strict=True):
+        nats = np.log(counts.sum() + vocab_size) - np.log(counts + 1)  # one more of each
+        rows.append([nats[ids[one.place : one.place + BEHIND]].mean()
+                     for ids in (one.broken, one.whole)])
+    return np.array(rows)
+
+
 def error_areas(material: Material, damaged: Sequence[Damaged]) -> dict[str, Any]:
     """How well the loss, and the best head, tell a broken text from its whole original.
 
     The head and what is looked at in it are chosen on the first half of the texts, and judged on
-    the second; the loss needs no choice and is judged on the same half.
+    the second; the loss, and how rare the tokens are, need no choice and are judged there too.
     """
     rows = [(signals(material, each.broken, each.place), signals(material, each.whole, each.place))
             for each in damaged]
     loss = np.array([[broken[0], whole[0]] for broken, whole in rows])  # (texts, 2)
+    rare = rarities(damaged, material.model.config.vocab_size)
     heads = np.stack([[broken[1].numpy(), whole[1].numpy()] for broken, whole in rows])
     half = len(rows) // 2
     areas = [area_under_curve(heads[:half, 0, k], heads[:half, 1, k])
@@ -132,6 +147,7 @@ def error_areas(material: Material, damaged: Sequence[Damaged]) -> dict[str, Any
             "head area": area_interval(sign * heads[judged, 0, best],
                                        sign * heads[judged, 1, best]),
             "loss area": area_interval(loss[judged, 0], loss[judged, 1]),
+            "rarity area": area_interval(rare[judged, 0], rare[judged, 1]),
             "labels": sorted({each.label for each in damaged})}
 
 
@@ -175,7 +191,39 @@ def line_ends(material: Material) -> tuple[dict[int, np.ndarray], np.ndarray, np
     return found, np.array(labels, float), np.array(texts), np.array(blanks, float)
 
 
-def method_probe(material: Material, shuffles: int = 20, seed: int = 0) -> dict[str, Any]:
+def labels_of_other_texts(labels: np.ndarray, texts: np.ndarray, draw: np.random.Generator
+                          ) -> np.ndarray:
+    """The texts' label sequences in another order, laid over the same lines.
+
+    The lines of a text are not independent, so its labels stay together.
+    """
+    order = draw.permutation(np.unique(texts))
+    return np.concatenate([labels[texts == text] for text in order])
+
+
+def gap_over_texts(first: np.ndarray, second: np.ndarray, labels: np.ndarray, texts: np.ndarray,
+                   draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
+    """How much larger the area of the first guesses is, and its 95 %: whole texts are redrawn.
+
+    Raises:   ValueError when the texts hold only one kind of label
+    """
+    names, draw = np.unique(texts), np.random.default_rng(seed)
+    places = [np.flatnonzero(texts == name) for name in names]
+
+    def gap(lines: np.ndarray) -> float:
+        yes, no = lines[labels[lines] == 1], lines[labels[lines] == 0]
+        return area_under_curve(first[yes], first[no]) - area_under_curve(second[yes], second[no])
+
+    value, gaps = gap(np.arange(len(labels))), []
+    while len(gaps) < draws:
+        lines = np.concatenate([places[k] for k in draw.integers(len(names), size=len(names))])
+        if 0 < labels[lines].sum() < len(lines):  # else there is no area
+            gaps.append(gap(lines))
+    low, high = np.quantile(gaps, (0.025, 0.975))
+    return value, float(low), float(high)
+
+
+def method_probe(material: Material, shuffles: int = 199, seed: int = 0) -> dict[str, Any]:
     """A linear probe at the ends of lines for "a method begins now", against shuffled labels.
 
     Trained on the even texts, judged on the odd ones. Rivals: the probe on the token's own
@@ -183,24 +231,31 @@ def method_probe(material: Material, shuffles: int = 20, seed: int = 0) -> dict[
     """
     streams, labels, texts, blanks = line_ends(material)
     train, judged = texts % 2 == 0, texts % 2 == 1
+    yes, no = labels[judged] == 1, labels[judged] == 0
     draw = np.random.default_rng(seed)
 
-    def area(layer: int, shown: np.ndarray) -> float:
+    def guesses(layer: int, shown: np.ndarray) -> np.ndarray:
         x = streams[layer]
         x = (x - x[train].mean(0)) / (x[train].std(0) + 1e-6)
         weights = ridge(x[train], shown)
-        guess = x[judged] @ weights[:-1] + weights[-1]
-        return area_under_curve(guess[labels[judged] == 1], guess[labels[judged] == 0])
+        return x[judged] @ weights[:-1] + weights[-1]
+
+    def area(guess: np.ndarray) -> float:
+        return area_under_curve(guess[yes], guess[no])
 
     last = max(streams)
-    by_layer = {layer: area(layer, labels[train]) for layer in sorted(streams)}
-    shuffled = [area(last, draw.permutation(labels[train])) for _ in range(shuffles)]
+    read = {layer: guesses(layer, labels[train]) for layer in sorted(streams)}
+    shuffled = [area(guesses(last, labels_of_other_texts(labels[train], texts[train], draw)))
+                for _ in range(shuffles)]
+    rest = (labels[judged], texts[judged])
     return {"lines": len(labels), "methods": int(labels.sum()), "judged": int(judged.sum()),
-            "by layer": {str(layer): value for layer, value in by_layer.items()}, "last": last,
+            "texts judged": len(np.unique(texts[judged])),
+            "by layer": {str(layer): area(guess) for layer, guess in read.items()}, "last": last,
             "shuffled": shuffled,
-            "p": (1 + sum(each >= by_layer[last] for each in shuffled)) / (1 + shuffles),
-            "line breaks": area_under_curve(blanks[judged & (labels == 1)],
-                                            blanks[judged & (labels == 0)])}
+            "p": (1 + sum(each >= area(read[last]) for each in shuffled)) / (1 + shuffles),
+            "line breaks": area(blanks[judged]),
+            "last against embedding": gap_over_texts(read[last], read[0], *rest),
+            "last against line breaks": gap_over_texts(read[last], blanks[judged], *rest)}
 
 
 def spelled_error(material: Material, damaged: Damaged, around: int = 5) -> str:

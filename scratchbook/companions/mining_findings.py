@@ -19,7 +19,7 @@ from scratchbook.evaluation.comparing import (
     spearman,
     verdict_on,
 )
-from scratchbook.interpret.mining import FLOOR, Find
+from scratchbook.interpret.mining import FLOOR, Find, Mined
 from scratchbook.teaching.results import load_result
 
 NAME = "06e_pattern_mining"
@@ -40,18 +40,59 @@ def head_name(layer: int, head: int) -> str:
     return f"{layer}.{head}"
 
 
-def motif_rows(finds: Sequence[Find]) -> list[dict[str, object]]:
-    """A row for each motif: how many heads are significant and found, and the strongest."""
-    rows = []
-    for motif in dict.fromkeys(find.motif for find in finds):
+def motif_rows(finds: Sequence[Find], table: Mined, elsewhere: Mined) -> list[dict[str, object]]:
+    """A row for each motif: how many heads are significant and found, and the strongest.
+
+    The strongest is chosen on every second text, and told on the others: its attention on targets,
+    its excess, and its excess `elsewhere`, where motifs are another text's.
+    """
+    chosen, judged = (table.of(slice(start, None, 2)) for start in (0, 1))
+    scores, excess = judged.mean_targets(), judged.excess()
+    other, rows = elsewhere.of(slice(1, None, 2)).excess(), []
+    for motif, choice in chosen.excess().items():
         own = [find for find in finds if find.motif == motif]
-        best = max(own, key=lambda find: -1.0 if np.isnan(find.excess) else find.excess)
+        place = np.unravel_index(np.nan_to_num(choice, nan=-1.0).argmax(), choice.shape)
+        best = next(find for find in own if (find.layer, find.head) == place)
         rows.append({"motif": motif, "texts": best.texts,
                      "significant": sum(find.significant for find in own),
-                     "found": sum(find.found for find in own),
-                     "strongest": head_name(best.layer, best.head), "on targets": best.score,
-                     "excess": best.excess, "p, Holm": best.p_holm})
+                     "found": sum(find.found for find in own), "strongest": head_name(*place),
+                     "on targets": float(scores[motif][place]),
+                     "excess": float(excess[motif][place]),
+                     "by another text": float(other[motif][place]), "p, Holm": best.p_holm})
     return rows
+
+
+def kind_rows(language: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Found delimiter and method heads: how many times their neighbours the last two get."""
+    return [{"head": f"{language[:2]} {head_name(row['layer'], row['head'])} {row['motif']}",
+             "texts": row["texts"], "the last, times": _area(row["last"]),
+             "the one before, times": _area(row["before"]),
+             "the one before is liked": "yes" if row["before"][1] > 1 else "not clearly",
+             "the last": _against_before(row)} for row in rows]
+
+
+def _against_before(row: Mapping[str, Any]) -> str:
+    return verdict_on(Interval(*(value - 1 for value in row["ratio"])), "less", "more")
+
+
+def kinds_line(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of how many found delimiter and method heads the one before the last is liked too."""
+    rows = [row for part in parts.values() for row in part["kinds"]]
+    words = [_against_before(row) for row in rows]
+    return (f"Of {len(rows)} found delimiter and method heads "
+            f"{sum(row['before'][1] > 1 for row in rows)} look at the one before the last as well; "
+            f"beside the neighbours of each, {words.count('more')} more at the last, "
+            f"{words.count('less')} less, {words.count(NO_DIFFERENCE)} {NO_DIFFERENCE}.")
+
+
+def earlier_line(language: str, found: Mapping[str, Any]) -> str:
+    """What the induction heads are without the strongest previous-token head before them."""
+    others = found["others"]
+    return (f"{language.capitalize()}: the mean excess of {found['induction heads']} induction "
+            f"heads is {found['whole']:.2f}, without previous-token head "
+            f"{head_name(*found['head'])} {found['without']:.2f}, without another head of its "
+            f"layer {min(others):.2f} to {max(others):.2f} (the first against these: "
+            f"{found['against others']['verdict']}).")
 
 
 def finds_line(language: str, finds: Sequence[Find]) -> str:
@@ -74,15 +115,15 @@ def cluster_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
              "looks at": "; ".join(row["exemplars"])} for row in rows]
 
 
-def clusters_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many groups have none of our names, and how many heads they hold."""
+def clusters_line(language: str, rows: Sequence[Mapping[str, Any]], agree: float) -> str:
+    """How many groups have none of our names, how many heads they hold, and whether they last."""
     unnamed = [row for row in rows if not row["motif"]]
-    if not unnamed:
-        return f"{language.capitalize()}: {len(rows)} groups of heads, each with one of our names."
     heads = sum(row["heads"] for row in unnamed)
-    return (f"{language.capitalize()}"
-            f": of {len(rows)} groups of heads, {len(unnamed)} without one of our names, "
-            f"with {heads} of {sum(row['heads'] for row in rows)} heads.")
+    named = (f"{len(unnamed)} without one of our names, with {heads} of "
+             f"{sum(row['heads'] for row in rows)} heads" if unnamed
+             else "each with one of our names")
+    return (f"{language.capitalize()}: of {len(rows)} groups of heads, {named}; the groups by one "
+            f"half of the texts and by the other agree to {agree:.2f}.")
 
 
 # over the checkpoints -------------------------------------------------------------------------
@@ -129,8 +170,9 @@ def planted_line(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     parts = []
     for name, runs in found.items():
         ends = [run["best"][-1] for run in runs]
-        parts.append(f"{name} {min(ends):.2f} to {max(ends):.2f} (above 0.4 in "
-                     f"{sum(end > 0.4 for end in ends)} of {len(ends)})")
+        parts.append(f"{name} ({runs[0]['parameters']:,} parameters) {min(ends):.2f} to "
+                     f"{max(ends):.2f} (above 0.4 in {sum(end > 0.4 for end in ends)} of "
+                     f"{len(ends)})")
     return "Best induction score at the end, over seeds: " + "; ".join(parts) + "."
 
 
@@ -190,12 +232,24 @@ def pruning_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     return [{"heads kept": f"{row['keep']} of {row['of']}",
              "more loss, by evidence": _interval(row["by evidence"]),
              "by chance": f"{_interval(row['by chance'])}, draws {min(row['chance runs']):.2f} "
-                          f"to {max(row['chance runs']):.2f}",
+                          f"to {max(row['chance runs']):.2f}", "draws as good": _as_good(row),
              "by norm": _interval(row["by norm"]),
              "against chance": row["evidence against chance"]["verdict"],
              "against norm": row["evidence against norm"]["verdict"],
              "parameters": f"{row['parameters'][1] / row['parameters'][0]:.0%}",
-             "time of a pass": f"{row['seconds'][1] / row['seconds'][0]:.0%}"} for row in rows]
+             "time of a pass": _time(row)} for row in rows]
+
+
+def _as_good(row: Mapping[str, Any]) -> str:
+    """How many draws of heads by chance cost no more than those chosen by evidence."""
+    runs = row["chance runs"]
+    return f"{sum(run <= row['by evidence']['mean'] for run in runs)} of {len(runs)}"
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    """The smaller model's share of the time, round by round: median and middle half."""
+    low, middle, high = np.quantile(np.divide(*row["seconds"][::-1]), (0.25, 0.5, 0.75))
+    return f"{middle:.0%} ({low:.0%} to {high:.0%})"
 
 
 def _interval(row: Mapping[str, Any]) -> str:
@@ -207,9 +261,10 @@ def pruning_line(language: str, rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{language.capitalize()}: " + "; ".join(
         f"with {row['keep']} of {row['of']} heads the loss rises by "
         f"{row['by evidence']['mean']:.2f} by evidence, {row['by chance']['mean']:.2f} by chance ("
-        f"{row['evidence against chance']['verdict']}), {row['by norm']['mean']:.2f} by the norm "
-        f"of what a head writes ({row['evidence against norm']['verdict']}), and a pass takes "
-        f"{row['seconds'][1] / row['seconds'][0]:.0%} of the time" for row in rows) + "."
+        f"{row['evidence against chance']['verdict']}; {_as_good(row)} draws as good), "
+        f"{row['by norm']['mean']:.2f} by the norm of what a head writes "
+        f"({row['evidence against norm']['verdict']}), and a pass takes {_time(row)} of the time"
+        for row in rows) + "."
 
 
 # errors and methods ---------------------------------------------------------------------------
@@ -219,7 +274,8 @@ def error_rows(found: Mapping[str, Any]) -> list[dict[str, object]]:
     """Areas at injected errors: the best head against the plain loss."""
     return [{"language": language, "texts judged": part["texts"],
              "head chosen on others": f"{head_name(*part['head'])}, {part['looked at']}",
-             "area, that head": _area(part["head area"]), "area, loss": _area(part["loss area"])}
+             "area, that head": _area(part["head area"]), "area, loss": _area(part["loss area"]),
+             "area, rarity": _area(part["rarity area"])}
             for language, part in found.items() if language != "probe"]
 
 
@@ -242,14 +298,21 @@ def errors_line(language: str, part: Mapping[str, Any]) -> str:
 def probe_line(found: Mapping[str, Any]) -> str:
     """What the probe for methods reads, beside its controls."""
     last, shuffled = found["by layer"][str(found["last"])], found["shuffled"]
+
+    def against(name: str) -> str:
+        value, low, high = found[f"last against {name}"]
+        word = verdict_on(Interval(value, low, high), "less", "more")
+        return f"{value:+.2f}, 95 % over texts {low:+.2f} to {high:+.2f}: {word}"
+
     return (f"A linear probe at {found['judged']} ends of lines tells whether a method comes next "
-            f"with an area of {last:.2f} behind the last layer, {found['by layer']['0']:.2f} on "
-            f"the token's embedding, {found['line breaks']:.2f} by counting line breaks; with "
-            f"shuffled labels {np.mean(shuffled):.2f} on average, at most {max(shuffled):.2f} "
-            f"(p = {found['p']:.2f}).")
+            f"with an area of {last:.2f} behind the last layer; with labels of other texts "
+            f"{np.mean(shuffled):.2f} on average, at most {max(shuffled):.2f} "
+            f"(p = {found['p']:.3f}). The last layer against the token's embedding "
+            f"({found['by layer']['0']:.2f}): {against('embedding')}; against the count of line "
+            f"breaks ({found['line breaks']:.2f}): {against('line breaks')}.")
 
 
-# the end --------------------------------------------------------------------------------------
+# untrained models -----------------------------------------------------------------------------
 
 
 def false_rows(rows: Sequence[Mapping[str, int]]) -> list[dict[str, object]]:
@@ -266,3 +329,24 @@ def false_line(rows: Sequence[Mapping[str, int]]) -> str:
     return (f"Untrained models, {tests} tests: {total['alone']} at 5 % each "
             f"({total['alone'] / tests:.0%}), {total['holm']} with Holm, "
             f"{total['found']} that are large enough besides.")
+
+
+def shared_rows(language: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
+                ) -> list[dict[str, object]]:
+    """Holm's finds in untrained models by motif, by where equal tokens have equal vectors."""
+    ways = {shared: [row["by motif"] for row in rows] for shared, rows in found.items()}
+    motifs = dict.fromkeys(motif for rows in ways.values() for row in rows for motif in row)
+    return [{"language": language, "motif": motif} | {
+        shared: sum(row.get(motif, 0) for row in rows) for shared, rows in ways.items()}
+        for motif in motifs]
+
+
+def shared_line(language: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """How many finds are left when equal tokens no longer have equal vectors."""
+    parts = []
+    for shared, rows in found.items():
+        tests = sum(row["tests"] for row in rows)
+        parts.append(f"{shared} {sum(row['holm'] for row in rows)} "
+                     f"({sum(row['alone'] for row in rows) / tests:.1%} at 5 % each)")
+    return (f"{language.capitalize()}, {len(rows)} untrained models: finds by Holm where equal "
+            f"tokens have equal vectors {', '.join(parts)}.")

@@ -144,17 +144,18 @@ def pruned(model: DecoderLM, worth: Tensor, keep: int) -> DecoderLM:
 
 
 @torch.no_grad()
-def seconds_per_pass(models: Sequence[DecoderLM], ids: Tensor, rounds: int = 5) -> list[float]:
-    """Processor seconds of one pass of each model, in turns: the least of the rounds."""
-    least = [float("inf")] * len(models)
+def seconds_per_pass(models: Sequence[DecoderLM], ids: Tensor, rounds: int = 15
+                     ) -> list[list[float]]:
+    """Processor seconds of one pass, the models in turns: for each model all rounds."""
+    found: list[list[float]] = [[] for _ in models]
     for model in models:
         model(ids[:1])
     for _ in range(rounds):
-        for number, model in enumerate(models):
+        for model, seconds in zip(models, found, strict=True):
             began = time.process_time()
             model(ids)
-            least[number] = min(least[number], time.process_time() - began)
-    return least
+            seconds.append(time.process_time() - began)
+    return found
 
 
 def pruning(material: Material, worth: Tensor, ids: Tensor, keeps: Sequence[int],

@@ -22,6 +22,7 @@ from scratchbook.training import TrainConfig, train
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"
 TIME, SHORTEST, LONGEST = 32, 16, 22  # tokens of a text; of what is repeated
 FILM = "INDUCTOHEAMSPRYB"  # as long as the shortest texts that are trained on
+AS_LARGE = 214  # d_ff with which one layer has as many parameters as two with 64
 HELD_OUT = 10**6  # steps from here on draw texts that no run trains on
 
 
@@ -87,9 +88,14 @@ class Grown:
 
     def best_head(self) -> tuple[int, int]:
         """(layer, head) of the highest score at the end."""
+        return self.ranked()[0]
+
+    def ranked(self, at_least: float = 0.0) -> list[tuple[int, int]]:
+        """(layer, head) of all that end at a score or above it, the highest first."""
         table = self.scores[-1]
-        return max(((layer, head) for layer, row in enumerate(table) for head in range(len(row))),
-                   key=lambda place: table[place[0]][place[1]])
+        places = [(layer, head) for layer, row in enumerate(table) for head in range(len(row))]
+        return sorted((place for place in places if table[place[0]][place[1]] >= at_least),
+                      key=lambda place: -table[place[0]][place[1]])
 
     def film(self) -> dict:
         """What the living figure `film` plays."""
@@ -107,12 +113,12 @@ def film_ids() -> Tensor:
     return torch.tensor(letters * 2)
 
 
-def new_model(num_layers: int, seed: int) -> DecoderLM:
+def new_model(num_layers: int, seed: int, d_ff: int = 64) -> DecoderLM:
     """Rotary places, four heads to a layer, one table for letters in and out."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DecoderLM(ModelConfig(vocab_size=len(LETTERS), max_seq_len=TIME, d_model=64,
-                                     num_layers=num_layers, num_heads=4, d_ff=64,
+                                     num_layers=num_layers, num_heads=4, d_ff=d_ff,
                                      tie_embeddings=True))
 
 
@@ -130,7 +136,7 @@ def judge(model: nn.Module, seed: int, texts: int = 32) -> tuple[float, Tensor]:
 
 
 def grow(num_layers: int = 2, repeated: bool = True, seed: int = 0, max_steps: int = 300,
-         watch: Sequence[int] = (), lr: float = 0.006) -> Grown:
+         watch: Sequence[int] = (), lr: float = 0.006, d_ff: int = 64) -> Grown:
     """Train on the planted task and watch it; what is judged is always repeated text."""
     grown = Grown()
     watched = set(watch) or set(range(0, max_steps + 1, 25))
@@ -150,7 +156,7 @@ def grow(num_layers: int = 2, repeated: bool = True, seed: int = 0, max_steps: i
         guessed = "".join(LETTERS[i] for i in guesses[len(FILM):-1])
         grown.samples.append(FILM + FILM[0] + guessed)
 
-    model = new_model(num_layers, seed)
+    model = new_model(num_layers, seed, d_ff)
     settings = TrainConfig(max_steps=max_steps, batch_size=32, lr=lr, weight_decay=0.0,
                            schedule="constant", warmup_steps=10, eval_every=max_steps,
                            checkpoint_every=max_steps, seed=seed)

@@ -16,17 +16,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from scratchbook.companions import mining_errors, mining_heads
+from scratchbook.companions import mining_controls, mining_errors, mining_heads
+from scratchbook.companions.mining_controls import false_finds, untrained
 from scratchbook.companions.mining_material import (
     Material,
     mined,
     python_material,
     smalltalk_material,
 )
-from scratchbook.companions.mining_planted import grow
+from scratchbook.companions.mining_planted import AS_LARGE, grow
 from scratchbook.interpret.ablation import text_losses
 from scratchbook.interpret.mining import find_heads
 from scratchbook.model import DecoderLM
@@ -37,7 +37,7 @@ MODULE = "python -m scratchbook.companions.mining_study"
 TEXTS, TIME = 24, 128
 ABLATED, ABLATED_TIME = 16, 96  # texts, tokens
 SEEDS = (0, 1, 2)
-CHANCES = range(10)  # draws of heads that are pruned by chance
+CHANCES = range(39)  # draws of heads that are pruned by chance
 KEPT = (6, 4)        # heads of a layer that pruning leaves
 
 
@@ -53,25 +53,6 @@ def materials(texts: int = TEXTS) -> list[tuple[Material, Tensor]]:
         more = make(texts + 2 * ABLATED, TIME).ids
         found.append((material, more[[tuple(row) not in mined_rows for row in more.tolist()]]))
     return found
-
-
-def untrained(model: DecoderLM, seed: int) -> DecoderLM:
-    """The same model as a seed draws it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return DecoderLM(model.config).eval()
-
-
-def false_finds(material: Material, motifs: list, seeds: tuple[int, ...] = SEEDS
-                ) -> list[dict[str, int]]:
-    """What untrained models yield: tests at 5 % each, with Holm, and large enough besides."""
-    rows = []
-    for seed in seeds:
-        finds = find_heads(mined(untrained(material.model, seed), material.ids, motifs))
-        rows.append({"tests": len(finds), "alone": sum(find.p <= 0.05 for find in finds),
-                     "holm": sum(find.significant for find in finds),
-                     "found": sum(find.found for find in finds)})
-    return rows
 
 
 def of_one_model(material: Material, others: Tensor) -> dict[str, Any]:
@@ -94,11 +75,16 @@ def of_one_model(material: Material, others: Tensor) -> dict[str, Any]:
         "finds": [mining_heads.round_find(find) for find in finds if find.significant],
         "tests": len(finds),
         "clusters": mining_heads.clusters_of(table, material),
+        "halves agree": mining_controls.halves_agree(table, mining_heads.MOST,
+                                                     mining_heads.FEWEST),
         "habits": mining_heads.habits(material).round(3).tolist(),
         "ablation": {how: [[round(value, 5) for value in row] for row in rows.tolist()]
                      for how, rows in effects.items()},  # for each head, text by text
         "ablated": {"texts": ABLATED, "time": ABLATED_TIME},
-        "untrained": false_finds(material, motifs, SEEDS),
+        "untrained": {shared: false_finds(material, motifs, SEEDS, shared)
+                      for shared in mining_controls.SHARED},
+        "kinds": mining_controls.last_or_every(material, finds),
+        "without earlier": mining_controls.without_earlier(material, finds, judged),
         "pruning": mining_heads.pruning(material, worth, judged, KEPT, CHANCES),
     }
 
@@ -136,13 +122,15 @@ def evolution(run: Path) -> dict[str, Any]:
 
 def planted(seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
     """The planted task with its controls over seeds: losses and best scores by step."""
-    ways = {"two layers": {}, "one layer": {"num_layers": 1}, "no repetition": {"repeated": False}}
+    ways = {"two layers": {}, "one layer": {"num_layers": 1}, "no repetition": {"repeated": False},
+            "one layer as large": {"num_layers": 1, "d_ff": AS_LARGE}}
     found: dict[str, list] = {name: [] for name in ways}
     for seed in seeds:
         for name, way in ways.items():
             grown = grow(seed=seed, **way)
             found[name].append({"seed": seed, "steps": grown.steps, "losses": grown.losses,
-                                "best": grown.best})
+                                "best": grown.best, "parameters": sum(
+                                    p.numel() for p in grown.model.parameters())})
     return found
 
 

@@ -188,8 +188,10 @@ def indentation_motif(text: TokenText) -> Motif:
                       len(text.pieces))
 
 
-def delimiter_motif(text: TokenText) -> Motif:
+def delimiter_motif(text: TokenText, skip: int = 0) -> Motif:
     """From any token to the last delimiter at least two places back; rivals: tokens beside it.
+
+    With `skip` 1 to the delimiter before that one, and so on.
 
     Chapter:  chapters/06e_pattern_mining.ipynb
     """
@@ -197,16 +199,16 @@ def delimiter_motif(text: TokenText) -> Motif:
     others = sorted(set(range(time)) - set(delimiters))
     pairs = []
     for query in range(2, time):
-        before = bisect_right(delimiters, query - 2)
-        if before:
+        before = bisect_right(delimiters, query - 2) - skip
+        if before > 0:
             pairs.append((query, delimiters[before - 1]))
     return make_motif(pairs, lambda query, key: others[: bisect_right(others, query)], time)
 
 
-def method_motif(text: TokenText) -> Motif:
+def method_motif(text: TokenText, skip: int = 0) -> Motif:
     """From any token to the head of the method that it is in; rivals: the tokens beside the head.
 
-    Only from four places behind the head on.
+    Only from four places behind the head on. With `skip` 1 to the head before that one.
 
     Chapter:  chapters/06e_pattern_mining.ipynb
     """
@@ -214,8 +216,8 @@ def method_motif(text: TokenText) -> Motif:
     pairs = []
     for query in range(time):
         before = bisect_right(heads, query - 4)
-        if before and (before == len(heads) or heads[before] > query):
-            pairs.append((query, heads[before - 1]))
+        if before > skip and (before == len(heads) or heads[before] > query):
+            pairs.append((query, heads[before - 1 - skip]))
     return make_motif(pairs, lambda query, key: range(query + 1), time)
 
 

@@ -36,6 +36,11 @@ class Mined:
         """Their names."""
         return list(self.targets)
 
+    def of(self, texts: slice) -> Mined:
+        """The same of some texts only."""
+        return Mined(*({name: scores[texts] for name, scores in side.items()}
+                       for side in (self.targets, self.rivals)))
+
     def mean_targets(self) -> dict[str, np.ndarray]:
         """The attention on targets, the mean over texts: (layers, heads) for each motif."""
         return {name: _mean(scores) for name, scores in self.targets.items()}

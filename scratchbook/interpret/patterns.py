@@ -47,6 +47,11 @@ class Motif:
         """How many positions take part."""
         return int((self.targets.sum(1) > 0).sum())
 
+    def where(self, other: Motif) -> Motif:
+        """Only the positions that take part in the other motif too."""
+        both = (other.targets.sum(1, keepdim=True) > 0).to(self.targets)
+        return Motif(self.targets * both, self.rivals * both)
+
 
 def rival_weights(key: int, candidates: Sequence[int]) -> dict[int, float]:
     """The nearest candidate on each side of a target, weighted to the target's own distance.
