@@ -21,7 +21,7 @@ from scratchbook.companions.mining_planted import (
     new_model,
 )
 from scratchbook.config import ModelConfig
-from scratchbook.interpret.mining import Find
+from scratchbook.interpret.mining import Find, Mined
 from scratchbook.interpret.patterns import induction
 from tests.random_models import random_model
 
@@ -123,21 +123,23 @@ def test_finds_say_what_was_not_found():
     line = mining_findings.finds_line("python", finds)
     assert "heads found for induction (1). None found (and how many are significant" in line
     assert line.endswith("bracket (0).")
-    rows = mining_findings.motif_rows(finds)
-    assert rows[0]["significant"] == 2
-    assert rows[0]["found"] == 1
-    assert rows[0]["strongest"] == "1.0"
-    assert rows[1]["found"] == 0
+    scores = np.array([[[0.05, 0.0], [0.3, 0.0]]] * 4)  # (texts, layers, heads)
+    table = Mined({"induction": scores}, {"induction": np.zeros_like(scores)})
+    row, = mining_findings.motif_rows(finds, table, table)
+    assert row["significant"] == 2
+    assert row["found"] == 1
+    assert row["strongest"] == "1.0"
 
 
 def test_groups_without_a_name_are_counted():
     group = {"heads": 5, "motif": "", "excess": 0.02, "nearest": "bracket", "silhouette": 0.5,
              "central": [1, 2], "exemplars": ["x"]}
     named = group | {"motif": "bracket", "heads": 1}
-    line = mining_findings.clusters_line("python", [group, named])
-    assert "1 without one of our names, with 5 of 6 heads" in line
+    line = mining_findings.clusters_line("python", [group, named], 0.85)
+    assert "1 without one of our names, with 5 of 6 heads; the groups" in line
+    assert line.endswith("agree to 0.85.")
     assert "each with one of our names" in mining_findings.clusters_line(
-        "python", [group | {"motif": "bracket"}])
+        "python", [group | {"motif": "bracket"}], 1.0)
     assert mining_findings.cluster_rows([group])[0]["name"] == "none of ours"
 
 
