@@ -195,8 +195,8 @@ def test_induction_heads_without_the_head_before_them():
     line = mining_findings.earlier_line("smalltalk", got | {
         "whole": 0.22, "without": 0.02, "others": [0.2, 0.23],
         "against others": {"verdict": "lower"}})
-    assert "of 2 induction heads is 0.22, without previous-token head 0.2 0.02" in line
-    assert "0.20 to 0.23 (the first against these: lower)" in line
+    assert "is 0.22; it is 0.02 without previous-token head 0.2, and 0.20 to 0.23" in line
+    assert "(the first against these: lower)" in line
 
 
 def test_one_layer_is_as_large_as_two():

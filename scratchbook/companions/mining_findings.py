@@ -89,9 +89,9 @@ def earlier_line(language: str, found: Mapping[str, Any]) -> str:
     """What the induction heads are without the strongest previous-token head before them."""
     others = found["others"]
     return (f"{language.capitalize()}: the mean excess of {found['induction heads']} induction "
-            f"heads is {found['whole']:.2f}, without previous-token head "
-            f"{head_name(*found['head'])} {found['without']:.2f}, without another head of its "
-            f"layer {min(others):.2f} to {max(others):.2f} (the first against these: "
+            f"heads is {found['whole']:.2f}; it is {found['without']:.2f} without previous-token "
+            f"head {head_name(*found['head'])}, and {min(others):.2f} to {max(others):.2f} without "
+            f"another head of its layer (the first against these: "
             f"{found['against others']['verdict']}).")
 
 
