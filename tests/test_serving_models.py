@@ -66,6 +66,19 @@ def test_a_published_folder_with_its_template(tmp_path):
     assert served.encode_chat(talk) == tiny.encode_chat(talk)
 
 
+def test_a_text_that_can_never_fit_is_refused_before_it_is_encoded(monkeypatch):
+    tiny = tiny_served(window=128)
+    longest = max(len(tiny.tokenizer.token_bytes(i)) for i in range(tiny.tokenizer.vocab_size))
+    assert tiny.most_bytes == 128 * longest
+    fits = "é" * (tiny.most_bytes // 2)
+    assert tiny.encode(fits) and tiny.encode_chat([{"role": "user", "content": fits}])
+    monkeypatch.setattr(type(tiny.tokenizer), "_encode_ordinary", lambda *given: 1 / 0)
+    for ask in (lambda text: tiny.encode(text), lambda text: tiny.encode_chat(
+            [{"role": "user", "content": text[:9]}, {"role": "user", "content": text[9:]}])):
+        with pytest.raises(ValueError, match="window of this model is 128 tokens"):
+            ask(fits + "aa")
+
+
 def test_ids_that_no_token_has_show_nothing():
     tiny = tiny_served()
     model = DecoderLM(ModelConfig(tiny.tokenizer.vocab_size + 5, num_layers=1, d_model=16,

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from scratchbook.serving.metrics import Metrics
 from scratchbook.serving.requests import Request
-from scratchbook.serving.served import ServedModel
+from scratchbook.serving.served import ServedModel, TooLong
 from scratchbook.serving.text_streams import Shown
 from scratchbook.serving.worker import Busy, Ticket, Worker
 
@@ -112,6 +112,18 @@ class Answers:
 
     def __init__(self, served: ServedModel, worker: Worker, limits: Limits, metrics: Metrics):
         self.served, self.worker, self.limits, self.metrics = served, worker, limits, metrics
+
+    async def encode(self, encode: Callable[[], list], param: str) -> list:
+        """What `encode` gives, worked out beside the event loop.
+
+        Raises:   ApiError for what cannot be encoded
+        """
+        try:
+            return await asyncio.to_thread(encode)
+        except TooLong as error:
+            raise ApiError(str(error), param=param, code="context_length_exceeded") from None
+        except ValueError as error:
+            raise ApiError(str(error), param=param) from None
 
     async def start(self, prompts: Sequence[Sequence[int]], max_new_tokens: int | None,
                     sampling: Sampling, stops: Sequence[str] = (), n: int = 1,

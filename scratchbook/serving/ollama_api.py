@@ -110,10 +110,7 @@ def ollama_routes(answers: Answers) -> APIRouter:
     async def write(asked: _Asked, encode: Callable[[], list[int]], stops: list[str],
                     said: Callable[[str], dict[str, Any]]) -> Answer:
         options = asked.options or Options()
-        try:
-            ids = encode()
-        except ValueError as error:
-            raise ApiError(str(error)) from None
+        ids = await answers.encode(encode, "prompt")
         wanted = options.num_predict if (options.num_predict or 0) > 0 else None
         writing = await answers.start([ids], wanted, options.sampling, [*options.stops, *stops],
                                       clip=True)

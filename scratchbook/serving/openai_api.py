@@ -19,6 +19,7 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from scratchbook.serving.answering import Answer, Answers, ApiError, Piece, Sampling, Writing
+from scratchbook.serving.served import ServedModel
 from scratchbook.serving.text_streams import Shown
 
 # What would change an answer and is not done here: refused unless it says what is done anyway.
@@ -139,7 +140,7 @@ def routes(answers: Answers) -> APIRouter:
         if asked.logprobs:
             raise ApiError(f"logprobs={asked.logprobs} asks for other tokens than the chosen ones: "
                            "0 gives the chosen ones'", param="logprobs")
-        prompts = _prompts(asked.prompt, answers)
+        prompts = await answers.encode(lambda: _prompts(asked.prompt, served), "prompt")
         clip = asked.max_tokens is None
         writing = await answers.start(prompts, asked.max_tokens or 16, asked.sampling, asked.stops,
                                       asked.n or 1, asked.logprobs is not None, clip)
@@ -148,10 +149,8 @@ def routes(answers: Answers) -> APIRouter:
     @router.post("/chat/completions")
     async def chat(asked: Annotated[Chat, Body()]):
         asked.check(served.name)
-        try:
-            ids = served.encode_chat([message.plain() for message in asked.messages])
-        except ValueError as error:
-            raise ApiError(str(error), param="messages") from None
+        messages = [message.plain() for message in asked.messages]
+        ids = await answers.encode(lambda: served.encode_chat(messages), "messages")
         writing = await answers.start(
             [ids], asked.max_completion_tokens or asked.max_tokens, asked.sampling,
             [*asked.stops, *served.chat_stops], asked.n or 1, bool(asked.logprobs))
@@ -160,14 +159,11 @@ def routes(answers: Answers) -> APIRouter:
     return router
 
 
-def _prompts(prompt: str | list, answers: Answers) -> list[list[int]]:
+def _prompts(prompt: str | list, served: ServedModel) -> list[list[int]]:
     given = prompt if isinstance(prompt, list) and not _are_ids(prompt) else [prompt]
-    try:
-        found = [answers.served.encode(each) if isinstance(each, str) else each for each in given]
-    except ValueError as error:
-        raise ApiError(str(error), param="prompt") from None
+    found = [served.encode(each) if isinstance(each, str) else each for each in given]
     if not found or not all(found):
-        raise ApiError("a prompt is empty: give a text or at least one id", param="prompt")
+        raise ValueError("a prompt is empty: give a text or at least one id")
     return found
 
 

@@ -5,8 +5,11 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from scratchbook.finetuning.bases import AnyTokenizer, open_base
@@ -23,9 +26,14 @@ from scratchbook.serving.chat_templates import (
 from scratchbook.serving.text_streams import TextStream
 from scratchbook.smalltalk import parts
 from scratchbook.smalltalk_model import load_smalltalk
-from scratchbook.tokenizers.base import check_text
+from scratchbook.tokenizers.base import Tokenizer, check_text
+from scratchbook.training.runs import ByteTokenizer
 
 ENDINGS = (*ENDS, parts.END)
+
+
+class TooLong(ValueError):
+    """A text that no window of this model can hold."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +64,44 @@ class ServedModel:
         """Strings that end an answer in a chat: a model without a template may play the user."""
         return () if self.template else PLAIN_STOPS
 
+    @cached_property
+    def most_bytes(self) -> float:
+        """How many bytes of text the window holds at the most; endless where nobody can say."""
+        kind = type(self.tokenizer)
+        if kind is ByteTokenizer:
+            return self.window
+        if getattr(kind, "_decode", None) is not Tokenizer._decode:
+            return math.inf  # its tokens are not slices of the text
+        return self.window * max(map(len, map(self.tokenizer.token_bytes, self._known_ids())))
+
+    def _known_ids(self) -> Iterator[int]:
+        for token in range(self.tokenizer.vocab_size):
+            with suppress(ValueError):  # an id that the vocabulary leaves out
+                self.tokenizer.token_bytes(token)
+                yield token
+
+    def _check(self, *texts: str) -> None:
+        """Refuse what no tokenizer reads, and what can never fit before time is spent on it."""
+        size = sum(len(check_text(text).encode()) for text in texts)
+        if size > self.most_bytes:
+            raise TooLong(f"the window of this model is {self.window} tokens, which hold at "
+                          f"most {self.most_bytes:,} bytes; the prompt has {size:,}: shorten it")
+
     def encode(self, text: str) -> list[int]:
         """The ids of a prompt of one text.
 
-        Raises:   ValueError for what the tokenizer cannot encode
+        Raises:   TooLong for what the window never holds, ValueError for what cannot be encoded
         """
+        self._check(text)
         encode = getattr(self.tokenizer, "encode_ordinary", self.tokenizer.encode)
-        return [*self.before, *encode(check_text(text))]
+        return [*self.before, *encode(text)]
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The ids of a conversation, up to where the assistant's next answer begins.
 
-        Raises:   ValueError for messages that the template refuses or the tokenizer cannot encode
+        Raises:   ValueError as `encode` does, and for messages that the template refuses
         """
-        for message in messages:
-            check_text(message["content"])
+        self._check(*(message["content"] for message in messages))
         if self.template is None:
             return [*self.before, *plain_chat(messages, self.tokenizer)]
         return self.template.encode(messages, self.tokenizer, self.control)
