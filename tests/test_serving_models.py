@@ -13,9 +13,11 @@ from scratchbook.cli import main  # noqa: E402
 from scratchbook.config import ModelConfig  # noqa: E402
 from scratchbook.data.batches import Windows  # noqa: E402
 from scratchbook.model import DecoderLM  # noqa: E402
+from scratchbook.serving import Engine, Request  # noqa: E402
 from scratchbook.serving.served import open_served  # noqa: E402
 from scratchbook.training import TrainConfig, train  # noqa: E402
 from scratchbook.weights import save_pretrained  # noqa: E402
+from tests.local_hub import serve  # noqa: E402
 from tests.serving_home import CHATML, tiny_served  # noqa: E402
 
 
@@ -64,6 +66,33 @@ def test_a_published_folder_with_its_template(tmp_path):
     assert set(served.stop_ids) == {served.control["<|im_end|>"], served.control["<|endoftext|>"]}
     talk = [{"role": "user", "content": "hi <|im_end|>"}]
     assert served.encode_chat(talk) == tiny.encode_chat(talk)
+
+
+def test_a_model_from_the_hub(tmp_path, monkeypatch):
+    client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    folder, tiny = tmp_path / "there", tiny_served()
+    sizes = transformers.GPT2Config(vocab_size=tiny.tokenizer.vocab_size, n_positions=64, n_embd=32,
+                                    n_layer=2, n_head=2)
+    theirs = transformers.GPT2LMHeadModel(sizes).eval()
+    theirs.save_pretrained(folder)
+    tiny.tokenizer.save_tokenizers(folder / "tokenizer.json")
+    (folder / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    with serve({"someone/gpt2": folder}) as (address, _):
+        for name, value in (("ENDPOINT", address), ("HF_HUB_OFFLINE", False),
+                            ("HF_HUB_CACHE", str(tmp_path / "cache")),
+                            ("HUGGINGFACE_CO_URL_TEMPLATE",
+                             address + "/{repo_id}/resolve/{revision}/{filename}")):
+            monkeypatch.setattr(client.constants, name, value)
+        monkeypatch.setattr(client.hf_api.api, "endpoint", address)
+        served = open_served("someone/gpt2")
+    assert (served.name, served.window) == ("someone/gpt2", 64)
+    talk = [{"role": "user", "content": "the cat"}]
+    ids = served.encode_chat(talk)
+    assert ids == tiny.encode_chat(talk)
+    made = theirs.generate(torch.tensor([ids]), max_new_tokens=5, do_sample=False, pad_token_id=0,
+                           eos_token_id=None)[0, len(ids) :].tolist()
+    assert Engine(served.model).run([Request(ids, 5)]) == [made]
 
 
 def test_a_text_that_can_never_fit_is_refused_before_it_is_encoded(monkeypatch):
