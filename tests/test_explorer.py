@@ -204,6 +204,11 @@ def test_a_class_panel():
     assert panel["rows"] == [[0, "Object"], [1, "A"], [2, "B"]]
     assert panel["around"]["sends"] == [{"selector": "stop", "implementors": ["B >> stop"]}]
     assert class_panel(records, "B")["around"] is None
+    made = MethodRecord("make ^ self new", "B", True)
+    assert class_panel([*records, made], "B class", "make") == {
+        "here": "B", "rows": [[0, "Object"], [1, "A"], [2, "B"]],
+        "around": {"method": "B class >> make", "senders": [],
+                   "sends": [{"selector": "new", "implementors": []}]}}
 
 
 # -------------------------------------------------------------------------------- widgets

@@ -120,9 +120,96 @@ def test_a_head_that_looks_at_declarations_is_found():
     gaps = experiments.declaration_gaps(Planted(), text, "Python")
     assert torch.equal(gaps, torch.tensor([[-0.5, 1.0, 0.0]]))
     found = experiments.declarations(Planted(), [text] * 4, "Python")
-    assert (found["layer"], found["head"], found["texts"]) == (0, 1, 2)
-    assert found["gap"].value == 1 and found["all heads"].value == pytest.approx(1 / 6)
+    assert (found["layer"], found["head"]) == (0, 1)
+    assert found["gaps"] == {"names": [1, 1], "declarations": [1, 1], "uses": [],
+                             "all heads": [pytest.approx(1 / 6)] * 2}
     assert experiments.declaration_gaps(Planted(), "f(x)\n", "Python") is None
+    with pytest.raises(ValueError, match="choose one of names, declarations, uses"):
+        experiments.declaration_gaps(Planted(), text, "Python", "else")
+
+
+def test_an_earlier_use_is_a_rival_of_the_declaration():
+    """Head 0 looks at the declaration, head 1 at the first use, head 2 at the parameter beside."""
+    text = "def f(x, y):\n    return x + x\n"
+    tokens = ["def", " f", "(", "x", ",", " y", "):\n", "    return", " x", " +", " x", "\n"]
+
+    class Planted:
+        def view(self, text):
+            return view_of(planted(12, lambda q: 3, lambda q: 8, lambda q: 5), tokens)
+
+    gaps = experiments.declaration_gaps(Planted(), text, "Python", "uses")
+    assert torch.equal(gaps, torch.tensor([[1.0, -1.0, 0.0]]))  # of the second use alone
+    gaps = experiments.declaration_gaps(Planted(), text, "Python", "declarations")
+    assert torch.equal(gaps, torch.tensor([[1.0, 0.0, -1.0]]))
+
+
+def test_rows_of_declarations_say_which_rival_and_what_was_not_tested():
+    names = {"Python": {"layer": 4, "head": 7, "gaps": {
+        "names": [0.1, 0.12, 0.11], "declarations": [-0.1, 0.1, 0.0], "uses": [0.3],
+        "all heads": [-0.1, -0.12, -0.11]}}}
+    rows = tables.declaration_rows(names)
+    assert [(row["who"], row["beside"], row["texts"], row["verdict"]) for row in rows] == [
+        ("head 4.7", "the names around it", 3, "looks at it"),
+        ("head 4.7", "another of its scope", 3, "no clear difference"),
+        ("head 4.7", "an earlier use of the name", 1, "not tested"),
+        ("all heads", "the names around it", 3, "looks away from it")]
+
+
+def test_a_receiver_that_stands_apart_is_told_from_the_token_before():
+    """`+` asks from token 4; its receiver is token 1, the token right before it token 3."""
+    tokens = ["foo\n\t^", " self", " ", " ", "+", " 1"]
+
+    class Planted:
+        def __init__(self, place):
+            self.place = place
+
+        def view(self, text):
+            return view_of(planted(6, self.place), tokens)
+
+    source = "".join(tokens)
+    for place, receiver, before, word in ((lambda q: 1, 1, 0, "the receiver gets more"),
+                                          (lambda q: q - 1, 0, 1, "right before gets more")):
+        found = experiments.receivers_apart(Planted(place), [source] * 3, 0, 0)
+        assert found == {"receiver": [receiver] * 3, "right before": [before] * 3, "messages": 3}
+        line = tables.apart_line(0, 0, found)
+        assert line.endswith(word) and "(3 messages of 3 other methods)" in line
+    near = {"receiver": [0.1, 0.5, 0.2], "right before": [0.2, 0.3, 0.3], "messages": 4}
+    assert tables.apart_line(0, 0, near).endswith("no clear difference")
+
+
+def test_methods_of_the_class_side_are_announced_by_their_own_token(readers):
+    library = experiments.library_records("*")
+    source = experiments.source_of(library, "ConsList class", "withAll:")
+    assert source.startswith("withAll: aCollection")
+    view = readers["Smalltalk"].at_class_side().view(source)
+    assert view.tokens[0] == "<|classmethod|>"
+    assert readers["Smalltalk"].view(source).tokens[0] == "<|method|>"
+    sides = {each.source: each.class_side for each in library if hasattr(each, "class_side")}
+    assert not any(sides[text] for _, text in experiments._methods())
+    with pytest.raises(ValueError, match="ConsList >> withAll: is in none"):
+        experiments.source_of(library, "ConsList", "withAll:")
+
+
+def test_the_answers_of_the_tasks(readers):
+    from scratchbook.interpret.class_graphs import class_panel
+
+    library = experiments.library_records("*")
+    reader = readers["Smalltalk"]
+    listed = reader.at_class_side().view(
+        experiments.source_of(library, "ConsList class", "withAll:"))
+    sent = reader.view("add: anObject times: aNumber\n\taNumber timesRepeat: [ :each | self add: "
+                       "anObject; changed ].\n\t^ anObject printString size")
+    area = readers["Python"].view("def area(width, height):\n    return width * height\n")
+    told = tables.looked_up(listed, sent, area,
+                            class_panel(library, "ConsList class", "withAll:"))
+    assert told[:5] == [
+        "(1) [ :list :each | list prepend: each ]",
+        "(2) each: parameter of the block (tokens 16 to 25), at token 19",
+        "(3) ConsList >> prepend:; inherited by EmptyConsList",
+        "(4) add:; changed, all to self", "(5) anObject \u2192 printString \u2192 size"]
+    assert [line[:4] for line in told[5:]] == ["(6) ", "(7) "]
+    assert f"{sent.attention[1, 4, -1].max():.2f}" in told[5]
+    assert f"{area.attention[4, 7, 10].max():.2f}; the parameter width" in told[6]
 
 
 def test_texts_are_new_to_the_models_and_fit(readers):
@@ -157,11 +244,23 @@ def test_silence_takes_what_one_head_reads_of_some_tokens(readers):
 def test_measurements_of_a_sink(readers):
     reader = readers["Smalltalk"]
     sources = experiments.texts("Smalltalk", reader, 6)
-    found = experiments.sinks(reader, sources)
+    found, second = experiments.sinks(reader, sources)
     assert found["texts"] == 3 and 0.3 < found["weight"].value < 1
+    assert 0 < found["bare"].value < found["weight"].value
+    assert found["weight"] == experiments.over_texts(
+        [experiments.first_token(reader, text)[0][found["layer"], found["head"]].item()
+         for text in sources[3:]])
     assert all(each.value > 0 for each in found["moved"].values())
     weight, ratio = experiments.first_token(reader, sources[0])
     assert weight.shape == ratio.shape == (6, 8) and (weight <= 1).all() and (ratio > 0).all()
+    rows = tables.sink_rows([found, second])
+    heads = [f"head {each['layer']}.{each['head']}" for each in (found, second)]
+    assert all(list(row) == ["measured", *heads] for row in rows) and heads[0] != heads[1]
+    assert rows[0][heads[0]] == tables.between(found["weight"])
+    assert rows[3][heads[1]] == tables.between(second["moved"]["the first"], 4)
+    chosen = torch.stack([experiments.first_token(reader, text)[0] for text in sources[:3]]).mean(0)
+    assert sorted(chosen.flatten().tolist())[-2:] == [
+        chosen[each["layer"], each["head"]].item() for each in (second, found)]
     apart = experiments.place_or_token(reader, found["layer"], found["head"], 3)
     assert [len(each) for each in apart.values()] == [3, 3, 3]
     assert min(apart["<|method|>"]) > max(apart["its neighbours"])
@@ -205,6 +304,10 @@ def test_agreement_is_told_from_disagreement():
     assert found == {"same": [pytest.approx(1)] * 5, "turned": [pytest.approx(-1)] * 5,
                      "recency": [pytest.approx(-1)] * 5,
                      experiments.FIRST: [pytest.approx(-0.25)] * 5}  # 6 places, 70 of squares
+    rows = tables.beyond_rows(found)
+    assert [(row["measure"], row["than recency"]) for row in rows] == [
+        ("same", "more"), ("turned", "no clear difference")]
+    assert tables.beyond_both(found) == (["same"], ["turned"])
     assert tables.beats(found, [("same", "recency")]) == [
         "same against recency: agrees more with ablation (+2.00, +2.00 to +2.00)"]
     assert "agrees less" in tables.beats(found, [("turned", "same")])[0]
@@ -219,9 +322,10 @@ def test_verdicts_come_out_either_way():
     assert "tokens moves the predictions less than" in tables.sink_line(
         base | {"first": other, "others": one})
     assert "neither clearly" in tables.sink_line(base | {"first": one, "others": one[::-1]})
-    line = tables.place_line({"place 0": one, "<|method|>": other, "its neighbours": other[::-1]})
+    line = tables.place_line(base, {"place 0": one, "<|method|>": other,
+                                    "its neighbours": other[::-1]})
     assert "more than place 0 (0.4" in line and "no clear difference (" in line
-    line = tables.place_line({"place 0": other, "<|method|>": one, "its neighbours": other})
+    line = tables.place_line(base, {"place 0": other, "<|method|>": one, "its neighbours": other})
     assert "less than place 0 (" in line and "less than the tokens on its sides (" in line
     assert [tables.declaration_word(gap) for gap in ((1, 0.5, 2), (-1, -2, -0.5), (0, -1, 1))] == [
         "looks at it", "looks away from it", "no clear difference"]

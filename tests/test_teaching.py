@@ -233,6 +233,41 @@ def test_the_same_figure_gives_the_same_bytes(two_figures):
     assert figures.figure_svg(figure, "figure a") == two_figures[0]
 
 
+def test_a_picture_of_few_colours_is_smaller_and_the_same():
+    """The image of a figure gets a palette; not one pixel changes, transparent ones included."""
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    def pixels(encoded):
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
+
+    def encoded(array):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    draw = np.random.default_rng(0)
+    colours = draw.integers(0, 256, (9, 4), dtype=np.uint8)
+    colours[0, 3] = 0
+    few = encoded(colours[draw.integers(0, 9, (60, 80))])
+    assert len(figures._few_colours(few)) < len(few) / 2
+    assert np.array_equal(pixels(figures._few_colours(few)), pixels(few))
+    many = encoded(draw.integers(0, 256, (60, 80, 4), dtype=np.uint8))
+    assert figures._few_colours(many) == many
+
+
+def test_a_compact_figure_keeps_its_numbers_and_what_is_referred_to():
+    svg = ('<svg viewBox="0 0 10.128 5"><!-- no --><g id="figure_1"><path id="a" '
+           'd="M 1.23456 -2 L 30 4.50 z "/>\n  <use x="61.351179" xlink:href="#a" '
+           'transform="translate(209.78125 0) scale(0.015625)"/></g></svg>')
+    assert figures._compact(svg) == (
+        '<svg viewBox="0 0 10.13 5"><g><path id="a" d="M1.23 -2L30 4.5z"/> <use x="61.35" '
+        'xlink:href="#a" transform="translate(209.78 0) scale(0.015625)"/></g></svg>')
+
+
 def test_a_figure_without_alt_text_is_refused():
     with pytest.raises(ValueError, match="needs alt text"):
         figures.figure_svg(plt.figure(), "  ")

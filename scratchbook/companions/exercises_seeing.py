@@ -1,4 +1,4 @@
-"""The checks of chapter 06d's exercises: properties first, then the mistakes people make.
+"""The checks of exercises 06d.2 and 06d.3: properties first, then the mistakes people make.
 
 Chapter:  chapters/06d_seeing_attention.ipynb
 """
@@ -7,180 +7,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
+from torch import Tensor
 
+from scratchbook.companions.exercises_hooks import unless
 from scratchbook.teaching.checking import Property, exercise, expect
 from scratchbook.teaching.draws import draw
-
-
-def unless(passed: bool, what: str, *mistakes: tuple[bool, str]) -> Iterator[Property]:
-    """A property that is told only when it fails: what few get wrong."""
-    if not passed:
-        yield expect(what, False, *mistakes)
-
-
-class _Stopped(BaseException):
-    """What a key press raises: no Exception."""
-
-
-class _Small(nn.Module):
-    """Two linear layers, the first used twice, and a bend that writes over what it is given."""
-
-    def __init__(self, breaks: type[BaseException] | None = None):
-        super().__init__()
-        self.first, self.bend, self.last = nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)
-        self.breaks = breaks
-        for name, parameter in self.named_parameters():
-            parameter.data.copy_(draw(*parameter.shape, name=name))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.bend(self.first(x))
-        x = self.bend(self.first(x))
-        if self.breaks:
-            raise self.breaks("the model itself failed")
-        return self.last(x)
-
-
-def _left(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-# 06d.1 --------------------------------------------------------------------------------------
-
-
-@exercise
-def watch(answer: Callable) -> Iterator[Property]:
-    """06d.1: what every layer of a kind returned, by hooks that leave no trace."""
-    model, x = _Small(), draw(2, 4, name="x")
-    everywhere = set(torch_module._global_forward_hooks)
-    inner = model.first(x)
-    second = model.first(inner.relu())
-    wanted = [inner.detach(), second.detach(), model(x).detach()]
-    plain = model(x)
-    got = answer(model, nn.Linear, x)
-    pair = isinstance(got, tuple | list) and len(got) == 2
-    yield expect("it returns two things: the model's answer, and a list", pair,
-                 (True, f"it returned a {type(got).__name__}"))
-    if not pair:
-        return
-    result, seen = got
-    yield expect("the model's answer is what it is without hooks",
-                 isinstance(result, Tensor) and torch.equal(result, plain),
-                 (not isinstance(result, Tensor), "the first of the two is not the model's answer"),
-                 (True, "the answer has changed: a hook that returns something puts it in the "
-                        "place of the output"))
-    yield expect("no hook is left on the model", _left(model) == 0,
-                 (True, f"{_left(model)} hooks are still there, and the next call will run them: "
-                        "keep what register_forward_hook returns, and call its remove()"))
-    sizes = [tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__
-             for each in seen]
-    yield expect("one entry for every call: the first layer ran twice, the last one once",
-                 sizes == [(2, 4), (2, 4), (2, 3)],
-                 (len(seen) == 2, "a layer that runs twice is there once: append, do not assign"),
-                 (len(seen) > 3, "other kinds of modules are in the list"),
-                 (not seen, "the list is empty: was the model called while the hooks were there?"),
-                 (True, f"the shapes are {sizes}"))
-    if sizes != [(2, 4), (2, 4), (2, 3)]:
-        return
-    equal = [torch.allclose(a, b) for a, b in zip(seen, wanted, strict=True)]
-    yield expect("the outputs in the order of the calls", all(equal),
-                 (torch.allclose(seen[0], inner.relu()), "the first output has lost its negative "
-                  "numbers: the next layer wrote over it, so keep a copy (clone)"),
-                 (torch.allclose(seen[0], x), "these are the inputs, not the outputs"),
-                 (True, f"entry {equal.index(False) if False in equal else 0} differs"))
-    yield expect("the copies carry no gradient, the answer does",
-                 not any(each.requires_grad for each in seen) and result.requires_grad,
-                 (not result.requires_grad, "the answer has lost its gradient: detach the copies "
-                                            "alone"),
-                 (True, "what is kept still holds the whole computation in memory: detach it"))
-    reached = (not result.requires_grad  # told already
-               or torch.autograd.grad(result.sum(), model.first.weight, allow_unused=True)[0])
-    yield from unless(
-        reached is not None, "the answer is that of this model",
-        (True, "its gradient does not reach the model's weights: was a copy of the model run?"))
-    yield from _when_it_fails(answer, x)
-    yield from _other_kinds(answer, x)
-    yield from _other_traces(answer, x, everywhere)
-
-
-def _when_it_fails(answer: Callable, x: Tensor) -> Iterator[Property]:
-    model, raised = _Small(KeyError), None
-    try:
-        answer(model, nn.Linear, x)
-    except KeyError as error:
-        raised = error
-    yield expect("an error of the model reaches the caller", raised is not None,
-                 (True, "it was swallowed, and the caller believes that all went well"))
-    yield expect("and still no hook is left", _left(model) == 0,
-                 (True, "when the model raises, the lines behind the call never run: remove the "
-                        "hooks in a `finally`"))
-    model = _Small(_Stopped)
-    with suppress(_Stopped):
-        answer(model, nn.Linear, x)
-    yield from unless(
-        _left(model) == 0, "no hook is left when a run is stopped by hand",
-        (True, "KeyboardInterrupt is no Exception, so `except Exception` does not see it: a "
-               "`finally` does"))
-
-
-def _other_kinds(answer: Callable, x: Tensor) -> Iterator[Property]:
-    model = _Small()
-    seen = answer(model, nn.ReLU, x)[1]
-    yield expect("another kind: the bend, twice",
-                 len(seen) == 2 and all(bool((each >= 0).all()) for each in seen),
-                 (True, f"{len(seen)} entries for nn.ReLU"))
-    layer = nn.Linear(4, 2)
-    yield expect("a model that is of the kind itself", len(answer(layer, nn.Linear, x)[1]) == 1,
-                 (True, "the model itself is a module too: modules() begins with it"))
-    deep = nn.Sequential(nn.Sequential(nn.Sequential(nn.Linear(4, 2))))
-    yield from unless(
-        len(answer(deep, nn.Linear, x)[1]) == 1, "a layer within a part of a part",
-        (True, "children() goes one step down, modules() all the way"))
-    yield from unless(
-        len(answer(deep, nn.Sequential, x)[1]) == 3, "a kind that has parts of its own",
-        (True, "a module with modules inside is of its kind as well, and returns something"))
-    yield from unless(
-        len(answer(nn.Sequential(_Special(4, 2)), nn.Linear, x)[1]) == 1,
-        "a class that is made from the kind",
-        (True, "its class is not the kind, but derived from it: isinstance tells, type() does not"))
-
-
-class _Special(nn.Linear):
-    """A linear layer by another name."""
-
-
-def _other_traces(answer: Callable, x: Tensor, before: set[int]) -> Iterator[Property]:
-    """What else may stay, or be taken away: hooks of others, of all modules, `forward`, a mode."""
-    model, calls = _Small(), []
-    handle = model.first.register_forward_hook(lambda *_: calls.append(1))
-    answer(model, nn.Linear, x)
-    everywhere = torch_module._global_forward_hooks
-    stay = set(everywhere) - before
-    for each in stay:  # the next check starts without them
-        del everywhere[each]
-    yield from unless(
-        not stay, "no hook is left on all modules",
-        (True, "a hook of register_module_forward_hook is still there, for every model"))
-    yield from unless(
-        handle.id in model.first._forward_hooks, "hooks of others stay",
-        (True, "a hook that was there before is gone: remove() your own handles alone"))
-    yield from unless(
-        not any("forward" in vars(module) for module in model.modules()),
-        "every `forward` is what it was",
-        (True, "a module's `forward` was replaced, and still is"))
-    yield from unless(
-        all(module.training for module in model.modules()), "the model stays in training mode",
-        (True, "the model was in training mode, and is not any more"))
-    yield from unless(
-        len(calls) == 2, "the model runs once",
-        (len(calls) > 2, "it ran more than once: answer and outputs come from one run, or dropout "
-                         "makes them strangers"),
-        (True, "the model's own hook was not called: was this model run?"))
-
 
 # 06d.2 --------------------------------------------------------------------------------------
 
@@ -204,6 +37,11 @@ LINES = (  # a source, its cuts, a name whose last place is asked for, and what 
     ("a = 1\n\f\nx = price\n", (3, 6, 8, 11, 12, 17), "price",
      "str.splitlines also cuts at a form feed (\\f), which ends no line of Python: split at "
      "\\n"),
+    ("s = '\U0001f600'; x = price\n", (4, 7, 9, 13, 18), "price",
+     "this character has four bytes of UTF-8 and is one character (it is two of UTF-16)"),
+    ("f(a)\n", (1, 4), "a", "a token that reaches over both ends of the node touches it too"),
+    ("x = price\n", (4, 8), "price",
+     "its last character counts: end_col_offset is the place behind it"),
 )
 
 
@@ -249,6 +87,24 @@ def tokens_of(answer: Callable) -> Iterator[Property]:
         got = [int(place) for place in answer(source, node, spans)]
         yield from unless(got == wanted, f"the last {name!r} in {source!r}: tokens {wanted}",
                           (True, advice))
+    yield from _two_lines(answer)
+
+
+def _two_lines(answer: Callable) -> Iterator[Property]:
+    source = "\u00e9 = 1; z =  (1,\n '\u00fc' + q); w = 2\n"
+    spans = [(place, place + 1) for place in range(len(source))]
+    given, node = list(spans), ast.parse(source).body[1]
+    got = [int(place) for place in answer(source, node, given)]
+    start, stop = source.index("z"), source.index("; w")
+    yield from unless(got == list(range(start, stop)), f"z = ... in {source!r}", (
+        True, f"each character is a token here: tokens {start} to {stop - 1}; you returned {got}"))
+    yield from unless(given == spans, "the spans stay as they were", (
+        True, "it changes the list that it was given"))
+    parts = [(0, 2), (2, 4), (4, 5), (4, 5), (5, 6)]
+    node = ast.parse("x = \u00e9\n").body[0].value
+    got = [int(place) for place in answer("x = \u00e9\n", node, parts)]
+    yield from unless(got == [2, 3], "two tokens that are parts of one character", (
+        True, f"you returned {got}; the spans are {parts}: both share it with the node"))
 
 
 def _touching(spans: list[tuple[int, int]], start: int, stop: int) -> list[int]:
@@ -277,6 +133,9 @@ def misread(answer: Callable) -> Iterator[Property]:
     given = [each.clone() for each in (weights, values, output)]
     raw = answer(*given)
     got = _places(raw)
+    again = _places(answer(*(each.clone() for each in (weights, values, output))))
+    yield from unless(again == got, "the same question, the same answer", (
+        True, f"first {got}, then {again}: something is kept from one call to the next"))
     yield from unless(
         all(map(torch.equal, given, (weights, values, output))), "what it is given stays as it was",
         (True, "it writes into one of its arguments: the caller's map is another one now"))
@@ -284,10 +143,12 @@ def misread(answer: Callable) -> Iterator[Property]:
                  "2; token 1 brings 1.2 and 0.3", got == [1, 2],
                  (isinstance(raw, Tensor) and raw.dtype == torch.bool,
                   "this says yes or no for each query; asked are the numbers of those with yes"),
-                 (got == [0], "these are the queries that are read rightly"),
+                 (got == [0], "query 0 is the one that is read rightly; asked are the numbers of "
+                              "the other queries, not those of their favourites"),
                  (got == [0, 1, 2], "query 0 sees itself alone: its favourite brings most"),
                  (got == [], "the favourite is the largest weight, what it brings weight times "
-                             "length: compare two argmax"),
+                             "length: compare two argmax, each along the row of a query, the "
+                             "length being that of the token looked at"),
                  (True, f"you returned {got}"))
     flat = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     got = _places(answer(weights, torch.tensor([[1.0, 0.0], [0.0, 9.0], [0.0, 9.0]]), flat))
@@ -296,13 +157,15 @@ def misread(answer: Callable) -> Iterator[Property]:
                  (True, "the length counts behind the output matrix: it is output @ value that is "
                         "added to the stream"))
     weights = torch.tensor([[1.0, 0, 0], [0.51, 0.49, 0], [0.51, 0, 0.49]])
-    got = _places(answer(weights, torch.tensor([[3.0, 4], [0, 6], [0, 4.5]]), torch.eye(2)))
+    three = torch.tensor([[3.0, 4], [0, 6], [0, 4.5]])
+    got, sums = _places(answer(weights, three, torch.eye(2))), _norm_of(answer)
     yield from unless(
         got == [1], "values (3, 4), (0, 6) and (0, 4.5): lengths 5, 6 and 4.5",
-        (got == [], "the length is the root of the sum of squares: (3, 4) has 5, not 3 + 4"),
-        (got == [1, 2], "the length is the root of the sum of squares: (3, 4) has 5, not 4"),
-        (True, f"you returned {got}"))
-    for time, head_dim, d_model in ((5, 2, 3), (9, 4, 3), (12, 3, 7)):
+        (sums == 1, "the length is the root of the sum of squares: (3, 4) has 5, not 3 + 4"),
+        (sums == torch.inf, "the length is the root of the sum of squares: (3, 4) has 5, not 4"),
+        (True, f"you returned {got}: query 1 gets 2.55 from token 0 and 2.94 from token 1, query "
+               "2 gets 2.55 from token 0 and 2.21 from token 2"))
+    for time, head_dim, d_model in ((5, 2, 3), (9, 4, 3), (12, 3, 7), (8, 4, 4)):
         scores = draw(time, time, name=f"scores {time}") * 2
         weights = scores.masked_fill(torch.ones(time, time).triu(1).bool(), -torch.inf).softmax(-1)
         values = draw(time, head_dim, name=f"values {time}")
@@ -311,7 +174,20 @@ def misread(answer: Callable) -> Iterator[Property]:
 
 
 def _places(got: object) -> list[int]:
-    return sorted(int(each) for each in got)
+    """Whole numbers, in order; what is none stays as it is, and equals no right answer."""
+    return sorted(int(each) if int(each) == each else each for each in got)
+
+
+def _norm_of(answer: Callable) -> float | None:
+    """The length that an answer takes where it is not the root of the squares: 1 for the sum, inf
+    for the largest coordinate."""
+    weights, values = draw(40, 40, name="many").softmax(-1), draw(40, 5, name="long")
+    got = _places(answer(weights.clone(), values.clone(), torch.eye(5)))
+    for order in (1, torch.inf):
+        brought = weights * values.norm(order, dim=-1)
+        if got == (brought.argmax(-1) != weights.argmax(-1)).nonzero()[:, 0].tolist():
+            return order
+    return None
 
 
 def _random_case(answer: Callable, weights: Tensor, values: Tensor, output: Tensor) -> Property:
@@ -331,4 +207,6 @@ def _random_case(answer: Callable, weights: Tensor, values: Tensor, output: Tens
         (got == of(weights * moved.norm(dim=-1)[:, None]), "the length belongs to the token that "
          "is looked at, so it multiplies columns, not rows"),
         (got == of(weights * moved.norm(dim=-1).square()), "the length is squared"),
+        (values.shape[1] == len(output) and got == of(weights * (values @ output).norm(dim=-1)),
+         "the output matrix is turned: it is (d_model, head_dim), so a value goes from its right"),
         (True, f"you returned {got}"))

@@ -12,21 +12,23 @@ import statistics
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from scratchbook.base_model import base_documents, load_base
 from scratchbook.data.smalltalk_documents import head_ids
-from scratchbook.evaluation.comparing import Interval, bootstrap, spearman
+from scratchbook.evaluation.comparing import Interval, paired, spearman
 from scratchbook.interpret.capture import capture
 from scratchbook.interpret.flow import value_lengths
 from scratchbook.interpret.importance import importance
-from scratchbook.interpret.overlays import Overlay, align, overlay
+from scratchbook.interpret.overlays import Declared, Overlay, Stretch, Use, align, overlay
 from scratchbook.interpret.view import AttentionView
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import data_dir
+from scratchbook.smalltalk import parts
+from scratchbook.smalltalk.parser import parse_method
 from scratchbook.smalltalk.readers.origins import Origin
 from scratchbook.smalltalk.readers.tonel import read_tonel
 from scratchbook.smalltalk.records import ClassRecord, MethodRecord
@@ -49,12 +51,24 @@ class Reader(NamedTuple):
         """What all heads looked at in one text."""
         return AttentionView(self.model, text, self.tokenizer, before=self.before)
 
+    def at_class_side(self) -> Self:
+        """The same for methods of the class side, which a token of their own announces."""
+        return self._replace(before=(self.tokenizer.special_tokens[parts.CLASS_METHOD],))
+
 
 def readers() -> dict[str, Reader]:
     """The two models that ship with the course, by the language that they read."""
     smalltalk, tokenizer = load_smalltalk()
     return {"Python": Reader(*load_base()),
-            "Smalltalk": Reader(smalltalk, tokenizer, (tokenizer.special_tokens["<|method|>"],))}
+            "Smalltalk": Reader(smalltalk, tokenizer, (tokenizer.special_tokens[parts.METHOD],))}
+
+
+def over_texts(values: Sequence[float]) -> Interval:
+    """The mean over texts and its interval by Student's t.
+
+    A dozen texts are few: intervals from redrawing them would be too narrow.
+    """
+    return paired(values, [0.0] * len(values))
 
 
 # ---------------------------------------------------------------- texts that the models never read
@@ -96,7 +110,7 @@ def _functions() -> Iterator[tuple[str, str]]:
 
 def _methods() -> Iterator[tuple[str, str]]:
     for each in library_records("*"):
-        if isinstance(each, MethodRecord):
+        if isinstance(each, MethodRecord) and not each.class_side:  # that has a token of its own
             yield each.class_name, each.source
 
 
@@ -108,58 +122,119 @@ def library_records(package: str = LIBRARY) -> list:
     return found
 
 
+def source_of(records: Sequence, owner: str, selector: str) -> str:
+    """The source of one method; its owner is "ConsList", or "ConsList class" for the class side.
+
+    Raises:   ValueError when no record is that method
+    """
+    for each in records:
+        if (isinstance(each, MethodRecord) and each.class_name + " class" * each.class_side == owner
+                and parse_method(each.source).selector == selector):
+            return each.source
+    raise ValueError(f"{owner} >> {selector} is in none of the records")
+
+
 # ---------------------------------------------------------------------- a name and its declaration
 
 
-def declaration_gaps(reader: Reader, text: str, language: str) -> Tensor | None:
-    """How much more each head looks from a name to its declaration than to other names.
+RIVALS = ("names", "declarations", "uses")
+
+
+def declaration_gaps(reader: Reader, text: str, language: str, rivals: str = "names"
+                     ) -> Tensor | None:
+    """How much more each head looks from a name to its declaration than to rivals of that.
 
     For every use of a variable: the weight on the tokens of its declaration, minus the mean weight
-    on the nearest other names on both its sides, all per token. None without such a use.
+    on its rivals, all per token. Rivals stand before the use: the nearest other "names" on both
+    sides of the declaration, the nearest other of the "declarations" of its scope, or the last of
+    the earlier "uses" of the same variable. None without such a use.
 
     Shapes:   -> (layers, heads), averaged over the uses
+    Raises:   ValueError for unknown rivals
     """
+    if rivals not in RIVALS:
+        raise ValueError(f"rivals={rivals!r}: choose one of {', '.join(RIVALS)}")
     view, found = reader.view(text), overlay(text, language.lower())
     gaps = []
-    for nodes in _names_between(found):
-        (query, _), *places = align(view.spans, nodes)
-        if all(query >= stop > start for start, stop in places):
+    for use, declared in _declared_uses(found):
+        chosen = _rivals(found, use, declared, rivals)
+        (query, _), *places = align(view.spans, [use, declared, *chosen])
+        if chosen and all(query >= stop > start for start, stop in places):
             rows = view.attention[:, :, query]  # (layers, heads, time)
-            own, before, behind = (rows[..., slice(*place)].mean(-1) for place in places)
-            gaps.append(own - (before + behind) / 2)
+            own, *others = (rows[..., slice(*place)].mean(-1) for place in places)
+            gaps.append(own - sum(others) / len(others))
     return torch.stack(gaps).mean(0) if gaps else None
 
 
-def _names_between(found: Overlay) -> Iterator[tuple]:
-    """A use, its declaration, and the other names nearest to that on either side, before the use.
-    """
-    names = [*found.uses, *(each for scope in found.scopes for each in scope.declares)]
+def _declared_uses(found: Overlay) -> Iterator[tuple]:
+    """Every use of a variable behind its declaration, with that."""
     for use in found.uses:
-        declares = found.scopes[use.scope].declares if use.scope >= 0 else ()
-        for declared in declares:
-            if declared.name != use.name or declared.stop > use.start:
-                continue
-            others = [each for each in names if each.name != use.name and each.stop <= use.start]
-            before = [each for each in others if each.stop <= declared.start]
-            behind = [each for each in others if each.start >= declared.stop]
-            if before and behind:
-                yield (use, declared, max(before, key=lambda each: each.start),
-                       min(behind, key=lambda each: each.start))
+        for declared in found.scopes[use.scope].declares if use.scope >= 0 else ():
+            if declared.name == use.name and declared.stop <= use.start:
+                yield use, declared
+
+
+def _rivals(found: Overlay, use: Use, declared: Declared, kind: str) -> list:
+    """What a declaration is compared with, all before the use; [] where one is missing."""
+    declarations = [each for scope in found.scopes for each in scope.declares]
+    if kind == "uses":
+        return [each for each in found.uses if (each.name, each.scope) == (use.name, use.scope)
+                and declared.stop <= each.start and each.stop <= use.start][-1:]
+    own = found.scopes[use.scope].declares
+    pool = own if kind == "declarations" else [*found.uses, *declarations]
+    others = [each for each in pool if each.name != use.name and each.stop <= use.start]
+    if kind == "declarations":
+        return sorted(others, key=lambda each: abs(each.start - declared.start))[:1]
+    before = [each for each in others if each.stop <= declared.start]
+    behind = [each for each in others if each.start >= declared.stop]
+    return [max(before, key=lambda each: each.start),
+            min(behind, key=lambda each: each.start)] if before and behind else []
 
 
 def declarations(reader: Reader, sources: Sequence[str], language: str) -> dict:
     """The head that looks most at declarations in one half of the texts, judged on the other half.
 
-    The mean over all heads is there for comparison.
+    "gaps" holds, for each kind of rivals, what it gives the declaration more than those, text by
+    text, and under "all heads" the mean over all heads beside the nearest names.
     """
-    gaps = [each for text in sources
-            if (each := declaration_gaps(reader, text, language)) is not None]
-    half = len(gaps) // 2
-    best = int(torch.stack(gaps[:half]).mean(0).argmax())
-    heads = gaps[0].shape[1]
-    return {"layer": best // heads, "head": best % heads, "texts": len(gaps) - half,
-            "gap": bootstrap([each.flatten()[best].item() for each in gaps[half:]]),
-            "all heads": bootstrap([each.mean().item() for each in gaps[half:]])}
+    half = len(sources) // 2
+
+    def measured(texts: Sequence[str], rivals: str = "names") -> list[Tensor]:
+        return [each for text in texts
+                if (each := declaration_gaps(reader, text, language, rivals)) is not None]
+
+    chosen = torch.stack(measured(sources[:half])).mean(0)
+    layer, head = divmod(int(chosen.argmax()), chosen.shape[1])
+    judged = {rivals: measured(sources[half:], rivals) for rivals in RIVALS}
+    gaps = {rivals: [each[layer, head].item() for each in found]
+            for rivals, found in judged.items()}
+    return {"layer": layer, "head": head,
+            "gaps": gaps | {"all heads": [each.mean().item() for each in judged["names"]]}}
+
+
+def receivers_apart(reader: Reader, sources: Sequence[str], layer: int, head: int) -> dict:
+    """What a head gives a receiver that stands apart from its selector, and the token before that.
+
+    Both are means over the messages of a text; `messages` counts them all.
+    """
+    found: dict = {"receiver": [], "right before": [], "messages": 0}
+    for text in sources:
+        view, known = reader.view(text), overlay(text, "smalltalk")
+        pairs = []
+        for send in known.sends:
+            if send.receiver[0] < 0:
+                continue
+            (_, end), (first, last) = align(view.spans, [
+                Stretch("selector", *send.words[-1]), Stretch("receiver", *send.receiver)])
+            if first < last < end - 1:
+                row = view.attention[layer, head, end - 1]
+                pairs.append((row[first:last].sum().item(), row[end - 2].item()))
+        if pairs:
+            found["messages"] += len(pairs)
+            for name, values in zip(("receiver", "right before"), zip(*pairs, strict=True),
+                                    strict=True):
+                found[name].append(statistics.fmean(values))
+    return found
 
 
 # ------------------------------------------------------------------------------------------- sinks
@@ -216,19 +291,29 @@ def moved_by_silence(reader: Reader, text: str, layer: int, head: int) -> dict[s
             "all of them": without(head, every), "another head": statistics.median(rest)}
 
 
-def sinks(reader: Reader, sources: Sequence[str]) -> dict:
-    """The head with most weight on the first token, chosen on one half, measured on the other."""
+def sinks(reader: Reader, sources: Sequence[str], most: int = 2) -> list[dict]:
+    """The heads with most weight on the first token, chosen on one half, measured on the other.
+
+    "bare" is the weight on the first token when the text stands alone, nothing before it.
+    """
     half = len(sources) // 2
     chosen = torch.stack([first_token(reader, text)[0] for text in sources[:half]]).mean(0)
-    layer, head = divmod(int(chosen.argmax()), chosen.shape[1])
-    rows = [first_token(reader, text) for text in sources[half:]]
-    moved = [moved_by_silence(reader, text, layer, head) for text in sources[half:]]
-    return {"layer": layer, "head": head, "texts": len(rows),
-            "weight": bootstrap([weight[layer, head].item() for weight, _ in rows]),
-            "length": bootstrap([ratio[layer, head].item() for _, ratio in rows]),
-            "moved": {name: bootstrap([each[name] for each in moved]) for name in moved[0]},
-            "others": [each["all others"] for each in moved],
-            "first": [each["the first"] for each in moved]}
+    judged = sources[half:]
+    rows = [first_token(reader, text) for text in judged]
+    bare = [first_token(reader._replace(before=()), text)[0] for text in judged]
+    found = []
+    for place in chosen.flatten().topk(most).indices.tolist():
+        at = layer, head = divmod(place, chosen.shape[1])
+        moved = [moved_by_silence(reader, text, layer, head) for text in judged]
+        found.append({"layer": layer, "head": head, "texts": len(judged),
+                      "weight": over_texts([weight[at].item() for weight, _ in rows]),
+                      "bare": over_texts([weight[at].item() for weight in bare]),
+                      "length": over_texts([ratio[at].item() for _, ratio in rows]),
+                      "moved": {name: over_texts([each[name] for each in moved])
+                                for name in moved[0]},
+                      "others": [each["all others"] for each in moved],
+                      "first": [each["the first"] for each in moved]})
+    return found
 
 
 def place_or_token(reader: Reader, layer: int, head: int, count: int, known: Sequence[str] = (),
@@ -245,7 +330,7 @@ def place_or_token(reader: Reader, layer: int, head: int, count: int, known: Seq
     random.Random(seed).shuffle(pool)
     for each in pool:
         owner = classes.get(each.class_name) if isinstance(each, MethodRecord) else None
-        if owner is None or each.source in known:
+        if owner is None or each.class_side or each.source in known:
             continue
         head_part = head_ids(owner, reader.tokenizer, 256)
         ids = [*head_part, *reader.before, *reader.tokenizer.encode_ordinary(each.source)]
@@ -302,5 +387,5 @@ def agreement(reader: Reader, count: int, length: int, seed: int = 0,
 
 
 def intervals(found: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
-    """The mean correlation of each measure, with an interval from redrawing the texts."""
-    return {name: bootstrap(values) for name, values in found.items()}
+    """The mean correlation of each measure over the texts, with its interval."""
+    return {name: over_texts(values) for name, values in found.items()}

@@ -144,12 +144,15 @@ def class_panel(records: Iterable[Record], class_name: str, selector: str | None
                 ) -> dict[str, object]:
     """What the explorer shows beside a method: its class in the tree, its senders, what it sends.
 
+    A method of the class side belongs to "Stack class", which stands in the tree as Stack.
+
     Raises:   ValueError for a class or a method that is not among the records
     Chapter:  chapters/06d_seeing_attention.ipynb
     """
     records = list(records)
-    rows = class_tree(records).rows(class_name)
+    here = class_name.removesuffix(" class")
+    rows = class_tree(records).rows(here)
     around = None
     if selector is not None:
         around = method_graph(records).around(f"{class_name} >> {selector}")
-    return {"here": class_name, "rows": [list(row) for row in rows], "around": around}
+    return {"here": here, "rows": [list(row) for row in rows], "around": around}

@@ -97,7 +97,7 @@ def head_svg(view: AttentionView, layer: int, head: int, token: int | None = Non
         for at in range(0, time, step))
     return (f'<svg viewBox="0 0 432 422" role="img" aria-label="{html.escape(label)}" '
             f'style="width:100%;max-width:432px" font-family="system-ui,sans-serif" font-size="12" '
-            f'fill="currentColor">{_image(weights, 30, 20, 400)}{ticks}'
+            f'fill="currentColor">{_image(_encoded(weights), 30, 20, 400)}{ticks}'
             f'<rect x="30" y="20" width="400" height="400" fill="none" stroke="currentColor" '
             f'stroke-opacity="0.4"/>{_row(token, unit)}</svg>')
 
@@ -110,15 +110,28 @@ def _row(token: int | None, unit: float) -> str:
             f'stroke="{ORANGE}" stroke-width="2"/>')
 
 
-def _image(weights: Tensor, x: float, y: float, side: float) -> str:
-    data = base64.b64encode(map_png(weights)).decode("ascii")
+def map_images(view: AttentionView) -> list[list[str]]:
+    """The map of every layer and head as a PNG in base64, for pictures that are drawn often."""
+    return [[_encoded(weights) for weights in layer] for layer in view.attention]
+
+
+def _encoded(weights: Tensor) -> str:
+    return base64.b64encode(map_png(weights)).decode("ascii")
+
+
+def _image(data: str, x: float, y: float, side: float) -> str:
     return (f'<image x="{x}" y="{y}" width="{side}" height="{side}" preserveAspectRatio="none" '
             f'style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>')
 
 
 def grid_svg(view: AttentionView, chosen: tuple[int, int] | None = None,
-             marked: Sequence[tuple[int, int]] = ()) -> str:
-    """All heads as small maps, a row a layer; marked ones have a star, the chosen a frame."""
+             marked: Sequence[tuple[int, int]] = (),
+             images: Sequence[Sequence[str]] | None = None) -> str:
+    """All heads as small maps, a row a layer; marked ones have a star, the chosen a frame.
+
+    `images` are those of `map_images`, made here when they are not given.
+    """
+    images = map_images(view) if images is None else images
     layers, heads = view.attention.shape[:2]
     parts = []
     for layer in range(layers):
@@ -127,7 +140,7 @@ def grid_svg(view: AttentionView, chosen: tuple[int, int] | None = None,
             x, y = 30 + 68 * head, 18 + 68 * layer
             thick = 3 if (layer, head) == chosen else 1
             colour = ORANGE if (layer, head) == chosen else "currentColor"
-            parts.append(_image(view.attention[layer, head], x, y, 60))
+            parts.append(_image(images[layer][head], x, y, 60))
             parts.append(f'<rect x="{x}" y="{y}" width="60" height="60" fill="none" '
                          f'stroke="{colour}" stroke-width="{thick}"/>')
             if (layer, head) in marked:

@@ -21,6 +21,7 @@ from scratchbook.interpret.pictures import (
     edges_svg,
     grid_svg,
     head_svg,
+    map_images,
     strongest_edges,
     token_name,
 )
@@ -58,6 +59,7 @@ class Explorer:
 
     def __post_init__(self) -> None:
         self.overlay = token_overlay(self.view, self.language)
+        self.images = map_images(self.view)  # once: most of the time of a redraw
 
     def edges(self) -> list[Edge]:
         """The edges that are drawn."""
@@ -79,7 +81,8 @@ class Explorer:
 
     def grid(self) -> str:
         """All heads, as SVG."""
-        return grid_svg(self.view, (self.chosen.layer, self.chosen.head), self.marked())
+        return grid_svg(self.view, (self.chosen.layer, self.chosen.head), self.marked(),
+                        self.images)
 
     def map(self) -> str:
         """The chosen head, as SVG."""

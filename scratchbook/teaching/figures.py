@@ -66,14 +66,40 @@ def figure_svg(figure, alt: str) -> str:
 
 
 def _compact(svg: str) -> str:
-    """The same picture in fewer bytes: no comments, no line breaks, paths to a hundredth."""
-    def round_path(path: re.Match) -> str:
-        return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", path[0])
+    """The same picture in fewer bytes: no comments, line breaks or names that nothing refers to,
+    places to a hundredth, images of few colours with a palette."""
+    def rounded(text: re.Match) -> str:
+        return re.sub(r"\d+\.\d{2,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."),
+                      text[0])
 
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(?<=base64,)[^"]*', lambda image: "".join(image[0].split()), svg)
-    svg = re.sub(r'(?<= d=")[^"]*', round_path, svg)
+    svg = re.sub(r'(?<=base64,)[^"]*', lambda image: _few_colours("".join(image[0].split())), svg)
+    svg = re.sub(r'(?<= d=")[^"]*', rounded, svg)
+    svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), svg)
+    svg = re.sub(r' (?:x|y|width|height|viewBox)="[^"]*"|translate\([^)]*\)|stroke-width: [\d.]+',
+                 rounded, svg)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda name: name[0] if name[1] in used else "", svg)
     return re.sub(r"\s*\n\s*", " ", svg)
+
+
+def _few_colours(image: str) -> str:
+    """A PNG in base64 of at most 256 colours, with a palette where that is smaller; not one pixel
+    changes."""
+    import base64
+
+    import numpy as np
+    from PIL import Image
+
+    whole = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA"))
+    colours, places = np.unique(whole.reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colours) > 256:
+        return image
+    few = Image.frombytes("P", whole.shape[1::-1], places.astype(np.uint8).tobytes())
+    few.putpalette(colours[:, :3].tobytes())
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True, transparency=colours[:, 3].tobytes())
+    return min(base64.b64encode(buffer.getvalue()).decode(), image, key=len)
 
 
 def _own_ids(svg: str, salt: str) -> str:

@@ -32,7 +32,7 @@ def living_html(name: str, data: object, still: str = "", also: Sequence[str] = 
     Raises:   ValueError when no script of this name exists or the data is not JSON
     """
     try:
-        payload = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        payload = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"the data of living figure {name!r} is not JSON: {error}") from None
     payload = payload.replace("<", "\\u003c")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from bisect import bisect_left, bisect_right
 
 import torch
 from torch import nn
@@ -139,6 +140,42 @@ def evaluating(model, kind, x):
     return on(of_kind(model, kind), model.eval(), x)
 
 
+def in_order_of_modules(model, kind, x):
+    seen, modules = [], of_kind(model, kind)
+    handles = [module.register_forward_hook(
+        lambda module, args, output, place=place: seen.append((place, output.detach().clone())))
+        for place, module in enumerate(modules)]
+    try:
+        return model(x), [output for _, output in sorted(seen, key=lambda pair: pair[0])]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def training_afterwards(model, kind, x):
+    found = on(of_kind(model, kind), model, x)
+    model.train()
+    return found
+
+
+def kept_on_the_model(model, kind, x):
+    answer, model.seen = on(of_kind(model, kind), model, x)
+    return answer, model.seen
+
+
+def changing_x(model, kind, x):
+    found = on(of_kind(model, kind), model, x)
+    x.data.add_(1)
+    return found
+
+
+def with_a_slope(model, kind, x):
+    found = on(of_kind(model, kind), model, x)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return found
+
+
 # 06d.2
 def touching(spans, start, stop):
     return [i for i, (a, b) in enumerate(spans) if a < stop and b > start]
@@ -199,7 +236,63 @@ def half_in_bytes(source, node, spans):
     return touching(spans, place(source, node, bytes_=False)[0], place(source, node)[1])
 
 
+def in_utf16(source, node, spans):
+    def offset(line, column):
+        lines = source.split("\n")
+        within = lines[line - 1].encode()[:column].decode().encode("utf-16-le")
+        return sum(len(each) + 1 for each in lines[: line - 1]) + len(within) // 2
+    return touching(spans, offset(node.lineno, node.col_offset),
+                    offset(node.end_lineno, node.end_col_offset))
+
+
+def with_an_end_inside(source, node, spans):
+    start, stop = offsets(source, node)
+    return [i for i, (a, b) in enumerate(spans) if start <= a < stop or start < b <= stop]
+
+
+def offsets(source, node):
+    lines = [line + "\n" for line in source.split("\n")]
+    return [sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
+            for line, column in ((node.lineno, node.col_offset),
+                                 (node.end_lineno, node.end_col_offset))]
+
+
+def the_end_in_characters(source, node, spans):
+    start, stop = offsets(source, node)
+    if node.end_lineno != node.lineno:
+        lines = source.split("\n")
+        stop = sum(len(line) + 1 for line in lines[: node.end_lineno - 1]) + node.end_col_offset
+    return touching(spans, start, stop)
+
+
+def emptying(source, node, spans):
+    found = touching(spans, *offsets(source, node))
+    spans.clear()
+    return found
+
+
+def from_the_last_that_begins(source, node, spans):
+    start, stop = offsets(source, node)
+    begins = [a for a, _ in spans]
+    return range(bisect_right(begins, start) - 1, bisect_left(begins, stop))
+
+
 # 06d.3
+def piling_up(weights, values, output, kept=[]):  # noqa: B006, the mistake is this list
+    kept += of(weights, weights * (values @ output.T).norm(dim=-1))
+    return kept
+
+
+def turned_where_it_fits(weights, values, output):
+    output = output.T if output.shape[0] == output.shape[1] else output
+    return of(weights, weights * (values @ output.T).norm(dim=-1))
+
+
+def by_far(weights, values, output):
+    brings = weights * (values @ output.T).norm(dim=-1)
+    return [i for i, row in enumerate(brings) if row.max() > 2 * row[weights[i].argmax()]]
+
+
 def by(weights, values, output, order):
     return of(weights, weights * (values @ output.T).norm(order, dim=-1))
 
@@ -245,6 +338,14 @@ WRONG = {
         (on_all_modules, "register_module_forward_hook is still there"),
         (in_place_of_forward, "`forward` was replaced"),
         (evaluating, "was in training mode"),
+        (in_order_of_modules, "the calls came in another one"),
+        (lambda model, kind, x: on([m for _, m in model.named_modules(remove_duplicate=False)
+                                    if isinstance(m, kind)], model, x), "it got two hooks"),
+        (training_afterwards, "was in eval mode"),
+        (kept_on_the_model, "keep the list outside of the model"),
+        (changing_x, "it writes into x"),
+        (with_a_slope, "has a .grad that it had not"),
+        (lambda model, kind, x: (model(x), (each for each in [])), "it is a generator"),
     ],
     "tokens_of": [
         (in_characters, "counts bytes of UTF-8"),
@@ -264,6 +365,13 @@ WRONG = {
          "a line can end in two characters"),
         (lambda source, node, spans: with_lines(source, node, spans, source.splitlines(True), len),
          "str.splitlines also cuts at a form feed"),
+        (in_utf16, "it is two of UTF-16"),
+        (with_an_end_inside, "reaches over both ends"),
+        (lambda source, node, spans: touching(spans, offsets(source, node)[0],
+                                              offsets(source, node)[1] - 1), "its last character"),
+        (the_end_in_characters, "each character is a token here"),
+        (emptying, "changes the list that it was given"),
+        (from_the_last_that_begins, "both share it with the node"),
     ],
     "misread": [
         (lambda w, v, o: [i for i in range(len(w))
@@ -278,5 +386,11 @@ WRONG = {
         (lambda w, v, o: by(w, v, o, torch.inf), "has 5, not 4"),
         (lambda w, v, o: (w * (v @ o.T).norm(dim=-1)).argmax(-1) != w.argmax(-1), "yes or no"),
         (in_place, "writes into one of its arguments"),
+        (piling_up, "is kept from one call to the next"),
+        (turned_where_it_fits, "the output matrix is turned"),
+        (by_far, "query 1 gets 2.55 from token 0 and 2.94 from token 1"),
+        (lambda w, v, o: [i + 0.5 for i in of(w, w * (v @ o.T).norm(dim=-1))], "you returned [1.5"),
+        (lambda w, v, o: [int(w[i].argmax()) for i in of(w, w * (v @ o.T).norm(dim=-1))][:1],
+         "not those of their favourites"),
     ],
 }

@@ -2,6 +2,7 @@
 
 import ast
 import cmath
+import io
 import math
 import random
 import re
@@ -394,6 +395,28 @@ def tokens_by_sets(source, node, spans):
     return np.array([i for i, (a, b) in enumerate(spans) if inside & set(range(a, b))], dtype=int)
 
 
+def watched_in_double(model, kind, x):
+    answer, seen = watched_by_a_stack(model, kind, x)
+    return [answer, tuple(each.double() for each in seen)]
+
+
+def tokens_by_streams(source, node, spans):
+    lines = list(io.StringIO(source, newline="\n"))
+    start, stop = (len("".join(lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
+                   for line, column in ((node.lineno, node.col_offset),
+                                        (node.end_lineno, node.end_col_offset)))
+    places = np.array(spans)
+    return np.flatnonzero((places[:, 0] < stop) & (places[:, 1] > start))
+
+
+def misread_by_loops(weights, values, output):
+    for query, row in enumerate(weights.tolist()):
+        sizes = [math.sqrt(sum(float(line @ value) ** 2 for line in output)) * weight
+                 for value, weight in zip(values, row, strict=True)]
+        if sizes.index(max(sizes)) != row.index(max(row)):
+            yield query
+
+
 def misread_in_numpy(weights, values, output):
     brings = weights.numpy() * np.linalg.norm(values.numpy().astype(float) @ output.numpy().T,
                                               axis=1)
@@ -456,9 +479,9 @@ STYLES = {
     "induction_score": [induction_in_numpy, induction_by_fractions],
     "swap_p_value": [swaps_by_recursion, swaps_by_bits],
     "heads_found": [holm_in_numpy, holm_one_by_one],
-    "watch": [watched_from_everywhere, watched_by_a_stack],
-    "tokens_of": [tokens_in_bytes, tokens_by_sets],
-    "misread": [misread_in_numpy, misread_by_hypot],
+    "watch": [watched_from_everywhere, watched_by_a_stack, watched_in_double],
+    "tokens_of": [tokens_in_bytes, tokens_by_sets, tokens_by_streams],
+    "misread": [misread_in_numpy, misread_by_hypot, misread_by_loops],
     "bigram_perplexity": [perplexity_by_fractions],
     "to_bits_per_byte": [lambda loss, guesses, text: torch.tensor(
         loss * guesses * math.log2(math.e) / len(text.encode("utf-8")), dtype=torch.float64)],
