@@ -1,0 +1,113 @@
+"""The tables and sentences of chapter 07b that its numbers write.
+
+Chapter:  chapters/07b_inference_engine.ipynb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scratchbook.evaluation.comparing import (
+    Interval,
+    bound_verdict,
+    paired,
+    verdict,
+    verdict_on,
+)
+from scratchbook.teaching.results import Result, load_result
+
+NAME = "07b_inference_engine"
+FASTER = {"low": "slower", "high": "faster"}
+
+
+def recorded(part: str) -> Result:
+    """What one of the chapter's studies recorded.
+
+    Raises:   FileNotFoundError when it is not there
+    """
+    return load_result(f"{NAME}.{part}")
+
+
+def later_losses(policy: Mapping[str, Any]) -> list[float]:
+    """For each text the mean loss behind its first window, where policies begin to differ."""
+    return [sum(windows[1:]) / (len(windows) - 1) for windows in policy["losses"]]
+
+
+def window_rows(policies: Mapping[str, Any], against: str = "restart") -> list[dict[str, object]]:
+    """A row for each policy: loss, difference from one of them, and what is read."""
+    rows, other = [], later_losses(policies[against])
+    for name, policy in policies.items():
+        own = later_losses(policy)
+        change = paired(own, other)
+        same = name == against
+        rows.append({
+            "policy": name, "loss": f"{sum(own) / len(own):.3f}",
+            f"against {against}": "" if same else f"{change.value:+.3f} ({change.low:+.3f} to "
+                                                  f"{change.high:+.3f})",
+            "verdict": "" if same else verdict_on(change),
+            "read for one written": round(policy["read"], 1)})
+    return rows
+
+
+def window_line(policies: Mapping[str, Any], name: str, other: str, size: str) -> str:
+    """One comparison of two policies as a sentence."""
+    change = paired(later_losses(policies[name]), later_losses(policies[other]))
+    texts = len(policies[name]["losses"])
+    return (f"Window of {size}: {name} against {other}: {verdict_on(change)} "
+            f"({change.value:+.3f} nats a token, 95 % over {texts} texts {change.low:+.3f} to "
+            f"{change.high:+.3f}).")
+
+
+def schedule_rows(kinds: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Throughput and waits of every schedule at every number of requests."""
+    rows: list[dict[str, object]] = []
+    for kind, schedules in kinds.items():
+        for count in next(iter(schedules.values())):
+            for schedule, by_count in schedules.items():
+                runs = by_count[count]
+                rows.append({"load": kind, "at once": int(count), "schedule": schedule} | {
+                    label: sum(run[key] for run in runs) / len(runs) for label, key in (
+                        ("tokens a second", "tokens_per_second"),
+                        ("first token p50, s", "first_p50"), ("p95, s", "first_p95"),
+                        ("last token p50, s", "last_p50"), ("its p95, s", "last_p95"))})
+    return rows
+
+
+def ratios(kinds: Mapping[str, Any], kind: str, count: str, first: str = "continuous",
+           second: str = "static") -> list[float]:
+    """Seed by seed, how many times the throughput of another schedule one has."""
+    return [a["tokens_per_second"] / b["tokens_per_second"] for a, b in
+            zip(kinds[kind][first][count], kinds[kind][second][count], strict=True)]
+
+
+def schedule_line(kinds: Mapping[str, Any], kind: str, count: str, first: str = "continuous",
+                  second: str = "static") -> str:
+    """How two schedules compare at a number of requests, and whether three times is reached."""
+    found = ratios(kinds, kind, count, first, second)
+    word = verdict([r - 1 for r in found], [0.0] * len(found), **FASTER)
+    line = (f"{kind.capitalize()} load, {count} requests: {first} against {second} batching: "
+            f"{word}, {sum(found) / len(found):.2f} times the throughput (seeds "
+            f"{min(found):.2f} to {max(found):.2f})")
+    if kind == "mixed" and second == "static":
+        line += f"; three times: {bound_verdict(found, at_least=3)}"
+    return line + "."
+
+
+def speculation_line(row: Mapping[str, Any]) -> str:
+    """Whether one way of guessing paid, run by run."""
+    word = verdict([s - 1 for s in row["speeds"]], [0.0] * len(row["speeds"]), **FASTER)
+    return (f"{row['draft']}, {row['guesses']} guesses: {row['kept']:.0%} kept, predicted "
+            f"{row['predicted']:.2f} times as fast, measured {row['measured']:.2f}: {word}.")
+
+
+def times_line(name: str, seconds: Sequence[float], bound: float) -> str:
+    """The median of nine times beside the bound that was asked for.
+
+    The second and the eighth of nine hold the true median between them with 96 %.
+    """
+    _, low, *_, high, _ = ordered = sorted(seconds)
+    median = ordered[len(ordered) // 2]
+    word = bound_verdict(Interval(median, low, high), at_most=bound)
+    return (f"{name}: median {1000 * median:.0f} ms ({1000 * low:.0f} to {1000 * high:.0f}), at "
+            f"most {1000 * bound:.0f} ms: {word}.")
