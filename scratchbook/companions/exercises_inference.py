@@ -169,7 +169,8 @@ def admit(answer: Callable) -> Iterator[Property]:
         return
     for what, given in (
             ("two places, and one block evicted for the second", ([5, 9, 4], 2, 4, ["a", "b"], 4)),
-            ("exactly full blocks", ([8, 4], 3, 3, [], 4)),
+            ("exactly full blocks", ([8, 4], 3, 4, [], 4)),
+            ("the very last block", ([5, 3], 2, 3, [], 4)),
             ("the first that does not fit ends it", ([4, 40, 4], 3, 5, ["a"], 4)),
             ("empty blocks first", ([7], 1, 2, ["a", "b"], 4)),
             ("the longest unused goes first", ([12, 8], 2, 1, ["a", "b", "c", "d", "e"], 4)),
@@ -313,12 +314,12 @@ def _mask_mistakes(got: object, text: str, tokens: list[str]) -> list[tuple[bool
     last = [_read_list(token[-1:]) is not None or token[-1:] in "],"
             if token else right[i] for i, token in enumerate(tokens)]
     ends = {
-        "the end is allowed too early: only behind the bracket that closes the first one":
-            [True if not token else right[i] for i, token in enumerate(tokens)],
         "the end is never allowed: the token of no characters may come where the list is whole":
             [False if not token else right[i] for i, token in enumerate(tokens)],
         "the end is allowed before anything is written: nothing is no list":
             [not text or right[i] if not token else right[i] for i, token in enumerate(tokens)],
+        "the end is allowed too early: only behind the bracket that closes the first one":
+            [True if not token else right[i] for i, token in enumerate(tokens)],
         "only the first character of a token is looked at: read all of them": first,
         "each token is read alone, without the text before it": _list_mask("", tokens),
         "this is the wrong way round: True where a token may come": [not each for each in right],

@@ -50,11 +50,11 @@ def window_rows(policies: Mapping[str, Any], against: str = "restart") -> list[d
     return rows
 
 
-def window_line(policies: Mapping[str, Any], name: str, other: str, size: str) -> str:
+def window_line(policies: Mapping[str, Any], name: str, other: str) -> str:
     """One comparison of two policies as a sentence."""
     change = paired(later_losses(policies[name]), later_losses(policies[other]))
     texts = len(policies[name]["losses"])
-    return (f"Window of {size}: {name} against {other}: {verdict_on(change)} "
+    return (f"Full window, {name} against {other}: {verdict_on(change)} "
             f"({change.value:+.3f} nats a token, 95 % over {texts} texts {change.low:+.3f} to "
             f"{change.high:+.3f}).")
 
