@@ -475,7 +475,90 @@ def holm_one_by_one(p_values, level=0.05):
     yield from sorted(set(range(len(p_values))) - left)
 
 
+def to_read_as_a_generator(ids, cached):
+    unread = [place for place in range(len(ids)) if place >= cached] or [len(ids) - 1]
+    yield torch.tensor([ids[place] for place in unread])
+    yield tuple(unread)
+
+
+def to_read_in_numpy(ids, cached):
+    places = np.arange(len(ids))[min(cached, len(ids) - 1):]
+    return np.array(ids)[places], places
+
+
+def admitted_by_recursion(waiting, places, free, unheld, size):
+    if not waiting or not places or math.ceil(waiting[0] / size) > free + len(unheld):
+        return 0, ()
+    blocks = math.ceil(waiting[0] / size)
+    gone = max(blocks - free, 0)
+    more, names = admitted_by_recursion(waiting[1:], places - 1, max(free - blocks, 0),
+                                        unheld[gone:], size)
+    return more + 1, (*unheld[:gone], *names)
+
+
+def admitted_by_sums(waiting, places, free, unheld, size):
+    sums = np.cumsum([0, *[math.ceil(length / size) for length in waiting[:places]]])
+    count = int((sums <= free + len(unheld)).sum()) - 1
+    return count, unheld[: max(int(sums[count]) - free, 0)]
+
+
+def guess_in_tensors(p, q, guess, u):
+    p, q = torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64)
+    if u < p[guess] / q[guess]:
+        return torch.nn.functional.one_hot(torch.tensor(guess), len(p))
+    return torch.nn.functional.normalize((p - q).relu(), p=1, dim=0)
+
+
+def guess_by_fractions(p, q, guess, u):
+    p, q = [Fraction(a) for a in p], [Fraction(b) for b in q]
+    if Fraction(u) < min(Fraction(1), p[guess] / q[guess]):
+        return tuple(int(token == guess) for token in range(len(p)))
+    left = [a - min(a, b) for a, b in zip(p, q, strict=True)]
+    return (each / sum(left) for each in left)
+
+
+def lists_by_regex(text, tokens):
+    def begins(written):
+        return any(re.fullmatch(r"[\[\],0-9]+", written) and whole(written + tail + "]" * depth)
+                   for tail in ("", "0") for depth in range(written.count("[") + 1))
+
+    def whole(written):
+        before = None
+        while before != written:
+            before, written = written, re.sub(r"(?<=[\[,])\[(\d(,\d)*)?\](?=[\],])", "0", written)
+        return re.fullmatch(r"\[(\d(,\d)*)?\]", written) is not None
+    return np.array([begins(text + token) if token else whole(text) for token in tokens])
+
+
+def lists_with_a_stack(text, tokens):
+    def follow(stack, c):
+        top = stack[-1:]
+        if c == "[" and top != ["end"] and top != ["value"]:
+            return [*stack, "open"]
+        if c.isdecimal() and c.isascii() and stack and top != ["value"] and stack != ["end"]:
+            return [*stack, "value"]
+        if c == "," and top == ["value"]:
+            return [*stack, "comma"]
+        if c == "]" and top in (["open"], ["value"]) and stack != ["end"]:
+            while stack[-1] != "open":
+                stack = stack[:-1]
+            return [*stack[:-1], "value"] if stack[:-1] else ["end"]
+        raise ValueError(c)
+
+    def allowed(token):
+        try:
+            stack = reduce(follow, text + token, [])
+        except ValueError:
+            return False
+        return bool(token) or stack == ["end"]
+    return tuple(map(allowed, tokens))
+
+
 STYLES = {
+    "what_to_read": [to_read_as_a_generator, to_read_in_numpy],
+    "admit": [admitted_by_recursion, admitted_by_sums],
+    "after_guess": [guess_in_tensors, guess_by_fractions],
+    "list_mask": [lists_by_regex, lists_with_a_stack],
     "induction_score": [induction_in_numpy, induction_by_fractions],
     "swap_p_value": [swaps_by_recursion, swaps_by_bits],
     "heads_found": [holm_in_numpy, holm_one_by_one],
