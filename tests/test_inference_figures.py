@@ -131,6 +131,14 @@ def test_a_table_of_pairs_guesses_what_followed():
     assert len(written.new_ids) == 12
 
 
+def test_speedups_by_hand():
+    assert bench.tokens_per_pass(0.5, 3) == 1.875
+    assert bench.tokens_per_pass(0, 4) == 1
+    assert bench.predicted_speedup(0.5, 1, 0.0, 1.0) == 1.5
+    assert bench.predicted_speedup(0.5, 2, 0.1, 1.2) == pytest.approx(1.25)
+    assert bench.predicted_speedup(1, 3, 1.0, 1.0) == 1.0  # as dear as the target: nothing gained
+
+
 def test_first_layers_are_those_of_the_model():
     small = bench.first_layers(MODEL, 1)
     for (name, own), other in zip(small.blocks[0].named_parameters(),

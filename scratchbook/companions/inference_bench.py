@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from scratchbook.base_model import END, base_documents, load_base
+from scratchbook.cache import KVCache
 from scratchbook.companions.inference_schedules import held_out_ids
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
-from scratchbook.serving.speculation import predicted_speedup, speculate_cached
+from scratchbook.serving.speculation import speculate_cached
 from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
@@ -109,30 +111,22 @@ class PairTable:
     Shapes:   ids (batch, time) -> (batch, time, vocab)
     """
 
-    def __init__(self, ids: Sequence[int], vocab_size: int):
+    def __init__(self, ids: Sequence[int], vocab_size: int, max_seq_len: int = 1024):
         counts = torch.full((vocab_size, vocab_size), 1e-3)
         pairs = torch.tensor(ids[:-1]) * vocab_size + torch.tensor(ids[1:])
         counts.view(-1).index_add_(0, pairs, torch.ones(len(pairs)))
         self.logits = (counts / counts.sum(1, keepdim=True)).log_()
+        self.config = SimpleNamespace(vocab_size=vocab_size, max_seq_len=max_seq_len)
+        self.token_embedding, self.blocks = SimpleNamespace(weight=self.logits), [None]
 
-    def __call__(self, ids: Tensor, cache: list[Counted] | None = None) -> Tensor:
-        for each in cache or ():
-            each.length += ids.shape[1]
+    def __call__(self, ids: Tensor, cache: list[KVCache]) -> Tensor:
+        for layer in cache:
+            layer.length += ids.shape[1]
         return self.logits[ids]
 
-    def new_cache(self, max_seq_len: int) -> list[Counted]:
-        """Nothing to keep but how much was read."""
-        return [Counted()]
-
-
-class Counted:
-    """A cache that holds nothing."""
-
-    length = 0
-
-    def truncate(self, length: int) -> None:
-        """Forget every token from position `length` on."""
-        self.length = length
+    def new_cache(self, max_seq_len: int) -> list[KVCache]:
+        """Nothing is kept in it but how much was read."""
+        return [KVCache(max_seq_len)]
 
 
 def pair_table(tokenizer: BPETokenizer, characters: int = 3_000_000) -> PairTable:
@@ -170,24 +164,44 @@ def step_cost(reader: Any, tokens: int, past: int = PROMPT) -> float:
     return min(seconds(step, 60))
 
 
+def tokens_per_pass(kept: float, guesses: int) -> float:
+    """Tokens that one pass of the target gives when each guess is kept with this probability.
+
+    Paper:    Leviathan et al. (2023), arXiv:2211.17192, equation 1
+    """
+    return sum(kept**place for place in range(guesses + 1))
+
+
+def predicted_speedup(kept: float, guesses: int, draft_cost: float, pass_cost: float) -> float:
+    """How many times faster than the target alone, whose step costs 1.
+
+    `draft_cost` is a guess, `pass_cost` a pass of the target over the guesses and one token more.
+
+    Paper:    Leviathan et al. (2023), arXiv:2211.17192, theorem 3.8, whose pass costs 1
+    """
+    return tokens_per_pass(kept, guesses) / (guesses * draft_cost + pass_cost)
+
+
 def speculation_rows(model: DecoderLM, drafts: dict[str, Any], prompts: Sequence[list[int]]
                      ) -> list[dict[str, Any]]:
     """For each draft and number of guesses the speed that its costs predict, and the measured one.
 
-    What share of guesses is kept is measured on the first third of the prompts, the speed on the
-    others.
+    What share of single guesses is kept is measured on the first third of the prompts, the speed
+    on the others.
     """
     known, rows = len(prompts) // 3, []
     plain = [min(seconds(lambda ids=ids: generate(model, ids, NEW, seed=0), 3))
              for ids in prompts[known:]]
     for name, draft in drafts.items():
+        single = [speculate_cached(model, draft, ids, NEW, 1,
+                                   generator=named_generator(0, f"single {ids}"))
+                  for ids in prompts[:known]]
+        kept = sum(each.kept for each in single) / sum(each.guessed for each in single)
         for guesses in GUESSES:
             def write(ids: list[int], draft: Any = draft, guesses: int = guesses) -> Any:
                 return speculate_cached(model, draft, ids, NEW, guesses,
                                         generator=named_generator(0, f"guess {ids}"))
 
-            found = [write(ids) for ids in prompts[:known]]
-            kept = sum(each.kept for each in found) / sum(each.offered for each in found)
             spent = [min(seconds(lambda ids=ids: write(ids), 2, vain=False))
                      for ids in prompts[known:]]
             one = step_cost(model, 1)  # just before the others: a machine's speed drifts
