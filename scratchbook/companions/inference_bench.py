@@ -56,6 +56,16 @@ def machine_speed(size_bytes: int = 24_000_000) -> tuple[float, float]:
 
 
 @torch.no_grad()
+def overhead(model: DecoderLM) -> float:
+    """Seconds for one token of a model with as many layers and next to no weights."""
+    with torch.random.fork_rng(devices=[]):
+        empty = DecoderLM(model.config.with_(d_model=16, num_heads=2, num_kv_heads=None,
+                                             head_dim=None, d_ff=16, vocab_size=16)).eval()
+    ids = torch.ones(1, 1, dtype=torch.long)
+    return min(seconds(lambda: empty(ids), 30))
+
+
+@torch.no_grad()
 def reading_rows(model: DecoderLM, sizes: Sequence[int], predict: Callable[[int], float]
                  ) -> list[dict[str, float]]:
     """Milliseconds to read a prompt at once and one by one, and what `predict(tokens)` says."""
