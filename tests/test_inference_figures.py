@@ -113,20 +113,23 @@ def test_loads_are_what_they_claim():
 
 
 def test_policies_keep_equally_much():
-    ids = torch.randint(50, (300,), generator=torch.Generator().manual_seed(0)).tolist()
-    kept = {name: policy(ids) for name, policy in windows.policies(64).items()}
+    ids = torch.randint(50, (900,), generator=torch.Generator().manual_seed(0)).tolist()
+    kept = {name: policy(ids) for name, policy in windows.policies(256).items()}
     assert len(kept["truncate to half"]) == len(kept["summary"]) == len(
-        kept["summary by chance"]) == len(kept["head and recent"]) == 32
+        kept["summary by chance"]) == len(kept["head and recent"]) == 128
     assert len(kept["restart"]) == 1
     assert kept["summary"] != kept["summary by chance"]
-    assert kept["summary by chance"] == windows.policies(64)["summary by chance"](ids)
-    assert all(places[-1] == 299 and places == sorted(set(places)) for places in kept.values())
+    assert kept["summary by chance"] == windows.policies(256)["summary by chance"](ids)
+    assert all(places[-1] == 899 and places == sorted(set(places)) for places in kept.values())
 
 
 def test_a_table_of_pairs_guesses_what_followed():
     table = bench.PairTable([5, 6, 5, 6, 5, 7], 400)
-    assert table(torch.tensor([[5]]))[0, 0].argmax() == 6
-    assert table(torch.tensor([[5]]))[0, 0, 7] > table(torch.tensor([[5]]))[0, 0, 8]
+    cache = table.new_cache(20)
+    logits = table(torch.tensor([[5]]), cache)[0, 0]
+    assert logits.argmax() == 6
+    assert logits[7] > logits[8]
+    assert cache[0].length == 1
     written = speculate_cached(MODEL, table, [5], 12, 3)
     assert len(written.new_ids) == 12
 
