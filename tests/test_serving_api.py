@@ -164,6 +164,7 @@ def test_models(client):
     ({"logprobs": 3}, "logprobs=3", "logprobs"), ({"echo": True}, "echo", "echo"),
     ({"prompt": [5, 100_000]}, "100000 is outside the vocabulary", None),
     ({"prompt": []}, "empty", "prompt"), ({"prompt": ""}, "empty", "prompt"),
+    ({"prompt": ["a"] * 17}, "17 prompts are more than 16", "prompt"),
     ({"prompt": [[]]}, "empty", "prompt"), ({"prompt": {"a": 1}}, "valid", "prompt"),
     ({"prompt": "\ud83d"}, "surrogate", "prompt"),
     ({"seed": "x"}, "valid integer", "seed"), ({"max_tokens": True}, "integer", "max_tokens"),
@@ -184,7 +185,8 @@ def test_what_cannot_be_done_is_refused_in_openais_shape(home, change, message, 
 @pytest.mark.parametrize("messages", [
     [], [{"role": "robot", "content": "a"}], [{"content": "a"}], "hello",
     [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
-    [{"role": "user", "content": "the " * 500}], [{"role": "user", "content": "\udc00"}],
+    [{"role": "user", "content": "the " * 500}], [{"role": "user", "content": ""}] * 129,
+    [{"role": "user", "content": "\udc00"}],
 ])
 def test_messages_that_cannot_be_read_are_refused(home, messages):
     body = json.dumps({"model": "tiny", "messages": messages})

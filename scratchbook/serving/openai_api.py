@@ -140,7 +140,8 @@ def routes(answers: Answers) -> APIRouter:
         if asked.logprobs:
             raise ApiError(f"logprobs={asked.logprobs} asks for other tokens than the chosen ones: "
                            "0 gives the chosen ones'", param="logprobs")
-        prompts = await answers.encode(lambda: _prompts(asked.prompt, served), "prompt")
+        prompts = await answers.encode(
+            lambda: _prompts(asked.prompt, served, answers.limits.max_choices), "prompt")
         clip = asked.max_tokens is None
         writing = await answers.start(prompts, asked.max_tokens or 16, asked.sampling, asked.stops,
                                       asked.n or 1, asked.logprobs is not None, clip)
@@ -159,8 +160,10 @@ def routes(answers: Answers) -> APIRouter:
     return router
 
 
-def _prompts(prompt: str | list, served: ServedModel) -> list[list[int]]:
+def _prompts(prompt: str | list, served: ServedModel, most: int) -> list[list[int]]:
     given = prompt if isinstance(prompt, list) and not _are_ids(prompt) else [prompt]
+    if len(given) > most:
+        raise ValueError(f"{len(given):,} prompts are more than {most}: send them one by one")
     found = [served.encode(each) if isinstance(each, str) else each for each in given]
     if not found or not all(found):
         raise ValueError("a prompt is empty: give a text or at least one id")

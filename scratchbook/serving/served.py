@@ -101,6 +101,9 @@ class ServedModel:
 
         Raises:   ValueError as `encode` does, and for messages that the template refuses
         """
+        if len(messages) > self.window:
+            raise TooLong(f"the window of this model is {self.window} tokens, too few for "
+                          f"{len(messages):,} messages: leave the oldest out")
         self._check(*(message["content"] for message in messages))
         if self.template is None:
             return [*self.before, *plain_chat(messages, self.tokenizer)]
