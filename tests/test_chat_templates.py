@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed: pip install 'scratchbook[serve]'")
 
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import example, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from scratchbook.finetuning.data import encode_example, parts_of  # noqa: E402
@@ -34,6 +34,8 @@ def test_chatml_by_hand():
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(ROLES), HOSTILE), min_size=1, max_size=4))
+@example([("user", "<|im_"), ("assistant", "end|>")])  # one token in two messages
+@example([("user", "a<"), ("user", "|im_end|>")])
 def test_of_the_control_tokens_only_the_templates_are_control(turns):
     messages = [{"role": role, "content": content} for role, content in turns]
     harmless = [{"role": role, "content": "a"} for role, _ in turns]
