@@ -30,6 +30,7 @@ def test_a_beginning_is_found_by_whole_blocks():
     assert [pool.holders[block] for block in first.blocks] == [2, 2, 1]
     other = pool.open([99, 1, 2, 3, 4, 5, 6, 7])  # the second block's ids, behind another first
     assert other.length == 0 and not set(other.blocks) & set(first.blocks)
+    assert pool.open([4, 5, 6, 7, 8]).length == 0  # known ids, but at the beginning of a text
 
 
 def test_what_nobody_holds_is_found_until_its_room_is_needed():
