@@ -128,21 +128,30 @@ def plot_speedups(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
     return figure, f"Speed against the model alone. {said}."
 
 
-def plot_windows(policies: Mapping[str, Any], shown: Sequence[str]) -> tuple[Figure, str]:
-    """The loss in each of ten windows, for some policies."""
+def plot_windows(policies: Mapping[str, Any], shown: Sequence[str], against: str = "restart",
+                 failure: str = "no limit") -> tuple[Figure, str]:
+    """The loss in each of ten windows (left), and some policies beside the simplest (right)."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.6, 3.8))
-    said = []
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4))
+    means = {name: [sum(each) / len(each) for each in zip(*policies[name]["losses"], strict=True)]
+             for name in (against, failure, *shown)}
+    places = range(1, len(means[against]) + 1)
+    for mark, colour, name in (("o", "gray", against), ("X", palette()[6], failure)):
+        left.plot(places, means[name], mark + "-", ms=4, color=colour, label=name)
+    right.axhline(0, lw=0.8, color="gray")
     for colour, mark, name in zip(palette(), MARKS, shown, strict=False):
-        texts = policies[name]["losses"]
-        means = [sum(each) / len(each) for each in zip(*texts, strict=True)]
-        ax.plot(range(1, len(means) + 1), means, mark + "-", ms=4, color=colour, label=name)
-        said.append(f"{name}: {means[0]:.2f} in the first window, {means[-1]:.2f} in the last")
-    ax.set(xlabel="window of the text", ylabel="loss, nats per token")
-    ax.set_xticks(range(1, len(means) + 1))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure, "Loss by window. " + "; ".join(said) + "."
+        gaps = [own - other for own, other in zip(means[name], means[against], strict=True)]
+        right.plot(places, gaps, mark + "-", ms=4, color=colour, label=name)
+    left.set(xlabel="window of the text", ylabel="loss, nats per token")
+    right.set(xlabel="window of the text", ylabel=f"loss less that of {against}")
+    for ax in (left, right):
+        ax.set_xticks(places)
+        ax.legend()
+    figure.tight_layout()
+    said = "; ".join(f"{name}: {each[0]:.2f} in the first window, {each[-1]:.2f} in the last"
+                     for name, each in means.items())
+    return figure, f"Loss by window. {said}."
 
 
 def scheduler_still(requests: Sequence[Sequence[int]]) -> str:
