@@ -69,6 +69,11 @@ def test_32_clients_of_20_requests_lose_and_double_nothing():
         assert home.worker.open == 0 and engine.idle
 
 
+def test_idle_connections_are_the_clients_to_close():
+    with serving(SERVED, ScriptedEngine([1])) as home:
+        assert home.server.config.timeout_keep_alive > 2 * httpx.Limits().keepalive_expiry
+
+
 def test_a_server_that_stops_writes_its_answers_to_the_end():
     engine = ScriptedEngine(SERVED.tokenizer.encode("the cat sat on the mat, " * 30), pause=0.02)
     found = {}

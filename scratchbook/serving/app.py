@@ -28,6 +28,9 @@ from scratchbook.serving.openai_api import error_shape, routes
 from scratchbook.serving.served import ServedModel
 from scratchbook.serving.worker import Worker
 
+# Clients drop an idle connection after seconds (httpx 5). Were the server as quick, it would close
+# connections on which a client is just about to send.
+KEEP_ALIVE = 75
 PAGE = Path(__file__).with_name("page")
 
 
@@ -158,7 +161,7 @@ class Server(uvicorn.Server):
         protocol = type("Protocol", (ImpatientProtocol,), {"patience": settings.patience})
         super().__init__(uvicorn.Config(
             app, settings.host, settings.port, http=protocol, log_level="warning",
-            access_log=False, server_header=False,
+            access_log=False, server_header=False, timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=settings.drain_seconds))
         self.say, self.url = say, ""
 

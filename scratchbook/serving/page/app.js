@@ -214,7 +214,7 @@ async function answer() {
     return;
   }
   if (asked.messages.includes(message) || !writing) keep();
-  if (!writing) { $("status").textContent = message.note || ""; show(); }
+  if (!writing) { $("status").textContent = $("problem").textContent ? "" : "done"; show(); }
 }
 
 function counts(usage, reason, seconds) {
