@@ -85,6 +85,20 @@ def test_a_perfect_draft_is_always_kept_and_saves_passes():
     assert sampled.kept == sampled.guessed == 32
 
 
+@pytest.mark.parametrize("guesses", [1, 4, 50])
+def test_a_draft_that_is_always_right_does_not_write_on_behind_the_end(guesses):
+    """Kept guesses are what may run over the budget, or over a stop id in their midst."""
+    model = tiny()
+    text = generate(model, [1, 2, 3], 12, temperature=0)
+    for length in range(1, 13):
+        found = speculate_cached(model, model, [1, 2, 3], length, guesses, temperature=0)
+        assert found.new_ids == text[:length]
+    for stop in set(text):
+        found = speculate_cached(model, model, [1, 2, 3], 12, guesses, temperature=0,
+                                 stop_ids=[stop])
+        assert found.new_ids == text[: text.index(stop) + 1]
+
+
 def test_each_token_is_read_once_but_for_what_was_refused():
     target, draft = tiny(), tiny(num_layers=1)
     read = {"target": 0, "draft": 0}
