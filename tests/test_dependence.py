@@ -168,3 +168,10 @@ def test_every_result_of_the_book_has_its_maker():
     for path in sorted((root / "book" / "results").glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         assert fingerprint(content["name"], content["command"], root), path
+
+
+def test_every_committed_result_knows_the_code_that_made_it():
+    results = Path(__file__).resolve().parents[1] / "book" / "results"
+    entries = [json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")]
+    assert len(entries) > 40
+    assert [entry["name"] for entry in entries if not entry["fingerprint"]] == []

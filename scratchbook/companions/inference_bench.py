@@ -27,7 +27,6 @@ from scratchbook.serving.speculation import speculate_cached
 from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
-NAME = "07b_inference_engine.speculation"
 COMMAND = "python -m scratchbook.companions.inference_bench"
 TEXTS, PROMPT, NEW, GUESSES = 12, 48, 32, (1, 2, 4)
 
@@ -231,8 +230,9 @@ def main() -> None:
     prompts = [ids[20 : 20 + PROMPT] for ids in held_out_ids(tokenizer)[:TEXTS]]
     drafts = {"table of pairs": pair_table(tokenizer),
               "first of six layers": first_layers(model, 1), "the model itself": model}
-    record(NAME, {"rows": speculation_rows(model, drafts, prompts), "texts": TEXTS - TEXTS // 3,
-                  "new_tokens": NEW}, seeds=[0], command=COMMAND)
+    numbers = {"rows": speculation_rows(model, drafts, prompts), "texts": TEXTS - TEXTS // 3,
+               "new_tokens": NEW}
+    record("07b_inference_engine.speculation", numbers, seeds=[0], command=COMMAND)
 
 
 if __name__ == "__main__":

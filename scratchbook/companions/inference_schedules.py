@@ -25,7 +25,6 @@ from scratchbook.serving.requests import Request
 from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
-NAME = "07b_inference_engine.schedules"
 COMMAND = "python -m scratchbook.companions.inference_schedules"
 AT_ONCE, SEEDS, PLACES = (1, 4, 8, 16, 32), (0, 1, 2), 8
 SHORT, LONG, EQUAL = (4, 12), 96, 20  # new tokens; one request in eight is long
@@ -94,7 +93,7 @@ def main() -> None:
         numbers[kind] = {schedule: {str(count): [
             timed(model, load(texts, count, seed, kind == "equal"), schedule) for seed in SEEDS]
             for count in AT_ONCE} for schedule in SCHEDULES}
-    record(NAME, numbers, seeds=SEEDS, command=COMMAND)
+    record("07b_inference_engine.schedules", numbers, seeds=SEEDS, command=COMMAND)
 
 
 if __name__ == "__main__":

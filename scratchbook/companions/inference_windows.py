@@ -27,7 +27,7 @@ from scratchbook.serving.windows import (
 from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
-NAME, COMMAND = "07b_inference_engine.windows", "python -m scratchbook.companions.inference_windows"
+COMMAND = "python -m scratchbook.companions.inference_windows"
 SIZE, WINDOWS, STEP = 256, 10, 64
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     model, tokenizer = load_base()
     ids = long_texts(tokenizer, WINDOWS * SIZE + 1)
     numbers = {"texts": len(ids), "size": SIZE, "policies": measure(model, ids, SIZE)}
-    record(NAME, numbers, seeds=[0], command=COMMAND)
+    record("07b_inference_engine.windows", numbers, seeds=[0], command=COMMAND)
 
 
 if __name__ == "__main__":
