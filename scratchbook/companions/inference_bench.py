@@ -24,6 +24,7 @@ from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
 from scratchbook.serving.speculation import speculate_cached
+from scratchbook.smalltalk_model import load_smalltalk
 from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
@@ -41,6 +42,13 @@ def seconds(call: Callable[[], object], repeats: int = 5, vain: bool = True) -> 
         call()
         found.append(time.process_time() - began)
     return found
+
+
+@torch.no_grad()
+def smalltalk_seconds(tokens: int, repeats: int = 9) -> list[float]:
+    """Processor time in which chapter 09's model reads so many tokens at once."""
+    small, _ = load_smalltalk()
+    return seconds(lambda: small(torch.arange(tokens)[None] + 300), repeats)
 
 
 @torch.no_grad()
