@@ -14,7 +14,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 from scratchbook.serving import Engine  # noqa: E402
 from scratchbook.serving.answering import Limits  # noqa: E402
 from scratchbook.serving.app import Settings  # noqa: E402
-from tests.serving_home import ScriptedEngine, serving, tiny_served, until  # noqa: E402
+from tests.serving_home import ScriptedEngine, run_alone, serving, tiny_served, until  # noqa: E402
 
 SERVED = tiny_served()
 TOKENS = SERVED.tokenizer.encode("the cat sat on the mat, " * 30)
@@ -171,7 +171,7 @@ def test_a_full_line_sends_away_with_a_time_to_come_again():
                 f"{home.url}/v1/completions", json=ASK) for _ in range(8)))
 
     with serving(SERVED, engine, max_open=3) as home:
-        answers = asyncio.run(ask(home))
+        answers = run_alone(ask(home))
         statuses = sorted(answer.status_code for answer in answers)
         assert statuses.count(200) >= 3 and 429 in statuses and set(statuses) == {200, 429}
         away = next(answer for answer in answers if answer.status_code == 429)

@@ -17,7 +17,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 
 from scratchbook.generation import generate  # noqa: E402
 from scratchbook.serving import Engine  # noqa: E402
-from tests.serving_home import ScriptedEngine, serving, tiny_served, until  # noqa: E402
+from tests.serving_home import ScriptedEngine, run_alone, serving, tiny_served, until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS, REQUESTS, KINDS = 32, 20, 5
@@ -61,7 +61,7 @@ def test_32_clients_of_20_requests_lose_and_double_nothing():
 
     engine = Engine(SERVED.model, max_batch=16)
     with serving(SERVED, engine, max_open=CLIENTS) as home:
-        answers = [each for found in asyncio.run(everyone(home.url)) for each in found]
+        answers = [each for found in run_alone(everyone(home.url)) for each in found]
         assert len(answers) == CLIENTS * REQUESTS
         assert {(kind, text) for kind, text, _ in answers} == set(expected.items())
         assert all(ends == 1 for _, _, ends in answers)

@@ -9,7 +9,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sc
 
 from scratchbook.serving import Engine, Request  # noqa: E402
 from scratchbook.serving.worker import Busy, Worker  # noqa: E402
-from tests.serving_home import ScriptedEngine, tiny_served  # noqa: E402
+from tests.serving_home import ScriptedEngine, run_alone, tiny_served  # noqa: E402
 
 SCRIPT = list(range(40))
 SERVED = tiny_served()
@@ -26,7 +26,7 @@ def in_a_loop(engine, work, max_open: int = 8):
             await worker.stop()
             assert not worker._thread.is_alive() and worker.open == 0
 
-    return asyncio.run(main())
+    return run_alone(main())
 
 
 async def tokens_of(ticket) -> list[list[int]]:
