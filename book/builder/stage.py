@@ -18,6 +18,7 @@ import yaml
 
 from book.builder import colab, pages
 from scratchbook.publishing import passport
+from scratchbook.publishing.notebooks import normalise
 
 STAGED = Path("build/site-src")   # what Sphinx reads
 SITE = Path("_build/html")        # what a browser reads; `make serve` serves this folder
@@ -191,6 +192,8 @@ def _dressed(root: Path, source: str, staged: str, listed: list[str],
     fresh = executed / Path(source).name if executed else None
     path = fresh if fresh and fresh.is_file() else root / source
     notebook = json.loads(path.read_text(encoding="utf-8"))
+    if path == fresh:  # in the form of the committed ones: what libraries log is not the page's
+        notebook = normalise(notebook)
     return json.dumps(dress_chapter(notebook, source, Address.read(root), resolve),
                       ensure_ascii=False, indent=1)
 

@@ -284,7 +284,8 @@ def plot_two_maps(first: Tensor, second: Tensor) -> tuple[Figure, str]:
     """Two rows of weights that give one output."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 1, figsize=(6.8, 3), sharex=True, sharey=True)
+    figure, axes = plt.subplots(2, 1, figsize=(6.8, 3.4), sharex=True, sharey=True,
+                                layout="constrained")
     titles = ("the model's own map", "another map, the same output")
     for ax, row, title in zip(axes, (first, second), titles, strict=True):
         ax.plot(row.tolist(), drawstyle="steps-mid", color=palette()[0], lw=1.2)

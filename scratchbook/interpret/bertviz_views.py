@@ -21,9 +21,13 @@ from torch import Tensor
 KINDS = ("head", "model", "neuron")
 MOST_TOKENS = 64
 STAND_IN = Path(__file__).with_name("bertviz_stand_in.js")
-# bertviz knows one theme for two of its views: a dark page gets the picture turned over, hues kept
-DARK = ("<style>:root{color-scheme:light}@media(prefers-color-scheme:dark){"
-        "html{background:#fff;filter:invert(.92) hue-rotate(180deg)}}</style>")
+# bertviz knows one theme for two of its views: a dark page turns the picture over, hues kept. Who
+# says which theme it is: the book, Colab, JupyterLab, VS Code; else the reader's preference counts.
+TURNED = ".sb-bertviz{filter:invert(.92) hue-rotate(180deg)}"
+THEMES = ("<style>@media(prefers-color-scheme:dark){html:not([data-theme],[theme]) "
+          f"body:not([data-jp-theme-light],[class*=vscode-]) {TURNED}}}"
+          ":is(html[data-theme=dark],html[theme=dark],body[data-jp-theme-light=false],"
+          f"body.vscode-dark) {TURNED}</style>")
 MARKER = re.compile(r"PYTHON_PARAMS; //.*")  # its second occurrence is in the comment
 
 
@@ -43,13 +47,15 @@ def bertviz_frame(kind: str, tokens: Sequence[str], attention: Tensor,
         raise ValueError(f"{len(tokens)} tokens: bertviz draws {MOST_TOKENS} at the most, shorten "
                          "the text")
     params = _params(kind, tokens, attention, layers, queries, keys, digits)
-    page = (f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>bertviz</title>{DARK}'
+    page = (f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>bertviz</title>'
+            '<style>:root{color-scheme:light}</style>'
             f'<body style="margin:0;background:#fff">{_controls(kind)}'
             f"<script>{_in_script(STAND_IN.read_text(encoding='utf-8'))}</script>"
             f"<script>{_script(kind, params)}</script></body></html>")
     height = height or {"head": 60 + 23 * len(tokens), "neuron": 190 + 26 * len(tokens)}.get(
         kind, 80 + 30 * len(layers) * max(1, len(tokens) // 8))
-    return (f'<iframe title="bertviz, {kind} view" sandbox="allow-scripts" loading="lazy" '
+    return (f'{THEMES}<iframe class="sb-bertviz" title="bertviz, {kind} view" '
+            'sandbox="allow-scripts" loading="lazy" '
             f'style="width:100%;height:{height}px;border:0" '
             f'srcdoc="{html.escape(page, quote=True)}"></iframe>')
 

@@ -114,12 +114,14 @@ def _own_ids(svg: str, salt: str) -> str:
 def show(figure, alt: str, caption: str = "") -> None:
     """Display a matplotlib figure as inline SVG and close it.
 
-    `alt` is built from the data, so that it says what this run found. The caption is for everyone.
+    `alt` is built from the data, so that it says what this run found. The caption is for everyone;
+    what stands in backticks there is set as code.
     """
     import matplotlib.pyplot as plt
     from IPython.display import HTML, display
 
-    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    said = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(caption))
+    below = f"<figcaption>{said}</figcaption>" if caption else ""
     drawn = figure_svg(figure, alt)
     display(HTML(dressed(f'<figure class="sb-figure">{drawn}{below}</figure>')))
     plt.close(figure)

@@ -138,6 +138,22 @@ def test_freshly_run_chapters_are_preferred(tmp_path: Path):
     assert "# A fresh run" in (staged / "chapters" / name).read_text(encoding="utf-8")
 
 
+def test_a_fresh_run_shows_what_a_committed_one_would(tmp_path: Path):
+    """What a library logs while it is loaded would break the build, which allows no stderr."""
+    path = ROOT / "chapters" / "01_tokenization.ipynb"
+    fresh = json.loads(path.read_text(encoding="utf-8"))
+    for cell in (c for c in fresh["cells"] if c["cell_type"] == "code" and c["outputs"]):
+        cell["outputs"].insert(0, {"output_type": "stream", "name": "stderr", "text": "W: load"})
+    (tmp_path / path.name).write_text(json.dumps(fresh), encoding="utf-8")
+    staged = [stage.stage(ROOT, executed=executed, target=tmp_path / name) / "chapters" / path.name
+              for executed, name in ((tmp_path, "fresh"), (None, "committed"))]
+    texts = []
+    for page in staged:
+        cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+        texts.append([["".join(o.get("text", "")) for o in c.get("outputs", [])] for c in cells])
+    assert texts[0] == texts[1] and any(map(any, texts[0]))
+
+
 def test_a_missing_page_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="book/nowhere"):
         stage.find_source(tmp_path, "book/nowhere")

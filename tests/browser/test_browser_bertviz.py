@@ -87,13 +87,18 @@ def test_the_neuron_view_multiplies_queries_and_keys(view, shown):
 
 
 @pytest.mark.parametrize("kind", ["head", "model", "neuron"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_dark_page_gets_a_dark_picture_that_can_be_read(view, browser, tmp_path, kind, scheme):
+@pytest.mark.parametrize(("scheme", "said", "dark"), [
+    ("light", "", False), ("dark", "", True), ("light", '<html data-theme="dark">', True),
+    ("dark", '<html data-theme="light">', False), ("dark", '<html theme="dark">', True),
+    ("light", '<html><body data-jp-theme-light="false">', True),
+    ("dark", '<html><body data-jp-theme-light="true">', False)])
+def test_a_dark_page_gets_a_dark_picture_that_can_be_read(view, browser, tmp_path, kind, scheme,
+                                                          said, dark):
     """The background follows the reader's theme, and something on it stands out."""
     image = pytest.importorskip("PIL.Image")
     path, part = tmp_path / "page.html", torch.rand(3, 4, len(view.tokens), 8)
     frame = bertviz_frame(kind, view.tokens, view.attention, range(3), part, part)
-    path.write_text(f"<!DOCTYPE html><meta charset=utf-8>{frame}", encoding="utf-8")
+    path.write_text(f"<!DOCTYPE html>{said}<meta charset=utf-8>{frame}", encoding="utf-8")
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     page.goto(path.as_uri())
@@ -104,5 +109,5 @@ def test_a_dark_page_gets_a_dark_picture_that_can_be_read(view, browser, tmp_pat
     grey = image.open(picture).convert("L")
     levels = grey.histogram()
     usual = max(range(256), key=levels.__getitem__)
-    assert usual < 64 if scheme == "dark" else usual > 192
+    assert usual < 64 if dark else usual > 192
     assert max(abs(level - usual) for level in range(256) if levels[level]) > 128

@@ -64,16 +64,24 @@ CODE_CONTRAST = """() => {
   });
 }"""
 THEME = "theme => { document.documentElement.dataset.theme = theme }"
-# axe's time grows with every element of the page: take away what it is not asked about, the
-# lines of drawn figures, and, as entries of the reference have one template, all but forty.
+# axe's time grows with every element of the page: take away what it is not asked about, the lines
+# of drawn figures, and of the reference, whose entries have one template, each entry that has no
+# element of a new kind. A kind is where it stands, its classes and attributes, and whether it is
+# empty: whatever is wrong with one entry alone makes it another kind, and it stays.
 THIN = """() => {
   document.querySelectorAll('.bd-sidebar, .bd-footer, dialog').forEach(e => e.remove());
   document.querySelectorAll('article .highlight pre').forEach(e => {
     e.textContent = e.textContent; });
   document.querySelectorAll('article svg[role=img] :is(path, use, clipPath)')
     .forEach(e => e.remove());
-  [...document.querySelectorAll('article dl.py:not(dl.py dl.py)')].slice(40)
-    .forEach(e => e.remove());
+  const kind = (e, top) => (e === top ? '' : kind(e.parentElement, top)) + '>' + e.tagName + '.' +
+    e.className + '[' + e.getAttributeNames() + ']' + (e.textContent.trim() ? '' : '-');
+  const met = {};
+  document.querySelectorAll('article dl.py:not(dl.py dl.py)').forEach(entry => {
+    const kinds = [...entry.querySelectorAll('*')].map(e => kind(e, entry));
+    if (kinds.every(name => met[name] >= 3)) { entry.remove(); return; }
+    new Set(kinds).forEach(name => { met[name] = (met[name] || 0) + 1; });
+  });
 }"""
 FORMULAS = """() => [document.querySelectorAll('article .math').length,
   document.querySelectorAll('article .math mjx-container').length,
