@@ -10,7 +10,8 @@ def test_listings_share_a_sidebar_and_other_pages_have_their_own():
 
     def draw(page, collapse=True, **options):
         asked.append(page)
-        return f"{'../' * page.count('/')} {page.startswith('_modules/') or page} {collapse} {options}"
+        where = "a listing" if page.startswith("_modules/") else page
+        return f"{'../' * page.count('/')} {where} {collapse} {options}"
 
     builder = SimpleNamespace(_get_local_toctree=draw)
     remember(SimpleNamespace(builder=builder))
