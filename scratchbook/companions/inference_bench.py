@@ -9,6 +9,7 @@ Chapter:  chapters/07b_inference_engine.ipynb
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -23,13 +24,14 @@ from scratchbook.companions.inference_schedules import held_out_ids
 from scratchbook.generation import generate
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
-from scratchbook.serving.speculation import speculate_cached
+from scratchbook.serving.speculation import Speculation, speculate_cached
 from scratchbook.smalltalk_model import load_smalltalk
 from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
 COMMAND = "python -m scratchbook.companions.inference_bench"
-TEXTS, PROMPT, NEW, GUESSES = 12, 48, 32, (1, 2, 4)
+TEXTS, PROMPT, NEW, GUESSES = 16, 48, 32, (1, 2, 4)
+ROUNDS = 4  # of which the fastest counts
 
 
 def seconds(call: Callable[[], object], repeats: int = 5, vain: bool = True) -> list[float]:
@@ -204,31 +206,43 @@ def speculation_rows(model: DecoderLM, drafts: dict[str, Any], prompts: Sequence
     """For each draft and number of guesses the speed that its costs predict, and the measured one.
 
     What share of single guesses is kept is measured on the first third of the prompts, the speed
-    on the others.
+    on the others. "tokens a pass" and "a pass" (in plain steps) split the speed in two, so that
+    one sees which half of a prediction was wrong.
     """
     known, rows = len(prompts) // 3, []
-    plain = [min(seconds(lambda ids=ids: generate(model, ids, NEW, seed=0), 3))
-             for ids in prompts[known:]]
     for name, draft in drafts.items():
-        single = [speculate_cached(model, draft, ids, NEW, 1,
-                                   generator=named_generator(0, f"single {ids}"))
-                  for ids in prompts[:known]]
+        single = [_guess(model, draft, ids, 1) for ids in prompts[:known]]
         kept = sum(each.kept for each in single) / sum(each.guessed for each in single)
         for guesses in GUESSES:
-            def write(ids: list[int], draft: Any = draft, guesses: int = guesses) -> Any:
-                return speculate_cached(model, draft, ids, NEW, guesses,
-                                        generator=named_generator(0, f"guess {ids}"))
-
-            spent = [min(seconds(lambda ids=ids: write(ids), 2, vain=False))
-                     for ids in prompts[known:]]
+            timed = [_side_by_side(model, draft, ids, guesses) for ids in prompts[known:]]
             one = step_cost(model, 1)  # just before the others: a machine's speed drifts
             cost, check = step_cost(draft, 1) / one, step_cost(model, guesses + 1) / one
-            speeds = [a / b for a, b in zip(plain, spent, strict=True)]
+            speeds = [plain / spent for plain, spent, _ in timed]
+            passes = sum(reads for _, _, reads in timed)
+            step = sum(plain for plain, _, _ in timed) / (NEW * len(timed))
             rows.append({"draft": name, "guesses": guesses, "kept": kept, "draft cost": cost,
-                         "pass cost": check,
+                         "pass cost": check, "tokens a pass, predicted":
+                         tokens_per_pass(kept, guesses), "tokens a pass": NEW * len(timed) / passes,
+                         "a pass, predicted": guesses * cost + check,
+                         "a pass": sum(spent for _, spent, _ in timed) / passes / step,
                          "predicted": predicted_speedup(kept, guesses, cost, check),
                          "measured": sum(speeds) / len(speeds), "speeds": speeds})
     return rows
+
+
+def _guess(model: DecoderLM, draft: Any, ids: list[int], guesses: int) -> Speculation:
+    return speculate_cached(model, draft, ids, NEW, guesses,
+                            generator=named_generator(0, f"guess {guesses} {ids}"))
+
+
+def _side_by_side(model: DecoderLM, draft: Any, ids: list[int], guesses: int
+                  ) -> tuple[float, float, int]:
+    """Seconds to write without and with guesses, in turns, and how often the model read."""
+    plain, spent = math.inf, math.inf
+    for _ in range(ROUNDS):
+        plain = min(plain, *seconds(lambda: generate(model, ids, NEW, seed=0), 1, vain=False))
+        spent = min(spent, *seconds(lambda: _guess(model, draft, ids, guesses), 1, vain=False))
+    return plain, spent, _guess(model, draft, ids, guesses).reads
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from scratchbook.evaluation.comparing import (
     Interval,
     bound_verdict,
+    mean_and_spread,
     paired,
-    verdict,
     verdict_on,
 )
 from scratchbook.teaching.results import Result, load_result
@@ -85,20 +85,34 @@ def schedule_line(kinds: Mapping[str, Any], kind: str, count: str, first: str = 
                   second: str = "static") -> str:
     """How two schedules compare at a number of requests, and whether three times is reached."""
     found = ratios(kinds, kind, count, first, second)
-    word = verdict([r - 1 for r in found], [0.0] * len(found), **FASTER)
+    change = paired(found, [1.0] * len(found))
     line = (f"{kind.capitalize()} load, {count} requests: {first} against {second} batching: "
-            f"{word}, {sum(found) / len(found):.2f} times the throughput (seeds "
-            f"{min(found):.2f} to {max(found):.2f})")
+            f"{verdict_on(change, **FASTER)}, {1 + change.value:.2f} times the throughput (95 % "
+            f"over {len(found)} draws {1 + change.low:.2f} to {1 + change.high:.2f})")
     if kind == "mixed" and second == "static":
         line += f"; three times: {bound_verdict(found, at_least=3)}"
     return line + "."
 
 
+def steps_line(kinds: Mapping[str, Any], kind: str, count: str, first: str = "static",
+               second: str = "one") -> str:
+    """Throughput in its two factors: how many steps a schedule takes, and how long each is."""
+    runs = list(zip(kinds[kind][first][count], kinds[kind][second][count], strict=True))
+    steps = mean_and_spread([a["steps"] / b["steps"] for a, b in runs])
+    each = mean_and_spread([a["seconds"] / a["steps"] / (b["seconds"] / b["steps"])
+                            for a, b in runs])
+    return (f"{kind.capitalize()} load, {count} requests: {first} batching takes {steps[0]:.2f} "
+            f"± {steps[1]:.2f} times the steps of {second}, and {each[0]:.2f} ± {each[1]:.2f} "
+            "times the time for each.")
+
+
 def speculation_line(row: Mapping[str, Any]) -> str:
-    """Whether one way of guessing paid, run by run."""
-    word = verdict([s - 1 for s in row["speeds"]], [0.0] * len(row["speeds"]), **FASTER)
+    """Whether one way of guessing paid, text by text."""
+    change = paired(row["speeds"], [1.0] * len(row["speeds"]))
     return (f"{row['draft']}, {row['guesses']} guesses: {row['kept']:.0%} kept, predicted "
-            f"{row['predicted']:.2f} times as fast, measured {row['measured']:.2f}: {word}.")
+            f"{row['predicted']:.2f} times as fast, measured {row['measured']:.2f} (95 % over "
+            f"{len(row['speeds'])} texts {1 + change.low:.2f} to {1 + change.high:.2f}): "
+            f"{verdict_on(change, **FASTER)}.")
 
 
 def times_line(name: str, seconds: Sequence[float], bound: float) -> str:

@@ -26,7 +26,7 @@ from scratchbook.teaching.results import record
 from scratchbook.tokenizers import BPETokenizer
 
 COMMAND = "python -m scratchbook.companions.inference_schedules"
-AT_ONCE, SEEDS, PLACES = (1, 4, 8, 16, 32), (0, 1, 2), 8
+AT_ONCE, SEEDS, PLACES = (1, 4, 8, 16, 32), tuple(range(8)), 8
 SHORT, LONG, EQUAL = (4, 12), 96, 20  # new tokens; one request in eight is long
 
 
@@ -88,11 +88,14 @@ def main() -> None:
     model, tokenizer = load_base()
     texts = held_out_ids(tokenizer)
     timed(model, load(texts, 2, 0), "continuous")  # in vain: the first run is slower
-    numbers: dict[str, Any] = {}
-    for kind in ("mixed", "equal"):
-        numbers[kind] = {schedule: {str(count): [
-            timed(model, load(texts, count, seed, kind == "equal"), schedule) for seed in SEEDS]
-            for count in AT_ONCE} for schedule in SCHEDULES}
+    numbers: dict[str, Any] = {kind: {schedule: {str(count): [] for count in AT_ONCE}
+                                      for schedule in SCHEDULES} for kind in ("mixed", "equal")}
+    for kind in numbers:
+        for count in AT_ONCE:
+            for seed in SEEDS:
+                for schedule in SCHEDULES:  # side by side: a machine's speed drifts
+                    asked = load(texts, count, seed, kind == "equal")
+                    numbers[kind][schedule][str(count)].append(timed(model, asked, schedule))
     record("07b_inference_engine.schedules", numbers, seeds=SEEDS, command=COMMAND)
 
 
