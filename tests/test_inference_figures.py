@@ -8,11 +8,13 @@ import torch
 pytest.importorskip("matplotlib")
 
 from scratchbook.companions import inference_bench as bench
+from scratchbook.companions import inference_controls as controls
 from scratchbook.companions import inference_figures as figures
 from scratchbook.companions import inference_findings as told
 from scratchbook.companions import inference_schedules as schedules
 from scratchbook.companions import inference_windows as windows
 from scratchbook.config import ModelConfig
+from scratchbook.serving.requests import Request
 from scratchbook.serving.speculation import speculate_cached
 from scratchbook.teaching.figures import figure_svg
 from tests.random_models import random_model
@@ -38,8 +40,8 @@ def test_policies_are_compared_behind_the_first_window():
 
 
 def runs(*speeds):
-    return [{"tokens_per_second": speed, "seconds": 1.0, "first_p50": 0.1, "first_p95": 0.2,
-             "last_p50": 0.3, "last_p95": 0.4} for speed in speeds]
+    return [{"tokens_per_second": speed, "seconds": 1.0, "steps": 10, "first_p50": 0.1,
+             "first_p95": 0.2, "last_p50": 0.3, "last_p95": 0.4} for speed in speeds]
 
 
 KINDS = {kind: {"one": {"8": runs(50, 51, 52)}, "static": {"8": runs(100, 100, 100)},
@@ -49,7 +51,7 @@ KINDS = {kind: {"one": {"8": runs(50, 51, 52)}, "static": {"8": runs(100, 100, 1
 
 def test_schedules_are_told_as_they_were():
     line = told.schedule_line(KINDS, "mixed", "8")
-    assert "faster, 3.60 times the throughput" in line
+    assert "faster, 3.60 times the throughput (95 % over 3 draws 3.35 to 3.85)" in line
     assert line.endswith("three times: met.")
     assert "no clear difference" in told.schedule_line(KINDS, "equal", "8")
     slow = {"mixed": KINDS["mixed"] | {"continuous": {"8": runs(150, 160, 155)}}}
@@ -68,9 +70,10 @@ def test_times_beside_a_bound():
 
 
 def test_speculation_is_told_as_it_was():
-    row = {"draft": "d", "guesses": 2, "kept": 0.5, "predicted": 1.25, "measured": 0.8,
-           "speeds": [0.79, 0.8, 0.81]}
-    assert told.speculation_line(row).endswith("measured 0.80: slower.")
+    row = {"draft": "d", "guesses": 2, "kept": 0.5, "draft cost": 0.1, "pass cost": 1.0,
+           "predicted": 1.25, "measured": 0.8, "speeds": [0.79, 0.8, 0.81]}
+    assert told.speculation_line(row).endswith(
+        "measured 0.80 (95 % over 3 texts 0.78 to 0.82): slower.")
     figure, alt = figures.plot_speedups([row])
     assert "d, 2 guesses: predicted 1.25, measured 0.80" in alt
     assert figure_svg(figure, alt)
@@ -148,3 +151,62 @@ def test_first_layers_are_those_of_the_model():
                                   MODEL.blocks[0].parameters(), strict=True):
         assert torch.equal(own, other), name
     assert bench.step_cost(small, 2, 10) > 0
+
+
+def test_throughput_is_told_in_its_factors():
+    def one(steps, seconds):
+        return [{"steps": steps, "seconds": seconds}] * 3
+    kinds = {"mixed": {"static": {"8": one(10, 6.0)}, "one": {"8": one(20, 4.0)}}}
+    assert told.steps_line(kinds, "mixed", "8") == (
+        "Mixed load, 8 requests: static batching takes 0.50 ± 0.00 times the steps of one, and "
+        "3.00 ± 0.00 times the time for each.")
+
+
+def test_parts_and_rooms_are_told_as_they_were():
+    assert told.parts_line({"a": [(2.0, 1.0)] * 3, "b": [(1.0, 1.0)] * 3}) == (
+        "50% ± 0 of the time with a, 100% ± 0 of the time with b")
+    key = "at once, while others wait"
+    rows = [{"load": "stops", "gave way": 0, key: 4.0}, {"load": "stops", "gave way": 3, key: 6.0}]
+    assert "reserved: 1.50 where a request stops (3 gave way)." in told.fitting_line(rows)
+
+
+def test_a_model_that_guesses_for_itself_keeps_every_guess():
+    prompts = [[n + 1, n + 2, n + 3] for n in range(6)]
+    rows = bench.speculation_rows(MODEL, {"itself": MODEL}, prompts)
+    assert [row["kept"] for row in rows] == [1.0, 1.0, 1.0]
+    assert [row["guesses"] for row in rows] == list(bench.GUESSES)
+    for row in rows:  # the last pass has room for fewer guesses
+        assert row["guesses"] < row["tokens a pass"] <= row["tokens a pass, predicted"]
+        assert len(row["speeds"]) == 4
+
+
+def test_blocks_fit_more_than_room_reserved_unless_texts_come_full():
+    growing = [Request([n + 1, n + 2], 30) for n in range(12)]
+    (reserved, ids), (blocks, same) = (controls.fitting(MODEL, growing, 96, reserve, 4)
+                                       for reserve in (True, False))
+    assert ids == same
+    assert all(len(each) == 30 for each in ids)
+    key = "at once, while others wait"
+    assert reserved[key] <= 3 < blocks[key]
+    assert blocks["steps"] < reserved["steps"]
+    full = [Request([n + 1] * 31, 1) for n in range(12)]
+    assert controls.fitting(MODEL, full, 96, False, 4)[0][key] <= 3
+
+
+def test_waits_and_shared_beginnings_are_measured():
+    texts = [torch.randint(1, 400, (200,), generator=torch.Generator().manual_seed(n)).tolist()
+             for n in range(30)]
+    model = random_model(CONFIG.with_(max_seq_len=256), seed=1)
+    longest, newcomer = controls.longest_wait(model, texts, 0, 16)
+    assert 0 < longest < newcomer  # its prompt is read in many pieces
+    assert controls.longest_wait(model, texts, 0, 16, comes=False)[1] == 0
+    read = {(shared, kept): controls.prefix_times(model, texts, 0, shared, kept)[1]
+            for shared in (True, False) for kept in (True, False)}
+    assert read == {(True, True): 128 + 6 * 8, (True, False): 6 * 136,
+                    (False, True): 6 * 136, (False, False): 6 * 136}
+    speeds = controls.finished_rows(model, texts, (0,))
+    assert set(speeds) == {"one", "static", "static, finished dropped"}
+    rows = controls.pass_rows(model, (1, 2))
+    assert [row["texts"] for row in rows] == [1, 2]
+    assert rows[0]["times the first"] == 1
+    assert controls.matrices_alone(model) > 0

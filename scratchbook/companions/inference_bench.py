@@ -89,7 +89,7 @@ def reading_rows(model: DecoderLM, sizes: Sequence[int], predict: Callable[[int]
 
         rows.append({
             "tokens": size,
-            "at once": 1000 * min(seconds(lambda ids=ids: model(ids), 3)),
+            "at once": 1000 * min(seconds(lambda ids=ids: model(ids), 3 if size > 16 else 20)),
             "at once, predicted": 1000 * predict(size),
             "one by one": 1000 * min(seconds(one_by_one, 1)),
             "one by one, predicted": 1000 * size * predict(1)})

@@ -109,10 +109,29 @@ def steps_line(kinds: Mapping[str, Any], kind: str, count: str, first: str = "st
 def speculation_line(row: Mapping[str, Any]) -> str:
     """Whether one way of guessing paid, text by text."""
     change = paired(row["speeds"], [1.0] * len(row["speeds"]))
-    return (f"{row['draft']}, {row['guesses']} guesses: {row['kept']:.0%} kept, predicted "
-            f"{row['predicted']:.2f} times as fast, measured {row['measured']:.2f} (95 % over "
-            f"{len(row['speeds'])} texts {1 + change.low:.2f} to {1 + change.high:.2f}): "
+    return (f"{row['draft']}, {row['guesses']} guesses: {row['kept']:.0%} kept, a guess costs "
+            f"{row['draft cost']:.2f} steps and the wide pass {row['pass cost']:.2f}; predicted "
+            f"{row['predicted']:.2f} times as fast, measured "
+            f"{row['measured']:.2f} (95 % over {len(row['speeds'])} texts {1 + change.low:.2f} to {1 + change.high:.2f}): "
             f"{verdict_on(change, **FASTER)}.")
+
+
+def parts_line(runs: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """For each load what part of the seconds without is left with: pairs (without, with)."""
+    found = []
+    for name, pairs in runs.items():
+        mean, half = mean_and_spread([after / before for before, after in pairs])
+        found.append(f"{mean:.0%} ± {100 * half:.0f} of the time with {name}")
+    return ", ".join(found)
+
+
+def fitting_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many times as many requests run at once in blocks as with room reserved, by load."""
+    key = "at once, while others wait"
+    found = [f"{blocks[key] / reserved[key]:.2f} where a request {blocks['load']} "
+             f"({blocks['gave way']} gave way)"
+             for reserved, blocks in zip(rows[::2], rows[1::2], strict=True)]
+    return f"At once in blocks, times as many as reserved: {'; '.join(found)}."
 
 
 def times_line(name: str, seconds: Sequence[float], bound: float) -> str:
