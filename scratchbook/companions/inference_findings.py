@@ -112,7 +112,8 @@ def speculation_line(row: Mapping[str, Any]) -> str:
     return (f"{row['draft']}, {row['guesses']} guesses: {row['kept']:.0%} kept, a guess costs "
             f"{row['draft cost']:.2f} steps and the wide pass {row['pass cost']:.2f}; predicted "
             f"{row['predicted']:.2f} times as fast, measured "
-            f"{row['measured']:.2f} (95 % over {len(row['speeds'])} texts {1 + change.low:.2f} to {1 + change.high:.2f}): "
+            f"{row['measured']:.2f} (95 % over {len(row['speeds'])} texts "
+            f"{1 + change.low:.2f} to {1 + change.high:.2f}): "
             f"{verdict_on(change, **FASTER)}.")
 
 
