@@ -110,7 +110,7 @@ def line_ends(tokenizer: BPETokenizer) -> list[int]:
 
 
 def fitting(model: DecoderLM, requests: Sequence[Request], memory: int, reserve: bool,
-            block_size: int = 16) -> tuple[dict[str, float], list[list[int]]]:
+            block_size: int = 8) -> tuple[dict[str, float], list[list[int]]]:
     """How many requests run at once in a memory of so many tokens, and what they write.
 
     With `reserve` a request gets room for all that it may write, and so many run as have that
