@@ -86,16 +86,18 @@ class ScriptedEngine:
 
 
 @contextmanager
-def serving(served: ServedModel, engine: object, **settings) -> Iterator[SimpleNamespace]:
+def serving(served: ServedModel, engine: object, more: Sequence = (), **settings
+            ) -> Iterator[SimpleNamespace]:
     """A server on a free port of this machine: its `url`, `worker` and `engine`."""
     settings = Settings(port=0, **settings)
-    app = create_app(served, engine, settings)
+    app = create_app(served, engine, settings, more)
     server = Server(app, settings, lambda url: None)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started or not thread.is_alive())
     try:
         yield SimpleNamespace(url=server.url, worker=app.state.worker, engine=engine,
+                              workers=app.state.workers,
                               server=server, thread=thread, served=served)
     finally:
         server.should_exit = True

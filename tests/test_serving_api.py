@@ -10,7 +10,7 @@ ollama = pytest.importorskip("ollama", reason="ollama is not installed: pip inst
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install httpx")
 
 from scratchbook.generation import generate  # noqa: E402
-from scratchbook.serving import Engine  # noqa: E402
+from scratchbook.serving.top_tokens import TopEngine  # noqa: E402
 from tests.serving_home import serving, tiny_served  # noqa: E402
 
 TALK = [{"role": "user", "content": "the cat"}]
@@ -19,7 +19,7 @@ TALK = [{"role": "user", "content": "the cat"}]
 @pytest.fixture(scope="module")
 def home():
     served = tiny_served()
-    with serving(served, Engine(served.model, max_batch=4)) as found:
+    with serving(served, TopEngine(served.model, max_batch=4)) as found:
         yield found
 
 
@@ -146,12 +146,12 @@ def test_a_stop_string_ends_the_text_and_frees_the_slot(home, client):
 def test_models(client):
     assert [each.id for each in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").max_model_len == 128
-    with pytest.raises(openai.NotFoundError, match="not here"):
+    with pytest.raises(openai.NotFoundError, match="'gpt-4' not found: 'tiny' is served here"):
         client.models.retrieve("gpt-4")
 
 
 @pytest.mark.parametrize(("change", "message", "param"), [
-    ({"model": "gpt-4"}, "not here", "model"),
+    ({"model": "gpt-4"}, "not found", "model"),
     ({"prompt": "the " * 500}, "window of this model is 128 tokens", "prompt"),
     ({"max_tokens": 127}, "127 new ones", "prompt"),
     ({"max_tokens": 0}, "greater than or equal to 1", "max_tokens"),
@@ -161,8 +161,12 @@ def test_models(client):
     ({"n": 1_000_000}, "more than 16 answers", "n"), ({"n": -1}, "greater", "n"),
     ({"stop": list("abcdefghi")}, "8 stop strings", "stop"),
     ({"stop": "a" * 201}, "200 characters", "stop"), ({"stop": [1]}, "string", "stop"),
-    ({"logprobs": 3}, "logprobs=3", "logprobs"), ({"echo": True}, "echo", "echo"),
-    ({"prompt": [5, 100_000]}, "100000 is outside the vocabulary", None),
+    ({"logprobs": 6}, "less than or equal to 5", "logprobs"), ({"logprobs": -1}, "greater",
+                                                               "logprobs"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "'text' or 'json_object'",
+     "response_format"), ({"response_format": "json"}, "valid dictionary", "response_format"),
+    ({"logit_bias": {"5": 1}}, "logit_bias is not", "logit_bias"), ({"echo": True}, "echo", "echo"),
+    ({"prompt": [5, 100_000]}, "100000 is outside the vocabulary", "prompt"),
     ({"prompt": []}, "empty", "prompt"), ({"prompt": ""}, "empty", "prompt"),
     ({"prompt": ["a"] * 17}, "17 prompts are more than 16", "prompt"),
     ({"prompt": [[]]}, "empty", "prompt"), ({"prompt": {"a": 1}}, "valid", "prompt"),
@@ -223,8 +227,10 @@ def test_ollama_lists_and_refuses(other):
     assert caught.value.status_code == 404
     with pytest.raises(ollama.ResponseError, match="window of this model is 128"):
         other.generate("tiny", "the " * 500)
-    with pytest.raises(ollama.ResponseError, match="format is not supported"):
-        other.generate("tiny", "the", format="json")
+    with pytest.raises(ollama.ResponseError, match="format: Input should be '' or 'json'"):
+        other.generate("tiny", "the", format={"type": "object"})
+    with pytest.raises(ollama.ResponseError, match="images is not supported"):
+        other.chat("tiny", [TALK[0] | {"images": [b"no picture"]}])
 
 
 def test_ollama_clips_what_would_not_fit(other):
@@ -247,13 +253,13 @@ def test_special_tokens_in_a_users_text_are_text(home, client):
 
 
 def test_health_and_metrics_count(home, client):
-    assert httpx.get(f"{home.url}/health").json() == {"status": "ok", "model": "tiny"}
+    assert httpx.get(f"{home.url}/health").json() == {"status": "ok", "models": ["tiny"]}
 
     def value(name: str) -> float:
         text = httpx.get(f"{home.url}/metrics").text
         return next(float(row.split()[-1]) for row in text.splitlines() if row.startswith(name))
 
-    new = 'scratchbook_tokens_total{kind="new"}'
+    new = 'scratchbook_tokens_total{kind="new",model="tiny"}'
     path = 'scratchbook_http_requests_total{path="/v1/completions",status="200"}'
     client.completions.create(model="tiny", prompt="x", max_tokens=1)
     before, asked = value(new), value(path)

@@ -1,4 +1,4 @@
-"""The command serve: a model behind an API, and a page to chat with it."""
+"""The command serve: models behind an API, and a page to chat with them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 def add_serving_commands(commands, add) -> None:
     """Hang this file's command into the command line; `add` is `scratchbook.cli`'s helper."""
     serve = add(commands, "serve", "serving_commands", "serve",
-                "serve a model to OpenAI's and Ollama's clients, with a page to chat on")
-    serve.add_argument("model", help="base or smalltalk, which ship, the folder of a run or of a "
-                                     "published model, or a name on the hub")
+                "serve models to OpenAI's and Ollama's clients, with a page to chat on")
+    serve.add_argument("model", nargs="+",
+                       help="base or smalltalk, which ship, the folder of a run or of a published "
+                            "model, or a name on the hub; of several a request picks one by name")
     serve.add_argument("--checkpoint", default="best",
                        help="of a run: best (default), last, a step")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1; any other needs a "
@@ -31,11 +32,11 @@ def add_serving_commands(commands, add) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Open the model, say where it is, serve until a signal."""
+    """Open the models, say where they are, serve until a signal."""
     from scratchbook.serving.answering import Limits
     from scratchbook.serving.app import Server, Settings, create_app
-    from scratchbook.serving.engine import Engine
     from scratchbook.serving.served import open_served
+    from scratchbook.serving.top_tokens import TopEngine
 
     key = os.environ.get("SCRATCHBOOK_API_KEY") or None
     if options.key_file:
@@ -44,9 +45,11 @@ def serve(options: argparse.Namespace) -> int:
         raise ValueError("--max-batch, --max-open and --max-tokens must be at least 1")
     settings = Settings(options.host, options.port, key, options.allow_origin,
                         Limits(options.max_tokens), options.max_open)
-    served = open_served(options.model, options.checkpoint)
-    engine = Engine(served.model, max_batch=options.max_batch)
-    Server(create_app(served, engine, settings), settings, lambda url: print(
-        f"{served.name}, window {served.window}: chat at {url}/, OpenAI's API at {url}/v1, "
-        f"Ollama's at {url}; Ctrl-C ends", flush=True)).run()
+    opened = [open_served(name, options.checkpoint) for name in options.model]
+    (first, engine), *more = [(each, TopEngine(each.model, max_batch=options.max_batch))
+                              for each in opened]
+    names = "; ".join(f"{each.name}, window {each.window}" for each in opened)
+    Server(create_app(first, engine, settings, more), settings, lambda url: print(
+        f"{names}: chat at {url}/, OpenAI's API at {url}/v1, Ollama's at {url}; Ctrl-C ends",
+        flush=True)).run()
     return 0

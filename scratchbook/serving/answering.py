@@ -6,27 +6,23 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from scratchbook.serving.bodies import ApiError, Wanted
 from scratchbook.serving.metrics import Metrics
-from scratchbook.serving.requests import Request
+from scratchbook.serving.requests import Allowed
 from scratchbook.serving.served import ServedModel, TooLong
 from scratchbook.serving.text_streams import Shown
-from scratchbook.serving.worker import Busy, Ticket, Worker
+from scratchbook.serving.top_tokens import TopEngine, TopRequest
+from scratchbook.serving.worker import Busy, Closed, Ticket, Worker
 
-
-class ApiError(Exception):
-    """What a client is told; each dialect has its own shape for it."""
-
-    def __init__(self, message: str, status: int = 400, param: str | None = None,
-                 code: str | None = None, headers: dict[str, str] | None = None):
-        super().__init__(message)
-        self.status, self.param, self.code, self.headers = status, param, code, headers
+Prompts = Callable[[], list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -37,15 +33,6 @@ class Limits:
     max_choices: int = 16
     max_stops: int = 8
     max_stop_chars: int = 200
-
-
-class Sampling(NamedTuple):
-    """How the tokens of an answer are chosen."""
-
-    temperature: float
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
 
 
 class Piece(NamedTuple):
@@ -65,8 +52,8 @@ class Writing:
 
     def __init__(self, ticket: Ticket, served: ServedModel, stops: Sequence[str], metrics: Metrics,
                  prompt_tokens: int):
-        self.ticket, self.metrics, self.begun = ticket, metrics, time.monotonic()
-        self.first = self.begun  # when the first token came
+        self.ticket, self.served, self.metrics = ticket, served, metrics
+        self.begun = self.first = time.monotonic()  # first: when the first token came
         self.streams = [served.stream(stops) for _ in ticket.requests]
         self.prompt_tokens, self.new_tokens = prompt_tokens, 0
 
@@ -84,7 +71,7 @@ class Writing:
             if not self.new_tokens:
                 self.first = time.monotonic()
             self.new_tokens += 1
-            text, shown = stream.add(event.token, event.logprob)
+            text, shown = stream.add(event.token, event.logprob, getattr(event, "top", ()))
             if event.done and not stream.stopped:
                 more, others = stream.end()
                 text, shown = text + more, shown + others
@@ -93,7 +80,8 @@ class Writing:
             reason = "stop" if stream.stopped else event.reason
             if text or shown or reason:
                 yield Piece(place, text, shown, reason)
-        self.metrics.answered(self.first - self.begun, time.monotonic() - self.begun)
+        self.metrics.answered(self.served.name, self.first - self.begun,
+                              time.monotonic() - self.begun)
 
     async def whole(self) -> list[Piece]:
         """Every answer as one piece."""
@@ -105,7 +93,7 @@ class Writing:
 
 
 class Answers:
-    """Starts what clients ask for, within the limits.
+    """Starts what clients ask of one model, within the limits.
 
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
@@ -113,85 +101,107 @@ class Answers:
     def __init__(self, served: ServedModel, worker: Worker, limits: Limits, metrics: Metrics):
         self.served, self.worker, self.limits, self.metrics = served, worker, limits, metrics
 
-    async def encode(self, encode: Callable[[], list], param: str) -> list:
-        """What `encode` gives, worked out beside the event loop.
+    async def start(self, prompts: Prompts, wanted: Wanted, param: str = "prompt") -> Writing:
+        """Put `n` answers to each prompt into the line.
 
-        Raises:   ApiError for what cannot be encoded
+        `prompts` gives their ids; it runs beside the event loop, which must not wait for it.
+        `param` is where the prompts stand in the body.
+
+        Raises:   ApiError for what is too much or cannot be done
         """
+        self._check(wanted)
         try:
-            return await asyncio.to_thread(encode)
+            ids, allowed = await asyncio.to_thread(self._prepare, prompts, wanted.json)
+            if len(ids) * wanted.n > self.limits.max_choices:
+                raise ApiError(f"{len(ids)} prompts with n={wanted.n} answers each are more than "
+                               f"{self.limits.max_choices} answers: ask for fewer", param="n")
+            ticket = await self.worker.submit(
+                [self._request(prompt, wanted, number, allowed)
+                 for number, prompt in enumerate(p for p in ids for _ in range(wanted.n))])
         except TooLong as error:
             raise ApiError(str(error), param=param, code="context_length_exceeded") from None
         except ValueError as error:
             raise ApiError(str(error), param=param) from None
-
-    async def start(self, prompts: Sequence[Sequence[int]], max_new_tokens: int | None,
-                    sampling: Sampling, stops: Sequence[str] = (), n: int = 1,
-                    logprobs: bool = False, clip: bool = False) -> Writing:
-        """Put `n` answers to each prompt into the line.
-
-        Without `max_new_tokens`, or with `clip`, an answer is as long as window and limits allow.
-        Answer number i has the seed `seed + i`.
-
-        Raises:   ApiError for what is too much or cannot be done
-        """
-        limits, stops = self.limits, list(stops)
-        if len(prompts) * n > limits.max_choices:
-            raise ApiError(f"{len(prompts)} prompts with n={n} answers each are more than "
-                           f"{limits.max_choices} answers: ask for fewer", param="n")
-        if len(stops) > limits.max_stops or len(max(stops, key=len, default="")
-                                                ) > limits.max_stop_chars:
-            raise ApiError(f"at most {limits.max_stops} stop strings of {limits.max_stop_chars} "
-                           "characters go", param="stop")
-        try:
-            requests = [self._request(prompt, max_new_tokens, sampling, i, logprobs, clip)
-                        for i, prompt in enumerate(p for p in prompts for _ in range(n))]
-            ticket = await self.worker.submit(requests)
         except Busy as error:
             raise ApiError(str(error), 429, code="rate_limit_exceeded",
                            headers={"Retry-After": str(error.retry_after)}) from None
-        except ValueError as error:
-            raise ApiError(str(error)) from None
-        except RuntimeError as error:
+        except Closed as error:
             raise ApiError(f"no request is accepted: {error}", 503) from None
-        return Writing(ticket, self.served, stops, self.metrics, sum(map(len, prompts)))
+        return Writing(ticket, self.served, wanted.stops, self.metrics,
+                       sum(map(len, ids)))
 
-    def _request(self, prompt: Sequence[int], max_new_tokens: int | None, sampling: Sampling,
-                 number: int, logprobs: bool, clip: bool) -> Request:
-        room, most = self.served.window - len(prompt), self.limits.max_new_tokens
-        wanted = min(room, most) if max_new_tokens is None else max_new_tokens
-        wanted = min(room, most, wanted) if clip else wanted
-        if wanted > most:
-            raise ApiError(f"{wanted} new tokens are more than the {most} that this server writes",
-                           param="max_tokens")
-        if room < 1 or wanted > room:
-            raise ApiError(
+    def _check(self, wanted: Wanted) -> None:
+        limits = self.limits
+        if (len(wanted.stops) > limits.max_stops
+                or max(map(len, wanted.stops), default=0) > limits.max_stop_chars):
+            raise ApiError(f"at most {limits.max_stops} stop strings of {limits.max_stop_chars} "
+                           "characters go", param="stop")
+        if (wanted.max_new_tokens or 0) > limits.max_new_tokens and not wanted.clip:
+            raise ApiError(f"{wanted.max_new_tokens} new tokens are more than the "
+                           f"{limits.max_new_tokens} that this server writes", param="max_tokens")
+        if wanted.logprobs and not isinstance(self.worker.engine, TopEngine):
+            raise ApiError("this server's engine tells the chosen tokens' log-probabilities only: "
+                           "it must be a TopEngine", param="logprobs")
+
+    def _prepare(self, prompts: Prompts, json: bool) -> tuple[list[list[int]], Allowed | None]:
+        try:
+            allowed = self.served.json_masks if json else None
+        except ValueError as error:
+            raise ApiError(str(error), param="response_format") from None
+        return prompts(), allowed
+
+    def _request(self, prompt: Sequence[int], wanted: Wanted, number: int,
+                 allowed: Allowed | None) -> TopRequest:
+        room, count = self.served.window - len(prompt), wanted.max_new_tokens
+        if count is None or wanted.clip:
+            count = min(room, self.limits.max_new_tokens, count or room)
+        if room < 1 or count > room:
+            raise TooLong(
                 f"the window of this model is {self.served.window} tokens; the prompt has "
-                f"{len(prompt)}" + f", and {wanted} new ones were asked for" * (room >= 1)
-                + ": shorten it", param="prompt", code="context_length_exceeded")
-        seed = None if sampling.seed is None else (sampling.seed + number) % 2**63
-        return Request(prompt, wanted, sampling.temperature, sampling.top_k, sampling.top_p,
-                       self.served.stop_ids, seed, None, logprobs)
+                f"{len(prompt)}" + f", and {count} new ones were asked for" * (room >= 1)
+                + ": shorten it")
+        seed = None if wanted.seed is None else (wanted.seed + number) % 2**63
+        return TopRequest(prompt, count, wanted.temperature, wanted.top_k, wanted.top_p,
+                          self.served.stop_ids, seed, allowed, wanted.logprobs is not None,
+                          wanted.logprobs or 0)
+
+
+def pick(models: Mapping[str, Answers], name: str) -> Answers:
+    """The model of this name.
+
+    Raises:   ApiError that names those that are served
+    """
+    if name not in models:
+        there = ", ".join(map(repr, models))
+        raise ApiError(f"model {name!r} not found: {there} {'are' if len(models) > 1 else 'is'} "
+                       "served here", 404, "model", "model_not_found")
+    return models[name]
+
+
+def as_json(data: Any) -> bytes:
+    """JSON in one line, letters as they are."""
+    return json.dumps(data, ensure_ascii=False).encode()
 
 
 class Answer(Response):
     """Sends chunks as they come; when the client hangs up, or all is sent, its slots are free.
 
-    An error before the first chunk is an answer of its own, a later one ends the stream.
-    `shape(error)` gives an error's JSON, `last_words(error)` the chunk that tells it.
+    An error before the first chunk is an answer of its own, a later one ends the stream with
+    the chunk `last_words(error)`.
 
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
 
     def __init__(self, ticket: Ticket, chunks: AsyncIterator[bytes], media_type: str,
-                 shape: Callable[[ApiError], Any], last_words: Callable[[ApiError], bytes]):
+                 last_words: Callable[[ApiError], bytes]):
         super().__init__()
-        self.ticket, self.chunks, self.kind = ticket, chunks, media_type
-        self.shape, self.last_words = shape, last_words
+        self.ticket, self.chunks, self.last_words = ticket, chunks, last_words
+        self.start = {"type": "http.response.start", "status": 200, "headers": [
+            (b"content-type", media_type.encode()), (b"cache-control", b"no-store")]}
 
     async def __call__(self, scope, receive, send) -> None:
         """Send, and listen at the same time whether the client is still there."""
-        sending = asyncio.ensure_future(self._send(scope, receive, send))
+        sending = asyncio.ensure_future(self._send(send))
         leaving = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,19 +212,17 @@ class Answer(Response):
             sending.cancel()
             leaving.cancel()
 
-    async def _send(self, scope, receive, send) -> None:
+    async def _send(self, send) -> None:
         started = False
-        headers = [(b"content-type", self.kind.encode()), (b"cache-control", b"no-store")]
         try:
             async for chunk in self.chunks:
                 if not started:
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    await send(self.start)
                     started = True
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except ApiError as error:
             if not started:
-                await JSONResponse(self.shape(error), error.status)(scope, receive, send)
-                return
+                raise
             await send({"type": "http.response.body", "body": self.last_words(error),
                         "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,4 +1,4 @@
-"""The server: one process with the model, two dialects of an API, and a page to chat on.
+"""The server: one process with its models, two dialects of an API, and a page to chat on.
 
 Chapter:  chapters/07c_serving_and_chat.ipynb
 """
@@ -6,7 +6,7 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from scratchbook.serving.answering import Answers, ApiError, Limits
+from scratchbook.serving.answering import Answers, Limits
+from scratchbook.serving.bodies import ApiError
 from scratchbook.serving.engine import Engine
 from scratchbook.serving.gate import Gate, ImpatientProtocol, is_loopback
 from scratchbook.serving.metrics import Metrics
@@ -64,28 +65,37 @@ class Settings:
                              "(--key-file, or SCRATCHBOOK_API_KEY), or listen on 127.0.0.1")
 
 
-def create_app(served: ServedModel, engine: Engine, settings: Settings | None = None) -> FastAPI:
+def create_app(served: ServedModel, engine: Engine, settings: Settings | None = None,
+               more: Sequence[tuple[ServedModel, Engine]] = ()) -> FastAPI:
     """The server as an ASGI application, to be run by uvicorn or called by a test.
 
+    `more` are other models with an engine each; a request picks one by its name.
+
+    Raises:   ValueError for two models of one name
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
-    settings = settings or Settings()
-    worker = Worker(engine, settings.max_open)
-    metrics = Metrics(lambda: worker.stats, lambda: worker.open)
+    settings, all_served = settings or Settings(), [(served, engine), *more]
+    workers = {each.name: Worker(its, settings.max_open) for each, its in all_served}
+    if len(workers) < len(all_served):
+        raise ValueError(f"the models {', '.join(each.name for each, _ in all_served)} need "
+                         "different names: rename a folder")
+    metrics = Metrics(workers)
+    models = {each.name: Answers(each, workers[each.name], settings.limits, metrics)
+              for each, _ in all_served}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
-        worker.start()
+        for worker in workers.values():
+            worker.start()
         yield
-        await worker.stop()
+        for worker in workers.values():
+            await worker.stop()
 
-    app = FastAPI(title=f"scratchbook: {served.name}", docs_url=None, redoc_url=None,
-                  lifespan=lifespan)
-    answers = Answers(served, worker, settings.limits, metrics)
-    app.state.worker = worker
-    app.include_router(routes(answers))
-    app.include_router(ollama_routes(answers))
-    _add_house(app, served, worker, metrics)
+    app = FastAPI(title="scratchbook", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.worker, app.state.workers = workers[served.name], workers
+    app.include_router(routes(models))
+    app.include_router(ollama_routes(models))
+    _add_house(app, workers, metrics)
     _add_errors(app)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.origins),
@@ -102,11 +112,12 @@ def shape_of(path: str, error: ApiError) -> dict:
     return ollama_error_shape(error) if path.startswith("/api/") else error_shape(error)
 
 
-def _add_house(app: FastAPI, served: ServedModel, worker: Worker, metrics: Metrics) -> None:
+def _add_house(app: FastAPI, workers: Mapping[str, Worker], metrics: Metrics) -> None:
     @app.get("/health")
     def health() -> Response:
-        return JSONResponse({"status": worker.fault or "ok", "model": served.name},
-                            503 if worker.fault else 200)
+        faults = [f"{name}: {each.fault}" for name, each in workers.items() if each.fault]
+        return JSONResponse({"status": "; ".join(faults) or "ok", "models": list(workers)},
+                            503 if faults else 200)
 
     @app.get("/metrics")
     def metrics_text() -> Response:

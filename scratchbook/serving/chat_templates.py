@@ -35,7 +35,7 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None):
         from jinja2 import TemplateSyntaxError
 
-        self.special_tokens = dict(special_tokens or {})
+        self.source, self.special_tokens = source, dict(special_tokens or {})
         try:
             self._template = _environment().from_string(source)
         except TemplateSyntaxError as error:

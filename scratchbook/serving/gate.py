@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from scratchbook.serving.answering import ApiError
+from scratchbook.serving.bodies import ApiError
 
 OPEN = ("/", "/health", "/page/")  # without a key: nothing there is anybody's
 HEADERS = [

@@ -8,83 +8,104 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from scratchbook.accounting import total_parameters
-from scratchbook.serving.answering import Answer, Answers, ApiError, Sampling, Writing
-from scratchbook.serving.openai_api import Probability, Roles
+from scratchbook.serving.answering import Answer, Answers, Prompts, Writing, as_json, pick
+from scratchbook.serving.bodies import (
+    ApiError,
+    Probability,
+    Roles,
+    Stops,
+    Strict,
+    Temperature,
+    Wanted,
+    listed,
+)
+from scratchbook.serving.served import ServedModel
 
-UNSUPPORTED = ("images", "suffix", "format", "context", "template", "tools", "think")
+UNSUPPORTED = {"images": ([],), "suffix": ("",), "context": ([],), "template": ("",),
+               "think": (False,)}
+Said = Callable[[str], dict[str, Any]]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
+class Options(Strict):
+    """How to write, as Ollama usually does; what is not here is ignored, as Ollama ignores it."""
 
-
-class Options(_Strict):
-    """How to write; what is not here is ignored, as Ollama ignores it."""
-
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    temperature: Temperature | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Probability | None = None
     seed: int | None = None
     num_predict: int | None = None
-    stop: str | list[str] | None = None
-
-    @property
-    def sampling(self) -> Sampling:
-        """Ollama's usual: temperature 0.8 among the 40 likeliest that make up nine tenths."""
-        def usual(value, other):
-            return other if value is None else value
-        return Sampling(usual(self.temperature, 0.8), usual(self.top_p, 0.9),
-                        usual(self.top_k, 40) or None, self.seed)
-
-    @property
-    def stops(self) -> list[str]:
-        """The stop strings as a list."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+    stop: Stops = None
 
 
-class _Asked(_Strict):
+USUAL = Options(temperature=0.8, top_k=40, top_p=0.9)
+
+
+class Asked(Strict):
+    """What both bodies have."""
+
     model: str
     stream: bool | None = None
     options: Options | None = None
+    format: Literal["", "json"] | None = None
 
-    def check(self, name: str) -> None:
-        """Refuse another model's name, and what would be ignored in silence."""
-        if self.model.removesuffix(":latest") != name:
-            raise ApiError(f"model {self.model!r} not found; {name!r} is here", 404)
-        for field in UNSUPPORTED:
-            if (self.model_extra or {}).get(field):
-                raise ApiError(f"{field} is not supported: leave it out")
+    def wanted(self, stops: tuple[str, ...] = ()) -> Wanted:
+        """The answer that is asked for, with some stop strings more.
+
+        Raises:   ApiError for options that would be ignored in silence
+        """
+        self.refuse(UNSUPPORTED)
+        given = self.options.model_dump(exclude_none=True) if self.options else {}
+        options = USUAL.model_copy(update=given)
+        most = options.num_predict if (options.num_predict or 0) > 0 else None
+        return Wanted(most, options.temperature, options.top_p, options.top_k or None,
+                      options.seed, (*listed(options.stop), *stops), json=self.format == "json",
+                      clip=True)
 
 
-class Generate(_Asked):
+class Generate(Asked):
     """The body of /api/generate."""
 
     prompt: str = ""
     system: str | None = None
     raw: bool | None = None
 
+    def ids(self, served: ServedModel) -> list[int]:
+        """The prompt; without `raw` it goes through the model's template, if it has one."""
+        if self.raw or served.template is None:
+            return served.encode((self.system or "") + self.prompt)
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return served.encode_chat([*system, {"role": "user", "content": self.prompt}])
 
-class OllamaMessage(_Strict):
+
+class OllamaMessage(Strict):
     """One message of a conversation."""
 
     role: Roles
     content: str = ""
 
+    def plain(self) -> dict[str, str]:
+        """Role and text, as a template reads them.
 
-class OllamaChat(_Asked):
+        Raises:   ApiError for a message that is more than text
+        """
+        self.refuse({"images": ([],), "tool_calls": ([],)})
+        return {"role": self.role, "content": self.content}
+
+
+class OllamaChat(Asked):
     """The body of /api/chat."""
 
     messages: Annotated[list[OllamaMessage], Field(min_length=1)]
+    tools: list[Any] | None = None
 
 
 def ollama_error_shape(error: ApiError) -> dict[str, str]:
@@ -94,75 +115,69 @@ def ollama_error_shape(error: ApiError) -> dict[str, str]:
 
 def line(data: dict[str, Any]) -> bytes:
     """One JSON object and the end of its line."""
-    return (json.dumps(data, ensure_ascii=False) + "\n").encode()
+    return as_json(data) + b"\n"
 
 
-def ollama_routes(answers: Answers) -> APIRouter:
+def ollama_routes(models: Mapping[str, Answers]) -> APIRouter:
     """The paths of this dialect."""
-    router, served = APIRouter(prefix="/api"), answers.served
-    size = total_parameters(served.model.config)
-    card = {"name": f"{served.name}:latest", "model": f"{served.name}:latest",
-            "modified_at": _now(), "size": 4 * size, "digest": "",
-            "details": {"format": "safetensors", "family": "scratchbook",
-                        "families": ["scratchbook"], "parameter_size": f"{size / 1e6:.1f}M",
-                        "quantization_level": ""}}
-
-    async def write(asked: _Asked, encode: Callable[[], list[int]], stops: list[str],
-                    said: Callable[[str], dict[str, Any]]) -> Answer:
-        options = asked.options or Options()
-        ids = await answers.encode(encode, "prompt")
-        wanted = options.num_predict if (options.num_predict or 0) > 0 else None
-        writing = await answers.start([ids], wanted, options.sampling, [*options.stops, *stops],
-                                      clip=True)
-        lines = _lines(asked, writing, said)
-        kind = "application/json" if asked.stream is False else "application/x-ndjson"
-        return Answer(writing.ticket, lines, kind, ollama_error_shape,
-                      lambda error: line(ollama_error_shape(error)))
+    router = APIRouter(prefix="/api")
 
     @router.get("/tags")
     def tags():
-        return {"models": [card]}
+        return {"models": [_card(each.served) for each in models.values()]}
 
     @router.post("/generate")
     async def generate(asked: Annotated[Generate, Body()]):
-        asked.check(served.name)
-        system = [{"role": "system", "content": asked.system}] if asked.system else []
-        user = {"role": "user", "content": asked.prompt}
-        plain = asked.raw or served.template is None
-        encode = (lambda: served.encode((asked.system or "") + asked.prompt)) if plain else (
-            lambda: served.encode_chat([*system, user]))
-        return await write(asked, encode, [], lambda text: {"response": text})
+        answers = pick(models, asked.model.removesuffix(":latest"))
+        return await _answer(asked, answers, lambda: [asked.ids(answers.served)], asked.wanted(),
+                             lambda text: {"response": text})
 
     @router.post("/chat")
     async def chat(asked: Annotated[OllamaChat, Body()]):
-        asked.check(served.name)
-        messages = [{"role": m.role, "content": m.content} for m in asked.messages]
-        return await write(asked, lambda: served.encode_chat(messages), list(served.chat_stops),
-                           lambda text: {"message": {"role": "assistant", "content": text}})
+        answers = pick(models, asked.model.removesuffix(":latest"))
+        served, messages = answers.served, [message.plain() for message in asked.messages]
+        if asked.tools:
+            raise ApiError(served.no_tools)
+        return await _answer(asked, answers, lambda: [served.encode_chat(messages)],
+                             asked.wanted(served.chat_stops),
+                             lambda text: {"message": {"role": "assistant", "content": text}})
 
     return router
 
 
-async def _lines(asked: _Asked, writing: Writing, said: Callable[[str], dict[str, Any]]
-                 ) -> AsyncIterator[bytes]:
-    def head() -> dict[str, Any]:
-        return {"model": asked.model, "created_at": _now()}
+def _card(served: ServedModel) -> dict[str, Any]:
+    name, size = f"{served.name}:latest", total_parameters(served.model.config)
+    return {"name": name, "model": name, "modified_at": _now(), "size": 4 * size, "digest": "",
+            "details": {"format": "safetensors", "family": "scratchbook",
+                        "families": ["scratchbook"], "parameter_size": f"{size / 1e6:.1f}M",
+                        "quantization_level": ""}}
 
+
+async def _answer(asked: Asked, answers: Answers, prompts: Prompts, wanted: Wanted, said: Said
+                  ) -> Answer:
+    writing = await answers.start(prompts, wanted)
+    kind = "application/json" if asked.stream is False else "application/x-ndjson"
+    return Answer(writing.ticket, _lines(asked, writing, said), kind,
+                  lambda error: line(ollama_error_shape(error)))
+
+
+async def _lines(asked: Asked, writing: Writing, said: Said) -> AsyncIterator[bytes]:
+    def told(text: str, **more: Any) -> bytes:
+        return line({"model": asked.model, "created_at": _now(), **said(text), **more})
+
+    text = ""
     if asked.stream is False:
-        piece = (await writing.whole())[0]
-        text, reason = piece.text, piece.reason
+        (piece,) = await writing.whole()
+        text = piece.text
     else:
-        text = reason = ""
         async for piece in writing.pieces():
-            reason = piece.reason
             if piece.text:
-                yield line(head() | said(piece.text) | {"done": False})
+                yield told(piece.text, done=False)
     reading, total = writing.first - writing.begun, time.monotonic() - writing.begun
-    yield line(head() | said(text) | {
-        "done": True, "done_reason": reason, "load_duration": 0,
-        "total_duration": _nanoseconds(total), "prompt_eval_count": writing.prompt_tokens,
-        "prompt_eval_duration": _nanoseconds(reading), "eval_count": writing.new_tokens,
-        "eval_duration": _nanoseconds(total - reading)})
+    yield told(text, done=True, done_reason=piece.reason, load_duration=0,
+               total_duration=_nanoseconds(total), prompt_eval_count=writing.prompt_tokens,
+               prompt_eval_duration=_nanoseconds(reading), eval_count=writing.new_tokens,
+               eval_duration=_nanoseconds(total - reading))
 
 
 def _now() -> str:

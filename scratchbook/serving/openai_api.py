@@ -9,101 +9,123 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scratchbook.serving.answering import Answer, Answers, ApiError, Piece, Sampling, Writing
+from scratchbook.serving.answering import Answer, Answers, Piece, Writing, as_json, pick
+from scratchbook.serving.bodies import (
+    ApiError,
+    Probability,
+    Roles,
+    Stops,
+    Strict,
+    Temperature,
+    Wanted,
+    listed,
+)
 from scratchbook.serving.served import ServedModel
 from scratchbook.serving.text_streams import Shown
 
 # What would change an answer and is not done here: refused unless it says what is done anyway.
 UNSUPPORTED = {
     "echo": (False,), "suffix": ("",), "best_of": (1,), "presence_penalty": (0,),
-    "frequency_penalty": (0,), "logit_bias": ({},), "tools": ([],), "functions": ([],),
-    "response_format": ({"type": "text"},), "modalities": (["text"],), "audio": (), "top_logprobs":
-    (0,),
+    "frequency_penalty": (0,), "logit_bias": ({},), "modalities": (["text"],), "audio": (),
 }
-Probability = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Roles = Literal["system", "developer", "user", "assistant"]
+Count = Annotated[int, Field(ge=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
+class Format(Strict):
+    """What an answer must be; a schema that it must follow is not known here."""
+
+    type: Literal["text", "json_object"]
 
 
-class _Asked(_Strict):
+class Asked(Strict):
+    """What both bodies have."""
+
     model: str
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    max_tokens: Count | None = None
+    temperature: Annotated[Temperature, Field(le=2)] | None = None
     top_p: Probability | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Count | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Stops = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
+    response_format: Format | None = None
 
-    @property
-    def sampling(self) -> Sampling:
-        """Temperature 1 unless it is said otherwise, as OpenAI has it."""
+    def wanted(self, max_new_tokens: int | None, logprobs: int | None, **more: Any) -> Wanted:
+        """The answer that is asked for; temperature 1 unless it is said otherwise.
+
+        Raises:   ApiError for options that would be ignored in silence
+        """
+        self.refuse(UNSUPPORTED)
         temperature = 1.0 if self.temperature is None else self.temperature
-        return Sampling(temperature, self.top_p, None, self.seed)
-
-    @property
-    def stops(self) -> list[str]:
-        """The stop strings as a list."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
-
-    def check(self, name: str) -> None:
-        """Refuse another model's name, and options that would be ignored in silence."""
-        if self.model != name:
-            raise ApiError(f"the model {self.model!r} is not here; {name!r} is", 404, "model",
-                           "model_not_found")
-        for field, neutral in UNSUPPORTED.items():
-            value = (self.model_extra or {}).get(field)
-            if value is not None and value not in neutral:
-                raise ApiError(f"{field} is not supported: leave it out", param=field,
-                               code="unsupported_parameter")
+        as_object = self.response_format is not None and self.response_format.type != "text"
+        more = {"stops": listed(self.stop)} | more
+        return Wanted(max_new_tokens, temperature, self.top_p, None, self.seed, n=self.n or 1,
+                      logprobs=logprobs, json=as_object, **more)
 
 
-class Completion(_Asked):
+class Completion(Asked):
     """The body of /v1/completions; a prompt is text, ids, or a list of either."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    logprobs: int | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    def ids(self, served: ServedModel, most: int) -> list[list[int]]:
+        """The ids of each prompt.
+
+        Raises:   ValueError for none, too many, or one that is empty
+        """
+        alone = isinstance(self.prompt, str) or isinstance((self.prompt or [""])[0], int)
+        given = [self.prompt] if alone else self.prompt
+        if len(given) > most:
+            raise ValueError(f"{len(given):,} prompts are more than {most}: send them one by one")
+        found = [served.encode(each) if isinstance(each, str) else each for each in given]
+        if not found or not all(found):
+            raise ValueError("a prompt is empty: give a text or at least one id")
+        return found
 
 
-class TextPart(_Strict):
+class TextPart(Strict):
     """A part of a message's content; only text can be read."""
 
     type: Literal["text"]
     text: str
 
 
-class Message(_Strict):
+class Message(Strict):
     """One message of a conversation."""
 
     role: Roles
     content: str | list[TextPart] | None = None
 
     def plain(self) -> dict[str, str]:
-        """Role and text, as a template reads them."""
+        """Role and text, as a template reads them.
+
+        Raises:   ApiError for a message that is more than text
+        """
+        self.refuse({"tool_calls": ([],), "function_call": (), "audio": ()})
         content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
-class Chat(_Asked):
+class Chat(Asked):
     """The body of /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Count | None = None
     logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
 
 
 def error_shape(error: ApiError) -> dict[str, Any]:
@@ -115,113 +137,108 @@ def error_shape(error: ApiError) -> dict[str, Any]:
 
 def sse(data: dict[str, Any]) -> bytes:
     """One server-sent event. JSON has no line ends of its own, so one `data:` line is enough."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return b"data: " + as_json(data) + b"\n\n"
 
 
-def routes(answers: Answers) -> APIRouter:
+def routes(models: Mapping[str, Answers]) -> APIRouter:
     """The paths of this dialect."""
-    router, served = APIRouter(prefix="/v1"), answers.served
-    card = {"id": served.name, "object": "model", "created": 0, "owned_by": "scratchbook",
-            "max_model_len": served.window}
+    router = APIRouter(prefix="/v1")
 
     @router.get("/models")
-    def models():
-        return {"object": "list", "data": [card]}
+    def cards():
+        return {"object": "list", "data": [_card(each.served) for each in models.values()]}
 
     @router.get("/models/{name:path}")
-    def model(name: str):
-        if name != served.name:
-            raise ApiError(f"the model {name!r} is not here", 404, "model", "model_not_found")
-        return card
+    def card(name: str):
+        return _card(pick(models, name).served)
 
     @router.post("/completions")
     async def completions(asked: Annotated[Completion, Body()]):
-        asked.check(served.name)
-        if asked.logprobs:
-            raise ApiError(f"logprobs={asked.logprobs} asks for other tokens than the chosen ones: "
-                           "0 gives the chosen ones'", param="logprobs")
-        prompts = await answers.encode(
-            lambda: _prompts(asked.prompt, served, answers.limits.max_choices), "prompt")
-        clip = asked.max_tokens is None
-        writing = await answers.start(prompts, asked.max_tokens or 16, asked.sampling, asked.stops,
-                                      asked.n or 1, asked.logprobs is not None, clip)
-        return _answer(asked, writing, _Completions(answers, asked.logprobs is not None))
+        answers = pick(models, asked.model)
+        wanted = asked.wanted(asked.max_tokens or 16, asked.logprobs,
+                              clip=asked.max_tokens is None)
+        most = answers.limits.max_choices
+        writing = await answers.start(lambda: asked.ids(answers.served, most), wanted)
+        return _answer(asked, writing, Completions(answers.served, wanted.logprobs))
 
     @router.post("/chat/completions")
     async def chat(asked: Annotated[Chat, Body()]):
-        asked.check(served.name)
-        messages = [message.plain() for message in asked.messages]
-        ids = await answers.encode(lambda: served.encode_chat(messages), "messages")
-        writing = await answers.start(
-            [ids], asked.max_completion_tokens or asked.max_tokens, asked.sampling,
-            [*asked.stops, *served.chat_stops], asked.n or 1, bool(asked.logprobs))
-        return _answer(asked, writing, _Chats(answers, bool(asked.logprobs)))
+        answers = pick(models, asked.model)
+        served, messages = answers.served, [message.plain() for message in asked.messages]
+        if asked.tools or asked.functions:
+            raise ApiError(served.no_tools, param="tools", code="unsupported_parameter")
+        if asked.top_logprobs and not asked.logprobs:
+            raise ApiError("top_logprobs needs logprobs: true", param="top_logprobs")
+        wanted = asked.wanted(asked.max_completion_tokens or asked.max_tokens,
+                              (asked.top_logprobs or 0) if asked.logprobs else None,
+                              stops=(*listed(asked.stop), *served.chat_stops))
+        writing = await answers.start(lambda: [served.encode_chat(messages)], wanted, "messages")
+        return _answer(asked, writing, Chats(served, wanted.logprobs))
 
     return router
 
 
-def _prompts(prompt: str | list, served: ServedModel, most: int) -> list[list[int]]:
-    given = prompt if isinstance(prompt, list) and not _are_ids(prompt) else [prompt]
-    if len(given) > most:
-        raise ValueError(f"{len(given):,} prompts are more than {most}: send them one by one")
-    found = [served.encode(each) if isinstance(each, str) else each for each in given]
-    if not found or not all(found):
-        raise ValueError("a prompt is empty: give a text or at least one id")
-    return found
+def _card(served: ServedModel) -> dict[str, Any]:
+    return {"id": served.name, "object": "model", "created": 0, "owned_by": "scratchbook",
+            "max_model_len": served.window}
 
 
-def _are_ids(prompt: list) -> bool:
-    return bool(prompt) and isinstance(prompt[0], int)
-
-
-class _Completions:
+class Completions:
     """How an answer of /v1/completions looks, whole and in chunks (they look the same)."""
 
-    prefix, whole, chunk = "cmpl-", "text_completion", "text_completion"
+    prefix, whole, chunk, opening = "cmpl-", "text_completion", "text_completion", None
 
-    def __init__(self, answers: Answers, logprobs: bool):
-        self.answers, self.logprobs = answers, logprobs
+    def __init__(self, served: ServedModel, logprobs: int | None):
+        self.served, self.logprobs = served, logprobs
 
     def choice(self, piece: Piece, streamed: bool) -> dict[str, Any]:
-        return {"index": piece.place, "text": piece.text, "finish_reason": piece.reason,
-                "logprobs": self._probs(piece.shown) if self.logprobs else None}
+        """One entry of `choices`."""
+        return {"index": piece.place, **self.said(piece.text, streamed),
+                "finish_reason": piece.reason,
+                "logprobs": None if self.logprobs is None else self.probs(piece.shown)}
 
-    def opening(self, count: int) -> Sequence[dict[str, Any]]:
-        return ()
+    def said(self, text: str, streamed: bool) -> dict[str, Any]:
+        """Where the text stands."""
+        return {"text": text}
 
-    def text_of(self, shown: Shown) -> str:
-        return self.answers.served.tokenizer.decode([shown.token])
-
-    def _probs(self, shown: list[Shown]) -> dict[str, Any]:
-        return {"tokens": [self.text_of(each) for each in shown], "top_logprobs": None,
+    def probs(self, shown: list[Shown]) -> dict[str, Any]:
+        """Tokens as text, their log-probabilities, and those of the likeliest by their text."""
+        text = self.served.text_of
+        return {"tokens": [text(each.token) for each in shown],
                 "token_logprobs": [each.logprob for each in shown],
+                "top_logprobs": [self._likely(each) for each in shown] if self.logprobs else None,
                 "text_offset": [each.place for each in shown]}
 
+    def _likely(self, each: Shown) -> dict[str, float]:
+        """The likeliest and the chosen one; of tokens with the same text the likeliest counts."""
+        rising = sorted([*each.top, (each.token, each.logprob)], key=lambda pair: pair[1])
+        by_text = {self.served.text_of(token): logprob for token, logprob in rising}
+        return dict(sorted(by_text.items(), key=lambda pair: -pair[1]))
 
-class _Chats(_Completions):
-    """How an answer of /v1/chat/completions looks: the role comes first, then the text."""
+
+class Chats(Completions):
+    """How an answer of /v1/chat/completions looks; its stream opens with the role."""
 
     prefix, whole, chunk = "chatcmpl-", "chat.completion", "chat.completion.chunk"
+    opening = {"role": "assistant", "content": ""}
 
-    def choice(self, piece: Piece, streamed: bool) -> dict[str, Any]:
-        said = {"content": piece.text} if streamed else {
-            "role": "assistant", "content": piece.text, "refusal": None}
-        return {"index": piece.place, "delta" if streamed else "message": said,
-                "finish_reason": piece.reason,
-                "logprobs": {"content": self._probs(piece.shown)} if self.logprobs else None}
+    def said(self, text: str, streamed: bool) -> dict[str, Any]:
+        """Where the text stands."""
+        return {"delta": {"content": text}} if streamed else {
+            "message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def opening(self, count: int) -> Sequence[dict[str, Any]]:
-        return [{"index": place, "delta": {"role": "assistant", "content": ""}, "logprobs": None,
-                 "finish_reason": None} for place in range(count)]
+    def probs(self, shown: list[Shown]) -> dict[str, Any]:
+        """For each token its text, bytes and log-probability, and the likeliest likewise."""
+        return {"content": [self._prob(each.token, each.logprob) | {
+            "top_logprobs": [self._prob(*other) for other in each.top]} for each in shown]}
 
-    def _probs(self, shown: list[Shown]) -> list[dict[str, Any]]:
-        token_bytes = getattr(self.answers.served.tokenizer, "token_bytes", None)
-        return [{"token": self.text_of(each), "logprob": each.logprob, "top_logprobs": [],
-                 "bytes": list(token_bytes(each.token)) if token_bytes else None}
-                for each in shown]
+    def _prob(self, token: int, logprob: float) -> dict[str, Any]:
+        known = (self.served.slices or {}).get(token)
+        return {"token": self.served.text_of(token), "logprob": logprob,
+                "bytes": None if known is None else list(known)}
 
 
-def _answer(asked: _Asked, writing: Writing, looks: _Completions) -> Answer:
+def _answer(asked: Asked, writing: Writing, looks: Completions) -> Answer:
     head = {"id": looks.prefix + uuid.uuid4().hex, "created": int(time.time()),
             "model": asked.model}
     if asked.stream:
@@ -229,20 +246,20 @@ def _answer(asked: _Asked, writing: Writing, looks: _Completions) -> Answer:
         chunks, kind = _streamed(writing, looks, head, with_usage), "text/event-stream"
     else:
         chunks, kind = _whole(writing, looks, head), "application/json"
-    return Answer(writing.ticket, chunks, kind, error_shape, lambda error: sse(error_shape(error)))
+    return Answer(writing.ticket, chunks, kind, lambda error: sse(error_shape(error)))
 
 
-async def _whole(writing: Writing, looks: _Completions, head: dict) -> AsyncIterator[bytes]:
+async def _whole(writing: Writing, looks: Completions, head: dict) -> AsyncIterator[bytes]:
     choices = [looks.choice(piece, False) for piece in await writing.whole()]
-    yield json.dumps(head | {"object": looks.whole, "choices": choices, "usage": _usage(writing)},
-                     ensure_ascii=False).encode()
+    yield as_json(head | {"object": looks.whole, "choices": choices, "usage": _usage(writing)})
 
 
-async def _streamed(writing: Writing, looks: _Completions, head: dict, with_usage: bool
+async def _streamed(writing: Writing, looks: Completions, head: dict, with_usage: bool
                     ) -> AsyncIterator[bytes]:
     head = head | {"object": looks.chunk} | ({"usage": None} if with_usage else {})
-    for choice in looks.opening(len(writing.streams)):
-        yield sse(head | {"choices": [choice]})
+    for place in range(len(writing.streams)) if looks.opening else ():
+        yield sse(head | {"choices": [{"index": place, "delta": looks.opening,
+                                       "finish_reason": None, "logprobs": None}]})
     async for piece in writing.pieces():
         yield sse(head | {"choices": [looks.choice(piece, True)]})
     if with_usage:
@@ -251,5 +268,5 @@ async def _streamed(writing: Writing, looks: _Completions, head: dict, with_usag
 
 
 def _usage(writing: Writing) -> dict[str, int]:
-    return {"prompt_tokens": writing.prompt_tokens, "completion_tokens": writing.new_tokens,
-            "total_tokens": writing.prompt_tokens + writing.new_tokens}
+    read, written = writing.prompt_tokens, writing.new_tokens
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

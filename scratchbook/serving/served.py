@@ -6,11 +6,13 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+import torch
 
 from scratchbook.finetuning.bases import AnyTokenizer, open_base
 from scratchbook.finetuning.data import ENDS
@@ -23,6 +25,8 @@ from scratchbook.serving.chat_templates import (
     plain_chat,
     read_template,
 )
+from scratchbook.serving.json_rule import JsonRule
+from scratchbook.serving.requests import Allowed
 from scratchbook.serving.text_streams import TextStream
 from scratchbook.smalltalk import parts
 from scratchbook.smalltalk_model import load_smalltalk
@@ -64,21 +68,48 @@ class ServedModel:
         """Strings that end an answer in a chat: a model without a template may play the user."""
         return () if self.template else PLAIN_STOPS
 
+    @property
+    def no_tools(self) -> str:
+        """Why no tools are called, as a client reads it."""
+        if self.template and "tools" in self.template.source:
+            return ("tools are not supported: this model's template knows them, but this server "
+                    "does not read calls out of its answers; describe them in a message instead")
+        return "tools are not supported: this model was not trained to call any"
+
+    @cached_property
+    def slices(self) -> dict[int, bytes] | None:
+        """The bytes of every id; None where tokens are not slices of the text."""
+        kind = type(self.tokenizer)
+        if kind is ByteTokenizer:
+            return {byte: bytes([byte]) for byte in range(256)}
+        if getattr(kind, "_decode", None) is not Tokenizer._decode:
+            return None
+        found = {}
+        for token in range(self.tokenizer.vocab_size):
+            with suppress(ValueError):  # an id that the vocabulary leaves out
+                found[token] = self.tokenizer.token_bytes(token)
+        return found
+
     @cached_property
     def most_bytes(self) -> float:
         """How many bytes of text the window holds at the most; endless where nobody can say."""
-        kind = type(self.tokenizer)
-        if kind is ByteTokenizer:
-            return self.window
-        if getattr(kind, "_decode", None) is not Tokenizer._decode:
-            return math.inf  # its tokens are not slices of the text
-        return self.window * max(map(len, map(self.tokenizer.token_bytes, self._known_ids())))
+        return self.window * max(map(len, self.slices.values())) if self.slices else math.inf
 
-    def _known_ids(self) -> Iterator[int]:
-        for token in range(self.tokenizer.vocab_size):
-            with suppress(ValueError):  # an id that the vocabulary leaves out
-                self.tokenizer.token_bytes(token)
-                yield token
+    @cached_property
+    def json_masks(self) -> Allowed:
+        """The masks under which an answer is a JSON object, or the beginning of one.
+
+        Raises:   ValueError where nobody knows the bytes of a token, or which one ends a text
+        """
+        if self.slices is None or not self.stop_ids:
+            raise ValueError("no JSON can be asked of this model: " + (
+                "no token ends its texts" if self.slices else "its tokens have no bytes of their "
+                "own"))
+        control = set(self.control.values())
+        rule = JsonRule([b"" if token in control else self.slices.get(token, b"")
+                         for token in range(self.model.config.vocab_size)], self.stop_ids)
+        opens = torch.tensor([token.startswith(b"{") for token in rule.tokens])
+        return lambda new_ids: rule(new_ids) if new_ids else rule(new_ids) & opens
 
     def _check(self, *texts: str) -> None:
         """Refuse what no tokenizer reads, and what can never fit before time is spent on it."""
@@ -108,6 +139,10 @@ class ServedModel:
         if self.template is None:
             return [*self.before, *plain_chat(messages, self.tokenizer)]
         return self.template.encode(messages, self.tokenizer, self.control)
+
+    def text_of(self, token: int) -> str:
+        """One token alone as text; nothing for an id that the tokenizer does not have."""
+        return self.tokenizer.decode([token]) if token < self.tokenizer.vocab_size else ""
 
     def stream(self, stops: Sequence[str]) -> TextStream:
         """A fresh answer's text."""

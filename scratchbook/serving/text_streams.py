@@ -12,11 +12,12 @@ UNFINISHED = "\ufffd"
 
 
 class Shown(NamedTuple):
-    """A token whose text begins at character `place` of an answer."""
+    """A token whose text begins at character `place` of an answer, and the likeliest there."""
 
     token: int
     logprob: float | None
     place: int
+    top: Sequence[tuple[int, float]] = ()
 
 
 class TextStream:
@@ -39,12 +40,13 @@ class TextStream:
         self._waiting: list[Shown] = []
         self.stopped = False
 
-    def add(self, token: int, logprob: float | None = None) -> tuple[str, list[Shown]]:
+    def add(self, token: int, logprob: float | None = None,
+            top: Sequence[tuple[int, float]] = ()) -> tuple[str, list[Shown]]:
         """What may be shown once this token is there: text, and the tokens that it begins with."""
         if token in self._control:
             return "", []
         self._ids.append(token)
-        self._waiting.append(Shown(token, logprob, self._known))
+        self._waiting.append(Shown(token, logprob, self._known, top))
         new = self._new_text()
         if new.endswith(UNFINISHED):
             return "", []

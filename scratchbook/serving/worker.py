@@ -29,6 +29,10 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
+class Closed(RuntimeError):
+    """Nothing is accepted any more: the model failed, or the server ends."""
+
+
 class Ticket:
     """Requests that belong together, and what the engine says of them, as it says it.
 
@@ -97,7 +101,7 @@ class Worker:
         Raises:   Busy when there is no room, ValueError for what the engine refuses
         """
         if self.fault or self._stopping:
-            raise RuntimeError(self.fault or "the server is shutting down")
+            raise Closed(self.fault or "the server is shutting down")
         if self.open + len(requests) > self.max_open:
             raise Busy(min(60, max(1, math.ceil(self.seconds))))
         self.open += len(requests)
@@ -121,12 +125,12 @@ class Worker:
     def _submit(self, ticket: Ticket) -> None:
         try:
             if self.fault:
-                raise RuntimeError(self.fault)
+                raise Closed(self.fault)
             for place, request in enumerate(ticket.requests):
                 number = self.engine.submit(request)
                 ticket.numbers.append(number)
                 self._tickets[number] = ticket, place
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, Closed) as error:
             self.cancel(ticket, None)
             missing = len(ticket.requests) - len(ticket.numbers)
             self._tell(lambda error=error: self._refuse(ticket, error, missing))
