@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,7 @@ def chat(browser, server):
     server.engine.pause = 0.0
     page.goto(server.url)
     wait(page, "document.getElementById('model').textContent === 'tiny'")
+    assert page.is_hidden("#choice")  # there is nothing to choose
     found = Home(server, page)
     found.complaints = complaints
     yield found
@@ -199,6 +201,35 @@ def test_a_refusal_is_said_and_nothing_is_lost(chat):
     chat.page.get_by_role("button", name="Send again").click()
     assert chat.wait_written().startswith("the cat")
     assert chat.page.text_content("#problem") == ""
+
+
+def test_one_of_several_models_is_chosen_and_signs_its_answers(browser):
+    wide, narrow = SERVED, replace(tiny_served(window=64), name="<b>narrow</b>")
+    engines = [ScriptedEngine(SERVED.tokenizer.encode(SAYS * 20)) for _ in range(2)]
+    with serving(wide, engines[0], more=[(narrow, engines[1])]) as home:
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(MINUTES)
+        page.goto(home.url)
+        wait(page, "document.querySelectorAll('#choice option').length === 2")
+        chat = Home(home, page)
+        chat.say("one")
+        chat.wait_written()
+        page.get_by_label("Model").select_option("<b>narrow</b>")
+        assert page.text_content("#model") == "<b>narrow</b>"
+        assert page.get_attribute("#max-tokens", "max") == "64"
+        assert page.input_value("#max-tokens") == "32"
+        page.keyboard.press("Alt+n")
+        chat.say("two")
+        chat.wait_written()
+        assert [len(engine.seen) for engine in engines] == [1, 1]
+        page.locator("#conversations button").nth(1).click()
+        # what one model wrote is not signed by the other
+        assert page.locator("article.assistant h2").text_content() == "tiny"
+        page.reload()
+        wait(page, "document.getElementById('model').textContent === '<b>narrow</b>'")
+        assert page.locator("article.assistant h2").text_content() == "<b>narrow</b>"
+        context.close()
 
 
 def test_a_key_is_asked_for_once(browser):

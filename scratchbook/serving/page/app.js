@@ -2,10 +2,11 @@
 
 const $ = id => document.getElementById(id);
 const PREFIX = "scratchbook.chat.", SETTINGS = "scratchbook.settings", THEME = "scratchbook.theme";
+const FIELDS = ["choice", "temperature", "top-p", "max-tokens"];
 const read = (key, otherwise) => {
   try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; }
 };
-let model = "", conversation = null, writing = null;   // writing: the AbortController of an answer
+let models = [], model = "", conversation = null, writing = null;   // writing: an AbortController
 
 // ---- the API
 
@@ -91,9 +92,8 @@ function remove() {
 }
 
 function transcript() {
-  const names = { user: "You", assistant: model };
   const text = [`# ${conversation.title}`, ...conversation.messages.map(
-    message => `## ${names[message.role]}\n\n${message.content}`)].join("\n\n");
+    message => `## ${author(message)}\n\n${message.content}`)].join("\n\n");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text + "\n"], { type: "text/markdown" }));
   link.download = "transcript.md";
@@ -114,11 +114,13 @@ function button(text, action, label) {
 
 const problem = text => { $("problem").textContent = text; };
 
+const author = message => message.role === "user" ? "You" : message.model || model;
+
 function article(message, place) {
   const box = document.createElement("article"), name = document.createElement("h2");
   const text = document.createElement("div"), foot = document.createElement("footer");
   box.className = message.role;
-  name.textContent = message.role === "user" ? "You" : model;
+  name.textContent = author(message);
   text.className = "text";
   text.textContent = message.content;
   const note = document.createElement("span");
@@ -176,7 +178,7 @@ function say(text) {
 async function answer() {
   const mine = new AbortController(), asked = conversation, begun = performance.now();
   const messages = asked.messages.map(({ role, content }) => ({ role, content }));
-  const message = { role: "assistant", content: "" };
+  const message = { role: "assistant", content: "", model };
   let usage = null, reason = null;
   asked.messages.push(message);
   writing = mine;
@@ -241,7 +243,7 @@ function send() {
 
 function settings() {
   const kept = {};
-  for (const id of ["temperature", "top-p", "max-tokens"]) {
+  for (const id of FIELDS) {
     kept[id] = $(id).value;
     const shown = $(`${id}-value`);
     if (shown) shown.textContent = $(id).value;
@@ -257,16 +259,25 @@ function theme(name) {
 
 async function meet() {
   try {
-    const models = await (await ask("v1/models")).json();
-    model = models.data[0].id;
-    $("model").textContent = model;
-    document.title = `Chat with ${model}`;
-    const room = models.data[0].max_model_len, most = $("max-tokens");
-    most.max = room;
-    most.value = Math.min(Number(most.value) || 1, Math.max(1, Math.floor(room / 2)));
+    models = (await (await ask("v1/models")).json()).data;
+    $("choice").replaceChildren(...models.map(({ id }) => new Option(id, id)));
+    $("choice-row").hidden = models.length === 1;
+    const kept = read(SETTINGS, {}).choice;
+    if (models.some(({ id }) => id === kept)) $("choice").value = kept;
+    choose();
     problem("");
-    show();
   } catch (error) { problem(error.message); }
+}
+
+function choose() {
+  const room = models.find(({ id }) => id === $("choice").value).max_model_len;
+  const most = $("max-tokens");
+  model = $("choice").value;
+  $("model").textContent = model;
+  document.title = `Chat with ${model}`;
+  most.max = room;
+  most.value = Math.min(Number(most.value) || 1, Math.max(1, Math.floor(room / 2)));
+  show();
 }
 
 for (const [id, value] of Object.entries(read(SETTINGS, {}))) if ($(id)) $(id).value = value;
@@ -276,9 +287,10 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => them
 const [newest] = keys();
 conversation = (newest && read(newest)) || fresh();
 $("more").open = matchMedia("(min-width: 44rem)").matches;
-for (const id of ["temperature", "top-p", "max-tokens"]) {
+for (const id of FIELDS) {
   $(id).addEventListener("input", () => localStorage.setItem(SETTINGS, JSON.stringify(settings())));
 }
+$("choice").addEventListener("change", choose);
 $("theme").addEventListener("click", () => {
   const next = $("theme").getAttribute("aria-pressed") === "true" ? "light" : "dark";
   localStorage.setItem(THEME, JSON.stringify(next));
