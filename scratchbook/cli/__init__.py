@@ -45,6 +45,7 @@ examples
   scratchbook diagnose runs/first                   why it writes gibberish
   scratchbook view smalltalk --text "double ^ self * 2"   what its heads look at, as a page
   scratchbook serve base                            a model behind an API, and a page to chat on
+  scratchbook export base ollama --completion       the same model for Ollama
   scratchbook corpus collect --root . --include '*.md'
   scratchbook smalltalk collect --output smalltalk  the code that chapter 09 is trained on
   scratchbook smalltalk complete "isEmpty" --class Stack --fields items

@@ -1,4 +1,4 @@
-"""The command serve: models behind an API, and a page to chat with them."""
+"""The commands serve and export: models behind an API, with a page; or files for Ollama."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ import argparse
 import os
 from pathlib import Path
 
+MODEL = ("base or smalltalk, which ship, the folder of a run or of a published model, or a name "
+         "on the hub")
+
 
 def add_serving_commands(commands, add) -> None:
-    """Hang this file's command into the command line; `add` is `scratchbook.cli`'s helper."""
+    """Hang this file's commands into the command line; `add` is `scratchbook.cli`'s helper."""
     serve = add(commands, "serve", "serving_commands", "serve",
                 "serve models to OpenAI's and Ollama's clients, with a page to chat on")
     serve.add_argument("model", nargs="+",
-                       help="base or smalltalk, which ship, the folder of a run or of a published "
-                            "model, or a name on the hub; of several a request picks one by name")
-    serve.add_argument("--checkpoint", default="best",
-                       help="of a run: best (default), last, a step")
+                       help=f"{MODEL}; of several a request picks one by its name")
+    export = add(commands, "export", "serving_commands", "export",
+                 "write a model's weights and a Modelfile for Ollama")
+    export.add_argument("model", help=MODEL)
+    export.add_argument("folder", help="where model.gguf and Modelfile are written")
+    export.add_argument("--kind", default="F16", help="of the weights: F32, F16 (default), Q8_0, "
+                                                      "Q4_0")
+    export.add_argument("--completion", action="store_true",
+                        help="prompts go to the model as they are: for one that never learned to "
+                             "talk, such as base")
+    for command in (serve, export):
+        command.add_argument("--checkpoint", default="best",
+                             help="of a run: best (default), last, a step")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1; any other needs a "
                                                            "key)")
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 takes a free one)")
@@ -52,4 +64,16 @@ def serve(options: argparse.Namespace) -> int:
     Server(create_app(first, engine, settings, more), settings, lambda url: print(
         f"{names}: chat at {url}/, OpenAI's API at {url}/v1, Ollama's at {url}; Ctrl-C ends",
         flush=True)).run()
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the files, and say what Ollama does with them."""
+    from scratchbook.serving.modelfile import export_ollama
+    from scratchbook.serving.served import open_served
+
+    served = open_served(options.model, options.checkpoint)
+    weights, text = export_ollama(served, options.folder, options.kind, options.completion)
+    print(f"{weights}  {weights.stat().st_size:,} bytes, {options.kind}\n{text}\n"
+          f"ollama create {served.name.split('/')[-1]} -f {text}")
     return 0
