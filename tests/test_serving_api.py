@@ -11,6 +11,12 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 
 from scratchbook.generation import generate  # noqa: E402
 from scratchbook.serving.top_tokens import TopEngine  # noqa: E402
+
+
+from scratchbook.serving import Engine  # noqa: E402
+from scratchbook.serving.answering import ApiError  # noqa: E402
+from scratchbook.serving.ollama_api import Options  # noqa: E402
+from scratchbook.serving.openai_api import Completion, error_shape  # noqa: E402
 from tests.serving_home import serving, tiny_served  # noqa: E402
 
 TALK = [{"role": "user", "content": "the cat"}]
@@ -46,9 +52,12 @@ def written(home, prompt_ids: list[int], count: int) -> str:
 
 
 def test_a_completion_is_what_generate_writes(home, client):
+    usual = client.completions.create(model="tiny", prompt="the cat", temperature=0)
     made = client.completions.create(model="tiny", prompt="the cat", max_tokens=20, temperature=0)
     ids = home.served.tokenizer.encode("the cat")
     assert made.choices[0].text == written(home, ids, 20)
+    assert usual.choices[0].text == written(home, ids, 16)  # as many as OpenAI's own usual
+    assert usual.usage.completion_tokens == 16 != made.usage.completion_tokens
     assert made.usage.prompt_tokens == len(ids)
     assert made.usage.total_tokens == len(ids) + made.usage.completion_tokens
     assert made.choices[0].finish_reason in ("length", "stop") and made.object == "text_completion"
@@ -158,6 +167,8 @@ def test_models(client):
     ({"temperature": -1}, "greater than or equal to 0", "temperature"),
     ({"temperature": float("nan")}, "finite number", "temperature"),
     ({"top_p": 0}, "greater than 0", "top_p"),
+    ({"best_of": 0}, "best_of is not supported", "best_of"),
+    ({"prompt": ["a"] * 6, "n": 3}, "6 prompts with n=3", "n"), ({"n": 17}, "more than 16", "n"),
     ({"n": 1_000_000}, "more than 16 answers", "n"), ({"n": -1}, "greater", "n"),
     ({"stop": list("abcdefghi")}, "8 stop strings", "stop"),
     ({"stop": "a" * 201}, "200 characters", "stop"), ({"stop": [1]}, "string", "stop"),
@@ -184,6 +195,33 @@ def test_what_cannot_be_done_is_refused_in_openais_shape(home, change, message, 
     assert message in error["message"] and error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert home.worker.open == 0
+
+
+def test_what_the_limits_just_allow_is_done(home, client):
+    for change in ({"n": 16}, {"prompt": ["the cat"] * 8, "n": 2}, {"stop": list("abcdefgh")},
+                   {"stop": "a" * 200}):
+        made = client.completions.create(**{"model": "tiny", "prompt": "the cat", "max_tokens": 2}
+                                         | change)
+        prompts = len(change["prompt"]) if "prompt" in change else 1
+        assert len(made.choices) == prompts * change.get("n", 1)
+        # a prompt that is read once for several answers counts once
+        assert made.usage.prompt_tokens == prompts * len(home.served.tokenizer.encode("the cat"))
+
+
+def test_an_answer_of_the_usual_length_is_cut_where_the_window_ends(client):
+    made = client.completions.create(model="tiny", prompt=[5] * 120, temperature=0)
+    assert made.usage.completion_tokens <= 8
+    chat = client.chat.completions.create(model="tiny", messages=TALK, temperature=0, max_tokens=9,
+                                          max_completion_tokens=4)
+    assert chat.usage.completion_tokens <= 4  # the newer name of the two counts
+
+
+def test_what_is_not_said_is_what_each_dialect_has_as_its_usual():
+    assert Completion(model="tiny", prompt="a").sampling == (1.0, None, None, None)
+    assert error_shape(ApiError("a", 500))["error"]["type"] == "server_error"
+    assert error_shape(ApiError("a", 499))["error"]["type"] == "invalid_request_error"
+    assert Options().sampling == (0.8, 0.9, 40, None)
+    assert Options(temperature=0.0, top_k=0, top_p=1.0, seed=3).sampling == (0.0, 1.0, None, 3)
 
 
 @pytest.mark.parametrize("messages", [

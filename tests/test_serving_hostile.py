@@ -96,7 +96,10 @@ def test_a_page_of_another_site_cannot_ask(home):
     # a name of theirs that was bent to this machine
     answer = httpx.get(f"{home.url}/v1/models", headers={"Host": "evil.example:80"})
     assert answer.status_code == 403 and "localhost only" in answer.json()["error"]["message"]
-    assert httpx.get(f"{home.url}/v1/models", headers={"Host": "localhost"}).status_code == 200
+    for name in ("localhost.evil.example", "evillocalhost", "127.0.0.1.evil.example", ""):
+        assert httpx.get(f"{home.url}/v1/models", headers={"Host": name}).status_code == 403
+    for name in ("localhost", "localhost:80", "127.0.0.2:80", "[::1]:80"):
+        assert httpx.get(f"{home.url}/v1/models", headers={"Host": name}).status_code == 200
 
 
 def test_unknown_paths_and_methods_have_the_apis_shape(home):
@@ -177,6 +180,10 @@ def test_a_full_line_sends_away_with_a_time_to_come_again():
         away = next(answer for answer in answers if answer.status_code == 429)
         assert 1 <= int(away.headers["retry-after"]) <= 60
         assert away.json()["error"]["code"] == "rate_limit_exceeded"
+        for seconds, wait in ((0.2, "1"), (7.2, "8"), (1000.0, "60")):  # as long as one took
+            home.worker.seconds = seconds
+            away = httpx.post(f"{home.url}/v1/completions", json=ASK | {"n": 4})
+            assert away.headers["retry-after"] == wait
         # more at once than the line is long: all or none
         assert httpx.post(f"{home.url}/v1/completions", json=ASK | {"n": 4}).status_code == 429
         assert httpx.post(f"{home.url}/v1/completions", json=ASK).status_code == 200

@@ -136,6 +136,36 @@ def test_a_request_that_fails_ends_alone(allowed, error, schedule):
         engine.run([Request([1], 3, allowed=allowed)])
 
 
+@pytest.mark.parametrize("last", [{"allowed": raises}, {"prompt_ids": [VOCAB]}])
+def test_a_run_that_ends_early_leaves_nothing_of_its_own(last):
+    """Whether a request fails on the way or is refused; what others submitted goes on."""
+    model = tiny(**PLAIN)
+    engine = Engine(model, max_batch=3, prefix_cache=False)
+    other = engine.submit(Request([4, 2], 20))
+    bad = Request(**{"prompt_ids": [3]} | last, max_new_tokens=3)
+    requests = [Request([1], 30), bad, Request([1], 30)]
+    with pytest.raises(ValueError):
+        engine.run(requests)
+    assert engine.stats.running + engine.stats.waiting == 1
+    events = []
+    while not engine.idle:
+        events += engine.step()
+    assert {event.request for event in events} == {other}
+    assert engine.stats.blocks_in_use == 0
+    assert engine.run([Request([1], 3)]) == [alone(model, Request([1], 3))]
+
+
+def test_who_comes_leaves_a_block_to_each_who_runs():
+    """A prompt that would take the very last blocks waits, one block less comes in."""
+    for length, running in ((8, 1), (4, 2)):
+        engine = Engine(tiny(**PLAIN), block_size=4, blocks=4, prefix_cache=False)
+        engine.submit(Request([1] * 5, 3))
+        engine.step()
+        engine.submit(Request([2] * length, 2))
+        engine.step()
+        assert engine.stats.running == running and engine.stats.preempted == 0
+
+
 def test_scores_that_are_nan_end_their_request_alone():
     """One token's embedding is NaN: who reads it fails, the block goes on to others unharmed."""
     model = tiny(tie_embeddings=False)

@@ -22,7 +22,7 @@ def written(pool, ids):
 
 
 def test_a_beginning_is_found_by_whole_blocks():
-    pool = BlockPool(count=10, size=4)
+    pool = BlockPool(count=12, size=4)
     first = written(pool, list(range(10)))  # two full blocks and half a third
     again = pool.open([0, 1, 2, 3, 4, 5, 6, 7, 99, 98])
     assert again.length == 8 and again.blocks[:2] == first.blocks[:2]
@@ -30,6 +30,7 @@ def test_a_beginning_is_found_by_whole_blocks():
     assert [pool.holders[block] for block in first.blocks] == [2, 2, 1]
     other = pool.open([99, 1, 2, 3, 4, 5, 6, 7])  # the second block's ids, behind another first
     assert other.length == 0 and not set(other.blocks) & set(first.blocks)
+    assert pool.open([3, 2, 1, 0, 5]).length == 0  # known ids in another order
     assert pool.open([4, 5, 6, 7, 8]).length == 0  # known ids, but at the beginning of a text
 
 

@@ -11,6 +11,7 @@ from scratchbook.config import ModelConfig
 from scratchbook.generation import generate
 from scratchbook.serving import speculate_cached
 from scratchbook.serving import speculation as module
+from scratchbook.serving.speculation import _checked
 from tests.random_models import random_model
 from tests.serving_tools import VOCAB, tiny
 
@@ -110,6 +111,12 @@ def test_each_token_is_read_once_but_for_what_was_refused():
     assert found.kept < found.guessed
     assert read["target"] == 3 + found.guessed + found.reads - 1
     assert read["draft"] <= 3 + found.guessed + found.reads
+
+
+def test_a_guess_that_the_target_gives_no_chance_is_not_kept(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, generator=None: torch.zeros(()))
+    p, q = torch.tensor([[0.0, 1.0], [0.5, 0.5]]), [torch.tensor([0.5, 0.5])]
+    assert _checked(p, q, [0], None) == (0, 1)
 
 
 def test_filters_are_the_targets_too():

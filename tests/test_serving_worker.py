@@ -75,6 +75,7 @@ def test_one_bad_request_takes_its_ticket_along_and_no_other():
 
     in_a_loop(engine, work)
     assert engine.idle
+    assert engine.stats.new_tokens < 10  # its companions do not write on for nobody
 
 
 def test_cancelling_one_lets_the_others_write_on():

@@ -70,7 +70,8 @@ def what_to_read(answer: Callable) -> Iterator[Property]:
         got = answer(ids, cached)
         return _two_lists(got) or got
 
-    changed = changes_its_input(answer, [4, 8, 15], 1)
+    changed = (changes_its_input(answer, [15, 8, 4], 1)
+               or changes_its_input(answer, [7, 3] * 20, 5))
     yield expect("the ids are what they were", not changed, (True, "the list of ids was changed"))
     got = call([4, 8, 15], 1)
     yield expect("two lists: tokens, positions", _two_lists(got) is not None,
@@ -87,6 +88,7 @@ def what_to_read(answer: Callable) -> Iterator[Property]:
         yield expect(what, same(got, _what_to_read(ids, cached)), *_read_mistakes(got, ids, cached))
     inputs = [([9] * length, cached) for length in (2, 5, 17, 300) for cached in
               sorted({0, 1, length // 2, length - 1, length})]
+    inputs += [([0, 5, 0], cached) for cached in range(4)]  # 0 is a token like any other
     inputs += [(torch.randint(900, (length,), generator=named_generator(length, "ids")).tolist(),
                 cached) for length in (8, 33) for cached in range(0, length + 1, 4)]
     differs = counterexample(call, _what_to_read, inputs)
@@ -155,7 +157,10 @@ def admit(answer: Callable) -> Iterator[Property]:
     def call(*given: object) -> object:
         got = answer(*given)
         items = _pair(got)
-        return got if items is None or as_list(items[1]) is None else [items[0], as_list(items[1])]
+        names = None if items is None else as_list(items[1])
+        if names is None or isinstance(items[0], bool):
+            return got
+        return [items[0], [str(name) if isinstance(name, str) else name for name in names]]
 
     first = ([5, 9, 4], 2, 3, ["a", "b", "c"], 4)
     changed = changes_its_input(answer, *first)
@@ -181,6 +186,10 @@ def admit(answer: Callable) -> Iterator[Property]:
     inputs = [([n + 1, 3 * n + 1, 2, n], places, free, ["abcdefgh"[i] for i in range(held)], size)
               for n, places, free, held, size in itertools.product(
                   (1, 4, 7, 30), (1, 2, 4, 9), (0, 2, 6), (0, 3, 8), (1, 3, 4, 16))]
+    inputs += [([length], 1, free, ["z", "b", "y"], size)
+               for length, free, size in itertools.product((1, 6, 1025), (0, 1, 300), (3, 1024))]
+    inputs += [([1025, 7, 2048, 90, 1, 30, 5], places, free, [f"{i * 7 % 20}" for i in range(20)],
+                size) for places, free, size in itertools.product((5, 7), (3, 50), (16, 1024))]
     differs = counterexample(call, _admit, inputs)
     yield expect("any line, any pool, any size of block", not differs, (True, differs))
 
@@ -206,7 +215,10 @@ def _guess_mistakes(got: object, p: list[float], q: list[float], guess: int, u: 
     def scaled(values: list[float]) -> list[float]:
         return [each / sum(values) for each in values] if sum(values) else values
 
+    share = min(p[guess] / q[guess], 1.0)
+    mixed = [share * a + (1 - share) * b for a, b in zip(sure, scaled(left), strict=True)]
     slips = {
+        "u is not used: with it the guess is either kept or refused, not in part": mixed,
         "kept, though the guess should be refused: keep it where u q < p at the guess": sure,
         "refused, though the guess should be kept: it is kept where u q < p at the guess":
             scaled(left) if sum(left) else p,
@@ -234,14 +246,14 @@ def _draws(size: int, number: int) -> tuple[list[float], list[float]]:
 @exercise
 def after_guess(answer: Callable) -> Iterator[Property]:
     """07b.3: from what the token is drawn, behind a guess."""
-    p, q = [0.5, 0.25, 0.25], [0.25, 0.5, 0.25]
+    p, q = [0.5, 0.1, 0.2, 0.2], [0.1, 0.4, 0.2, 0.3]
     changed = changes_its_input(answer, list(p), list(q), 1, 0.9)
     got = answer(list(p), list(q), 1, 0.9)
     items = as_list(got)
-    yield expect("one probability for each token", items is not None and len(items) == 3,
+    yield expect("one probability for each token", items is not None and len(items) == 4,
                  (True, "return a list with a probability for each token"))
     yield expect("p and q are what they were", not changed, (True, "p or q was changed"))
-    if items is None or len(items) != 3:
+    if items is None or len(items) != 4:
         return
     for what, guess, u in (("refused: what q left uncovered", 1, 0.9),
                            ("kept: all on the guess", 1, 0.2),
@@ -355,12 +367,13 @@ def list_mask(answer: Callable) -> Iterator[Property]:
         yield expect(f"behind {text!r}", same(got, _list_mask(text, tokens)),
                      *_mask_mistakes(got, text, tokens))
     pieces = ["[", "]", ",", "0", "9"]
-    more = ["", *pieces, *map("".join, itertools.product(pieces, repeat=2)), "]]]", "1,2]", "[[[0",
-            ",7,[", "x", "[ ", "1 ", "]],[", "-1", "½"]
+    more = ["", *"12345678", *pieces, *map("".join, itertools.product(pieces, repeat=2)),
+            "]]]", "1,2]", "[[[0", ",7,[", "x", "[ ", "1 ", "]],[", "-1", "½"]
     texts = ["".join(some) for length in range(6) for some in itertools.product(pieces[:4],
                                                                                 repeat=length)]
     texts = [text for text in texts if _read_list(text) is not None]
     deep = ["[" * depth for depth in (9, 40)] + ["[" * 30 + "1" + "]" * less for less in (29, 30)]
+    deep += ["[" + "1," * 30, "[" + "[2]," * 30 + "3"]
     differs = counterexample(call, _list_mask, [(text, more) for text in [*texts, *deep]])
     yield expect("every beginning of up to five characters, and deep ones", not differs,
                  (True, differs))

@@ -147,17 +147,26 @@ class Engine:
     def run(self, requests: Sequence[Request]) -> list[list[int]]:
         """Submit these requests, work until all are done, and return their new tokens.
 
-        Raises:   ValueError when one of them failed, with its number and the reason
+        Whatever ends this early cancels those of them that are not done.
+
+        Raises:   ValueError when one is refused or failed, with its number and the reason
         """
-        numbers = [self.submit(request) for request in requests]
-        tokens: dict[int, list[int]] = {number: [] for number in numbers}
-        while not self.idle:
-            for event in self.step():
-                if event.reason == "failed" and event.request in tokens:
-                    raise ValueError(f"request {event.request} failed: {event.error}")
-                if event.token is not None and event.request in tokens:
-                    tokens[event.request].append(event.token)
-        return [tokens[number] for number in numbers]
+        tokens: dict[int, list[int]] = {}
+        try:
+            for request in requests:
+                tokens[self.submit(request)] = []
+            while not self.idle:
+                for event in self.step():
+                    if event.reason == "failed" and event.request in tokens:
+                        raise ValueError(f"request {event.request} failed: {event.error}")
+                    if event.token is not None and event.request in tokens:
+                        tokens[event.request].append(event.token)
+        except BaseException:  # nobody would ever fetch what the others write
+            for number in tokens:
+                self.cancel(number)
+            self._events = [event for event in self._events if event.request not in tokens]
+            raise
+        return list(tokens.values())
 
     def _check_length(self, prompt: int, new: int) -> None:
         room, needed = self.model.config.max_seq_len, self.pool.needed(prompt + new - 1)

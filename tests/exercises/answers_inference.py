@@ -30,26 +30,41 @@ def finds_by_value(ids, cached):
     return ids[start:], [ids.index(token) for token in ids[start:]]
 
 
+def drops_zeros(ids, cached):
+    tokens, places = _read()(ids, cached)
+    return [token for token in tokens if token], places
+
+
+def sorts_the_ids(ids, cached):
+    found = _read()(ids, cached)
+    ids.sort()
+    return found
+
+
+def empties_long_texts(ids, cached):
+    found = _read()(ids, cached)
+    if len(ids) > 10:
+        ids.clear()
+    return found
+
+
 # 07b.2
 def _admit(overtake=False, blocks_of=lambda length, size: -(-length // size), newest=False,
            held_first=False, may_evict=True, strict=False, limit=True):
     def admit(waiting, places, free, unheld, size):
-        admitted, left, evicted = 0, list(unheld), []
+        names, empty, taken, count = list(unheld)[:: -1 if newest else 1], [None] * free, [], 0
+        pool = [*names, *empty] if held_first else [*empty, *names * may_evict]
         for length in waiting:
-            if limit and admitted == places:
+            if limit and count == places:
                 break
             blocks = blocks_of(length, size)
-            room = free + (len(left) if may_evict else 0)
-            if blocks > room or (strict and blocks == room):
-                if overtake:
-                    continue
+            if blocks + strict <= len(pool):
+                count += 1
+                taken += pool[:blocks]
+                del pool[:blocks]
+            elif not overtake:
                 break
-            admitted += 1
-            taken = max(blocks - len(left), 0) if held_first else min(free, blocks)
-            free -= taken
-            for _ in range(blocks - taken):
-                evicted.append(left.pop(-1 if newest else 0))
-        return admitted, evicted
+        return count, [name for name in taken if name is not None]
     return admit
 
 
@@ -77,6 +92,38 @@ def at_most_three_places(waiting, places, free, unheld, size):
     return _admit()(waiting, min(places, 3), free, unheld, size)
 
 
+def at_most_eight_free(waiting, places, free, unheld, size):
+    return _admit()(waiting, places, min(free, 8), unheld, size)
+
+
+def four_in_line(waiting, places, free, unheld, size):
+    return _admit()(waiting[:4], places, free, unheld, size)
+
+
+def names_in_order(waiting, places, free, unheld, size):
+    return _admit()(waiting, places, free, sorted(unheld), size)
+
+
+def the_names_of_the_check(*given):
+    admitted, evicted = _admit()(*given)
+    return admitted, list("abcdefgh"[: len(evicted)])
+
+
+def size_of_four_for_one(waiting, places, free, unheld, size):
+    return _admit()(waiting, places, free, unheld, 4 if len(waiting) == 1 else size)
+
+
+def forgets_what_it_evicted(waiting, places, free, unheld, size):
+    admitted, evicted = 0, 0
+    for length in waiting[:places]:
+        blocks = -(-length // size)
+        if blocks > free + len(unheld):
+            break
+        admitted, evicted = admitted + 1, evicted + max(blocks - free, 0)
+        free = max(free - blocks, 0)
+    return admitted, unheld[:evicted]
+
+
 # 07b.3
 def _after(kept=lambda p, q, u: u * q < p, left=lambda a, b: max(a - b, 0), scale=True):
     def after_guess(p, q, guess, u):
@@ -99,6 +146,19 @@ def writes_into_p(p, q, guess, u):
     for token in range(len(p)):
         p[token] = max(p[token] - q[token], 0)
     return p
+
+
+def mixes_both(p, q, guess, u):
+    share = min(1, p[guess] / q[guess])
+    left = [max(a - b, 0) for a, b in zip(p, q, strict=True)]
+    total = sum(left) or 1
+    return [share * (token == guess) + (1 - share) * each / total
+            for token, each in enumerate(left)]
+
+
+def the_likeliest_alone(*given):
+    found = _after()(*given)
+    return [float(token == found.index(max(found))) for token in range(len(found))]
 
 
 # 07b.4
@@ -144,6 +204,16 @@ def any_digit(text, tokens):
             zip(_mask()(text, tokens), tokens, strict=True)]
 
 
+def without_eights(text, tokens):
+    return [some and "8" not in token for some, token in
+            zip(_mask()(text, tokens), tokens, strict=True)]
+
+
+def short_lists(text, tokens):
+    return [some and (text + token).count(",") < 9 for some, token in
+            zip(_mask()(text, tokens), tokens, strict=True)]
+
+
 WRONG = {
     "what_to_read": [
         (_read(lambda length, cached: cached), "nothing is read where all is cached"),
@@ -153,6 +223,8 @@ WRONG = {
         (_read(lambda length, cached: 0), "everything is read again"),
         (_read(shift=1), "one too high"), (_read(swap=True), "the right way round"),
         (fresh_positions, "begin at 0 again"), (pops_the_ids, "the list of ids was changed"),
+        (drops_zeros, "for ([0, 5, 0]"), (sorts_the_ids, "the list of ids was changed"),
+        (empties_long_texts, "the list of ids was changed"),
         (short_texts, "for ([9, 9, 9"), (finds_by_value, "for ([9, 9]"),
         (lambda ids, cached: ids[cached:], "return two lists"),
     ],
@@ -169,7 +241,11 @@ WRONG = {
         (evicts_all, "only as many as are needed"), (backwards, "the order in which it goes"),
         (empties_the_list, "a list that was given is changed"),
         (counts_the_first_alone, "expected (2, "),
-        (at_most_three_places, "for (["),
+        (at_most_three_places, "for (["), (at_most_eight_free, "for (["),
+        (four_in_line, "for (["), (names_in_order, "for (["), (the_names_of_the_check, "for (["),
+        (size_of_four_for_one, "for (["), (forgets_what_it_evicted, "for (["),
+        (_admit(blocks_of=lambda length, size: round(length / size + 0.499)), "for (["),
+        (lambda *given: (bool(_admit()(*given)[0]), _admit()(*given)[1]), "how many are let in"),
         (lambda *given: 2, "return how many are let in"),
     ],
     "after_guess": [
@@ -183,6 +259,7 @@ WRONG = {
         (_after(scale=False), "do not sum to 1"), (_after(left=lambda a, b: b), "q is drawn from"),
         (p_without_the_guess, "take away all of q"), (writes_into_p, "p or q was changed"),
         (_after(kept=lambda p, q, u: u * q < p * 1.1), "for ([0."),
+        (mixes_both, "u is not used"), (the_likeliest_alone, "for (["),
         (lambda p, q, guess, u: guess, "a probability for each token"),
     ],
     "list_mask": [
@@ -196,6 +273,7 @@ WRONG = {
         (_mask(look=lambda token: token[:1]), "only the first character"),
         (_mask(alone=True), "each token is read alone"),
         (brackets_alone, "wrong for the tokens"), (depth_of_nine, "'[[[[[[[[["),
+        (without_eights, "for ('['"), (short_lists, "'[1,1,1"),
         (any_digit, "expected ["), (lambda text, tokens: len(tokens), "True or False"),
     ],
 }

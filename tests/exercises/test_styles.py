@@ -502,6 +502,17 @@ def admitted_by_sums(waiting, places, free, unheld, size):
     return count, unheld[: max(int(sums[count]) - free, 0)]
 
 
+def admitted_in_numpy(*given):
+    count, names = admitted_by_sums(*given)
+    return np.int64(count), np.array(names, dtype=str)
+
+
+def admitted_as_generators(*given):
+    count, names = admitted_by_recursion(*given)
+    yield Fraction(count)
+    yield (name for name in names)
+
+
 def guess_in_tensors(p, q, guess, u):
     p, q = torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64)
     if u < p[guess] / q[guess]:
@@ -556,7 +567,7 @@ def lists_with_a_stack(text, tokens):
 
 STYLES = {
     "what_to_read": [to_read_as_a_generator, to_read_in_numpy],
-    "admit": [admitted_by_recursion, admitted_by_sums],
+    "admit": [admitted_by_recursion, admitted_by_sums, admitted_in_numpy, admitted_as_generators],
     "after_guess": [guess_in_tensors, guess_by_fractions],
     "list_mask": [lists_by_regex, lists_with_a_stack],
     "induction_score": [induction_in_numpy, induction_by_fractions],
