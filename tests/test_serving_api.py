@@ -10,13 +10,11 @@ ollama = pytest.importorskip("ollama", reason="ollama is not installed: pip inst
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install httpx")
 
 from scratchbook.generation import generate  # noqa: E402
-from scratchbook.serving.top_tokens import TopEngine  # noqa: E402
-
-
 from scratchbook.serving import Engine  # noqa: E402
 from scratchbook.serving.answering import ApiError  # noqa: E402
-from scratchbook.serving.ollama_api import Options  # noqa: E402
+from scratchbook.serving.ollama_api import Generate, Options  # noqa: E402
 from scratchbook.serving.openai_api import Completion, error_shape  # noqa: E402
+from scratchbook.serving.top_tokens import TopEngine  # noqa: E402
 from tests.serving_home import serving, tiny_served  # noqa: E402
 
 TALK = [{"role": "user", "content": "the cat"}]
@@ -217,11 +215,15 @@ def test_an_answer_of_the_usual_length_is_cut_where_the_window_ends(client):
 
 
 def test_what_is_not_said_is_what_each_dialect_has_as_its_usual():
-    assert Completion(model="tiny", prompt="a").sampling == (1.0, None, None, None)
+    usual = Completion(model="tiny", prompt="a").wanted(None, None)
+    assert (usual.temperature, usual.top_p, usual.top_k, usual.seed) == (1.0, None, None, None)
     assert error_shape(ApiError("a", 500))["error"]["type"] == "server_error"
     assert error_shape(ApiError("a", 499))["error"]["type"] == "invalid_request_error"
-    assert Options().sampling == (0.8, 0.9, 40, None)
-    assert Options(temperature=0.0, top_k=0, top_p=1.0, seed=3).sampling == (0.0, 1.0, None, 3)
+    for options, expected in ((None, (0.8, 0.9, 40, None)), (Options(), (0.8, 0.9, 40, None)),
+                              (Options(temperature=0.0, top_k=0, top_p=1.0, seed=3),
+                               (0.0, 1.0, None, 3))):
+        usual = Generate(model="tiny", prompt="a", options=options).wanted()
+        assert (usual.temperature, usual.top_p, usual.top_k, usual.seed) == expected
 
 
 @pytest.mark.parametrize("messages", [
