@@ -10,7 +10,6 @@ ollama = pytest.importorskip("ollama", reason="ollama is not installed: pip inst
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install httpx")
 
 from scratchbook.generation import generate  # noqa: E402
-from scratchbook.serving import Engine  # noqa: E402
 from scratchbook.serving.answering import ApiError  # noqa: E402
 from scratchbook.serving.ollama_api import Generate, Options  # noqa: E402
 from scratchbook.serving.openai_api import Completion, error_shape  # noqa: E402
