@@ -112,9 +112,9 @@
     .sb-chat button,.sb-chat select,.sb-chat input[type=text]{min-height:44px}
     .sb-chat input[type=text]{flex:1 1 11em;min-width:0}
     .sb-chat button[aria-disabled=true]{color:var(--sb-muted);border-color:var(--sb-line);cursor:default}
-    .sb-chat-log,.sb-chat pre{height:17em;overflow-y:auto;margin:0;padding:8px 10px;border:1px solid var(--sb-line);
+    .sb-chat-log,.sb-chat-wire{height:17em;overflow-y:auto;margin:0;padding:8px 10px;border:1px solid var(--sb-line);
       border-radius:6px;background:var(--sb-soft);color:var(--sb-ink)}
-    .sb-chat pre{white-space:pre-wrap;overflow-wrap:anywhere;font:12px/1.4 ${MONO}}
+    .sb-chat pre{margin:0;color:inherit;background:var(--sb-soft);white-space:pre-wrap;overflow-wrap:anywhere;font:12px/1.4 ${MONO}}
     .sb-chat-log div{white-space:pre-wrap;overflow-wrap:anywhere;margin-bottom:8px}
     .sb-chat-log b{display:block;font-size:13px}
     .sb-chat-asked{color:var(--sb-muted)}
@@ -203,8 +203,8 @@
     const { el } = ui;
     ui.asked = el("span", { class: "sb-chat-asked" });
     ui.wire = el("span", {});
-    ui.box = el("pre", { tabindex: "0", role: "group", "aria-label": "Request and server-sent events" }, ui.asked, ui.wire);
-    ui.counts = el("p", {});
+    ui.box = el("pre", { class: "sb-chat-wire", tabindex: "0", role: "group", "aria-label": "Request and server-sent events" }, ui.asked, ui.wire);
+    ui.counts = el("p", { class: "sb-chat-counts" });
     return el("div", {}, el("h4", {}, "The wire: what is asked, and the server-sent events"), ui.box, ui.counts);
   }
 
@@ -266,6 +266,8 @@
       pace: Number(ui.pace.value), steps: answer(readerOf(ui.model), { ...asked, topP: asked.top_p, stops: ui.data.stops,
         most: MOST, id: `chatcmpl-${hex(32)}`, created: Math.floor(Date.now() / 1000) }) };
     ui.run = run;
+    const unknown = new Set([...asked.messages.at(-1).content].filter((letter) => !ui.model.numberOf.has(letter)));
+    run.note = unknown.size ? ` Not in its alphabet, left out: ${[...unknown].join(" ")}` : "";
     setPhase(ui, "writing", "Writing.");
     run.timer = root.setTimeout(() => work(ui, run), 0);
   }
@@ -319,7 +321,8 @@
     if (run.first === null) return;
     const later = run.written - run.before;
     const rate = later ? `, then ${rounded((1000 * later) / (run.last - run.first))} a second` : "";
-    const alone = later && run.pace ? ` (held back; the model alone: ${rounded((1000 * run.written) / run.work)})` : "";
+    const alone = later ? ` (${run.pace ? "held back; " : ""}the model alone: ${
+      rounded((1000 * run.written) / run.work)})` : "";
     const size = new TextEncoder().encode(ui.messages.at(-1).content).length;
     ui.counts.textContent = `${run.read} tokens read; the first text came after ${rounded(run.first - run.begun)} ms`
       + `${rate}${alone}. ${run.written} tokens written, ${rounded(size)} bytes of text; over the wire `
@@ -329,7 +332,7 @@
   function finished(ui, run, { read, written, reason }) {
     ui.run = null;
     const why = { stop: "It came to a stop string", length: `It came to the limit of ${MOST}` };
-    setPhase(ui, "ready", `${why[reason]}: ${read} tokens read, ${written} written.`);
+    setPhase(ui, "ready", `${why[reason]}: ${read} tokens read, ${written} written.${run.note}`);
   }
 
   function halt(ui) {
