@@ -17,7 +17,7 @@ STEPS = [
     ["blocks", "accounting"], ["model"],
     ["weights", "generation"], ["sampling", "fast_decoding", "constrained"],
     ["data"], ["evaluation", "interpret"], ["training"],
-    ["compression"], ["base_model"], ["smalltalk_model"], ["finetuning"], ["preference"],
+    ["distributed"], ["compression"], ["base_model"], ["smalltalk_model"], ["finetuning"], ["preference"],
     ["retrieval"], ["serving"], ["teaching"], ["companions"], ["publishing"], ["cli"], ["__main__"],
 ]
 STEP_OF = {name: number for number, names in enumerate(STEPS) for name in names}

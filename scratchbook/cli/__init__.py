@@ -11,6 +11,7 @@ from scratchbook import __version__
 from scratchbook.cli.corpus_commands import add_corpus_commands
 from scratchbook.cli.evaluation_commands import add_evaluation_commands
 from scratchbook.cli.finetuning_commands import add_finetuning_commands
+from scratchbook.cli.launch_commands import add_launch_commands
 from scratchbook.cli.planning_commands import add_planning_commands
 from scratchbook.cli.serving_commands import add_serving_commands
 from scratchbook.cli.smalltalk_commands import add_smalltalk_commands
@@ -37,6 +38,7 @@ examples
   scratchbook sizes --bandwidth 50                  what each model costs, and its speed at best
   scratchbook model show --config llama-3-8b        the parameters of one, part by part
   scratchbook train --preset shakespeare-char-cpu --out runs/first
+  scratchbook launch --nproc 2 train --preset shakespeare-char-cpu --out runs/first
   scratchbook finetune --base base --data pairs.jsonl --out runs/tuned
   scratchbook monitor runs/first --summary          where a run stands, and what is wrong with it
   scratchbook sample runs/first --prompt "To be"    let it write
@@ -111,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     add_training_commands(commands, _add)
     add_finetuning_commands(commands, _add)
     add_planning_commands(commands, _add)
+    add_launch_commands(commands, _add)
     add_corpus_commands(commands)
     add_evaluation_commands(commands, _add)
     add_writing_commands(commands, _add)

@@ -60,24 +60,33 @@ def train(options: argparse.Namespace) -> int:
 
 
 def run_recipe(recipe, options: argparse.Namespace) -> int:
-    """Train by a recipe, with what the options say of the run's folder and its loggers."""
+    """Train by a recipe, with what the options say of the run's folder and its loggers.
+
+    Under `scratchbook launch` this is one rank of several, and the first speaks for all.
+    """
+    from scratchbook.distributed.launching import is_launched
     from scratchbook.training import ProgressBar, TensorBoardLogger, WandbLogger
     from scratchbook.training import train as run_training
     from scratchbook.training.identity import check_folder
     from scratchbook.training.runs import start_from
 
-    folder = Path(options.out)
-    check_folder(folder)
+    folder, first = Path(options.out), True
+    device = None
+    if is_launched():
+        device, first, run_training = _join()
+    if first:
+        check_folder(folder)
     data, tokenizer = recipe.build_data()
     recipe = recipe.with_vocabulary(tokenizer.vocab_size)
     model, source = recipe.build_model(), recipe.data.source()
     if options.init_from:
         step = start_from(model, options.init_from, tokenizer=tokenizer)
         source["init_from"] = f"{Path(options.init_from).resolve().name}, step {step}"
-    loggers = [] if options.quiet else [ProgressBar(recipe.train.max_steps)]
-    if "tensorboard" in options.logger:
+    model = model if device is None else model.to(device)
+    loggers = [] if options.quiet or not first else [ProgressBar(recipe.train.max_steps)]
+    if "tensorboard" in options.logger and first:
         loggers.append(TensorBoardLogger(folder / "tensorboard"))
-    if "wandb" in options.logger:
+    if "wandb" in options.logger and first:
         loggers.append(WandbLogger("scratchbook", folder))
     try:
         done = run_training(model, data, recipe.train, folder, tuple(loggers), tokenizer=tokenizer,
@@ -85,10 +94,23 @@ def run_recipe(recipe, options: argparse.Namespace) -> int:
     finally:
         for logger in loggers:
             logger.close()
+    if not first:
+        return 0
     print(f"{done.stop_reason} at step {done.progress.step}: best validation loss "
           f"{done.progress.best_loss:.4f} at step {done.progress.best_step}, "
           f"{done.progress.cpu_seconds:.0f} CPU s; the run lies in {folder}")
     return 0
+
+
+def _join():
+    """This rank's device, whether it is the first, and how it trains."""
+    import torch.distributed as dist
+
+    from scratchbook.distributed.processes import join_ranks
+    from scratchbook.distributed.rank_training import train_on_ranks
+
+    device = join_ranks()
+    return device, dist.get_rank() == 0, train_on_ranks
 
 
 def sweep(options: argparse.Namespace) -> int:

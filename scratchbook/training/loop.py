@@ -102,7 +102,7 @@ def train(
     Chapter:  chapters/06_training.ipynb
     """
     keep_freed_memory()
-    loop = _Loop(model, data, config, None if folder is None else Path(folder))
+    loop = TrainingLoop(model, data, config, None if folder is None else Path(folder))
     with (open_log(loop.folder, model, data, config, tokenizer, source, warm_restart) as log,
           interrupts_held() as held, torch.random.fork_rng(devices=[])):
         loop.start(log, loggers)
@@ -117,7 +117,7 @@ def train(
         return loop.finish()
 
 
-class _Loop:
+class TrainingLoop:
     """One run: the model, its optimizer, and everything that happens around a step."""
 
     def __init__(self, model: nn.Module, data: Batches, config: TrainConfig, folder: Path | None):
