@@ -17,8 +17,9 @@ STEPS = [
     ["blocks", "accounting"], ["model"],
     ["weights", "generation"], ["sampling", "fast_decoding", "constrained"],
     ["data"], ["evaluation", "interpret"], ["training"],
-    ["distributed"], ["compression"], ["base_model"], ["smalltalk_model"], ["finetuning"], ["preference"],
-    ["retrieval"], ["serving"], ["teaching"], ["companions"], ["publishing"], ["cli"], ["__main__"],
+    ["distributed"], ["compression"], ["base_model"], ["smalltalk_model"], ["finetuning"],
+    ["preference"], ["retrieval"], ["serving"], ["teaching"], ["companions"], ["publishing"],
+    ["cli"], ["__main__"],
 ]
 STEP_OF = {name: number for number, names in enumerate(STEPS) for name in names}
 

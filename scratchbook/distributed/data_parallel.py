@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from scratchbook.data.batches import IGNORED, Batch, Batches
+from scratchbook.distributed.ring import begin_alike
 
 
 class RankBatches:
@@ -92,11 +93,9 @@ class BucketedGradients:
         self.bucket_of = {p: bucket for bucket in self.buckets for p in bucket.parameters}
         self.launched: list[int] = []  # gradients still to come when each bucket was sent off
         self.quiet = False
+        begin_alike([*model.parameters(), *model.buffers()])
         for parameter in self.names:
-            dist.broadcast(parameter.data, src=0)  # all begin with rank 0's weights
             parameter.register_post_accumulate_grad_hook(self._arrived)
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
         model.register_forward_pre_hook(lambda *_: self.finish() if self.under_way else None)
         self._begin()
 
@@ -114,14 +113,16 @@ class BucketedGradients:
 
         Raises:   ValueError naming a parameter that the last backward pass did not reach
         """
+        for bucket in self.buckets:
+            if bucket.work is not None:
+                bucket.work.wait()
         late = [p for bucket in self.buckets if bucket.missing for p in bucket.parameters]
         if late:
+            self._begin()
             name = next((self.names[p] for p in late if p.grad is None), self.names[late[0]])
             raise ValueError(f"{name} got no gradient from the last backward pass outside of "
                              "no_sync: freeze what the loss does not use (requires_grad_(False))")
         for bucket in self.buckets:
-            if bucket.work is not None:
-                bucket.work.wait()
             at = 0
             for p in bucket.parameters:
                 p.grad.copy_(bucket.flat[at : at + p.numel()].view_as(p))

@@ -24,8 +24,7 @@ def launch(arguments: Sequence[str], nproc: int, nodes: int = 1, rendezvous: str
     Chapter:  chapters/06f_scaling_and_distributed.ipynb
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import elastic_launch
-    from torch.distributed.run import config_from_args, parse_args
+    from torch.distributed.run import parse_args, run
 
     options = torchrun_options(nproc, nodes, rendezvous, restarts)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,16 +32,17 @@ def launch(arguments: Sequence[str], nproc: int, nodes: int = 1, rendezvous: str
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     for name in ("torch.distributed.elastic", "torch.distributed.run"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it ourselves
-    config, _, _ = config_from_args(parse_args([*options, "-m", "scratchbook", *arguments]))
     try:
-        elastic_launch(config, sys.executable)("-m", "scratchbook", *arguments)
+        run(parse_args([*options, "-m", "scratchbook", *arguments]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        how = (f"ended with exit code {failure.exitcode}, and said why" if failure.exitcode > 0
-               else f"was ended by {failure.signal_name()}")
+        who = f"rank {rank} of {nproc * nodes}"
+        if failure.exitcode > 0:
+            raise RuntimeError(f"{who} ended with exit code {failure.exitcode}, and the others "
+                               "were stopped; what it said stands above") from None
         raise RuntimeError(
-            f"rank {rank} of {nproc * nodes} {how}; the others were stopped. The same command "
-            "goes on from the last checkpoint, also with another --nproc") from None
+            f"{who} was ended by {failure.signal_name()}, and the others were stopped. The same "
+            "command goes on from the last checkpoint, also with another --nproc") from None
 
 
 def torchrun_options(nproc: int, nodes: int = 1, rendezvous: str | None = None, restarts: int = 0

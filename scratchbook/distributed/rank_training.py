@@ -5,7 +5,8 @@ Chapter:  chapters/06f_scaling_and_distributed.ipynb
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from scratchbook.data.batches import Batch, Batches
 from scratchbook.distributed.data_parallel import BucketedGradients, RankBatches
+from scratchbook.distributed.processes import RanksFailed
 from scratchbook.runtime import keep_freed_memory
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.training import ByteTokenizer, TrainConfig, Trained
@@ -68,14 +70,16 @@ def train_on_ranks(
     log and the loggers; the others read checkpoints. A folder that one process began, or another
     number of ranks, is gone on with: what lies there does not depend on it.
 
-    Raises:   what `train` raises; ValueError for a batch that does not divide among the ranks
+    Raises:   what `train` raises; ValueError for a batch that does not divide among the ranks;
+              RanksFailed when another rank is gone
     Chapter:  chapters/06f_scaling_and_distributed.ipynb
     """
     keep_freed_memory()
     first = dist.get_rank() == 0
     place = None if folder is None else Path(folder)
     loop = RankLoop(model, data, config, place)
-    with (open_log(place if first else None, model, data, config, tokenizer if first else None,
+    with (_lost_ranks_named(),
+          open_log(place if first else None, model, data, config, tokenizer if first else None,
                    source, warm_restart) as log,
           interrupts_held() as held, torch.random.fork_rng(devices=[])):
         dist.barrier()  # rank 0 has looked at the folder
@@ -87,6 +91,18 @@ def train_on_ranks(
                     break
         done = loop.finish()
     return replace(done, folder=place)
+
+
+@contextmanager
+def _lost_ranks_named() -> Iterator[None]:
+    """A collective that broke says so in words; the reason stands with the rank that is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise RanksFailed(f"rank {dist.get_rank()} of {dist.get_world_size()}: another rank is "
+                          "gone, and none can go on without it") from error
 
 
 def _any_rank(flag: bool, device: torch.device) -> bool:

@@ -5,6 +5,8 @@ Chapter:  chapters/06f_scaling_and_distributed.ipynb
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -62,6 +64,21 @@ def ring_all_gather(chunks: Tensor) -> int:
     for step in range(ranks - 1):
         sent += _pass_on(chunks[(rank - step) % ranks], chunks[(rank - step - 1) % ranks])
     return sent
+
+
+def begin_alike(tensors: Iterable[Tensor]) -> None:
+    """Give every rank the numbers of rank 0, all of one type in a single broadcast.
+
+    Chapter:  chapters/06f_scaling_and_distributed.ipynb
+    """
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_type.setdefault(tensor.dtype, []).append(tensor.detach())
+    for group in by_type.values():
+        row = torch.cat([tensor.reshape(-1) for tensor in group])
+        dist.broadcast(row, src=0)
+        for tensor, piece in zip(group, row.split([t.numel() for t in group]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
 
 
 def _place(chunks: Tensor) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from scratchbook.attention import MultiHeadAttention
+from scratchbook.distributed.ring import begin_alike
 
 COLUMNS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 ROWS = ("o_proj", "down_proj")
@@ -60,8 +61,7 @@ def tensor_parallel(model: nn.Module) -> nn.Module:
     ranks = dist.get_world_size()
     for block in model.blocks:
         _check(block, ranks)
-    for parameter in model.parameters():
-        dist.broadcast(parameter.data, src=0)  # all begin with rank 0's weights
+    begin_alike(model.parameters())
     for block in model.blocks:
         block.attention.num_heads //= ranks
         block.attention.num_kv_heads //= ranks

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from scratchbook.distributed.ring import begin_alike
 from scratchbook.training.checkpoint import load_newest, save_checkpoint
 from scratchbook.training.optim import Optimizer, build_optimizer, state_bytes
 
@@ -36,7 +37,6 @@ class Flat:
         self.bytes = self.full.untyped_storage().nbytes()
         self.missing = len(parameters)  # gradients that this backward pass has not made yet
         self.put([p.data for p in parameters])
-        dist.broadcast(self.full, src=0)  # all begin with rank 0's weights
         self.shard = nn.Parameter(self.own(self.full))  # a view, until `keep_shard_alone`
         self._look()
 
@@ -103,6 +103,7 @@ class Zero:
                              f"piece of one: use one of {', '.join(ELEMENTWISE)}")
         self.model, self.stage, self.share = model, stage, 1 / dist.get_world_size()
         self.most_held = 0  # bytes, at the fullest moment since `zero_grad`
+        begin_alike([*model.parameters(), *model.buffers()])
         whole = build_optimizer(model, optimizer, **options)
         self.whole_groups = whole.state_dict()["param_groups"]
         self.number = {p: number for number, p in enumerate(
