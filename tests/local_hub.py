@@ -63,6 +63,17 @@ def serve(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
+def ask_there(address: str, cache: Path, monkeypatch) -> None:
+    """Let the hub's client ask this server, and keep what it gets in a folder of its own."""
+    from huggingface_hub import constants, hf_api
+
+    for name, value in (("ENDPOINT", address), ("HF_HUB_OFFLINE", False),
+                        ("HF_HUB_CACHE", str(cache)), ("HUGGINGFACE_CO_URL_TEMPLATE",
+                         address + "/{repo_id}/resolve/{revision}/{filename}")):
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(hf_api.api, "endpoint", address)
+
+
 def listing(name: str, folder: Path, words: list[str]) -> dict | list:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     if "tree" in words:

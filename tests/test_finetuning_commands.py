@@ -20,7 +20,7 @@ from scratchbook.finetuning.tuning import ALL_METHODS, Adapting
 from scratchbook.model import DecoderLM
 from scratchbook.tokenizers import BPETokenizer
 from scratchbook.weights import load_pretrained, save_pretrained
-from tests.local_hub import serve
+from tests.local_hub import ask_there, serve
 from tests.random_models import random_model
 
 IDS = torch.arange(40).view(2, 20)
@@ -233,8 +233,8 @@ def test_a_run_is_a_base_too(tmp_path, pairs, capsys):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A tiny model of Llama 3's architecture in several files, served as someone/llama."""
-    client, transformers = pytest.importorskip("huggingface_hub"), pytest.importorskip(
-        "transformers")
+    pytest.importorskip("huggingface_hub")
+    transformers = pytest.importorskip("transformers")
     folder = tmp_path / "there"
     tokenizer = BPETokenizer(pattern="gpt2").train("abab 12: 7 " * 50, 270, ["<|end_of_text|>"])
     sizes = transformers.LlamaConfig(
@@ -246,12 +246,7 @@ def hub(tmp_path, monkeypatch):
     assert len(list(folder.glob("model-*-of-*.safetensors"))) > 2
     tokenizer.save_tokenizers(folder / "tokenizer.json")
     with serve({"someone/llama": folder}) as (address, asked):
-        for name, value in (("ENDPOINT", address), ("HF_HUB_OFFLINE", False),
-                            ("HF_HUB_CACHE", str(tmp_path / "cache")),
-                            ("HUGGINGFACE_CO_URL_TEMPLATE",
-                             address + "/{repo_id}/resolve/{revision}/{filename}")):
-            monkeypatch.setattr(client.constants, name, value)
-        monkeypatch.setattr(client.hf_api.api, "endpoint", address)
+        ask_there(address, tmp_path / "cache", monkeypatch)
         yield folder, tokenizer, asked
 
 

@@ -17,7 +17,7 @@ from scratchbook.serving import Engine, Request  # noqa: E402
 from scratchbook.serving.served import open_served  # noqa: E402
 from scratchbook.training import TrainConfig, train  # noqa: E402
 from scratchbook.weights import save_pretrained  # noqa: E402
-from tests.local_hub import serve  # noqa: E402
+from tests.local_hub import ask_there, serve  # noqa: E402
 from tests.serving_home import CHATML, tiny_served  # noqa: E402
 
 
@@ -69,7 +69,7 @@ def test_a_published_folder_with_its_template(tmp_path):
 
 
 def test_a_model_from_the_hub(tmp_path, monkeypatch):
-    client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     folder, tiny = tmp_path / "there", tiny_served()
     sizes = transformers.GPT2Config(vocab_size=tiny.tokenizer.vocab_size, n_positions=64, n_embd=32,
@@ -79,12 +79,7 @@ def test_a_model_from_the_hub(tmp_path, monkeypatch):
     tiny.tokenizer.save_tokenizers(folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
     with serve({"someone/gpt2": folder}) as (address, _):
-        for name, value in (("ENDPOINT", address), ("HF_HUB_OFFLINE", False),
-                            ("HF_HUB_CACHE", str(tmp_path / "cache")),
-                            ("HUGGINGFACE_CO_URL_TEMPLATE",
-                             address + "/{repo_id}/resolve/{revision}/{filename}")):
-            monkeypatch.setattr(client.constants, name, value)
-        monkeypatch.setattr(client.hf_api.api, "endpoint", address)
+        ask_there(address, tmp_path / "cache", monkeypatch)
         served = open_served("someone/gpt2")
     assert (served.name, served.window) == ("someone/gpt2", 64)
     talk = [{"role": "user", "content": "the cat"}]

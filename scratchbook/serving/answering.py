@@ -31,8 +31,6 @@ class Limits:
 
     max_new_tokens: int = 4096
     max_choices: int = 16
-    max_stops: int = 8
-    max_stop_chars: int = 200
 
 
 class Piece(NamedTuple):
@@ -60,12 +58,14 @@ class Writing:
     async def pieces(self) -> AsyncIterator[Piece]:
         """Every piece of text of every answer, in the order in which they come.
 
-        Raises:   ApiError when the model fails
+        Raises:   ApiError when the model fails, or the engine refuses a prompt
         """
         async for place, event in self.ticket:
             stream = self.streams[place]
             if event.reason == "failed":
                 raise ApiError(f"the model failed: {event.error}", 500, code="model_failed")
+            if event.reason == "refused":
+                raise ApiError(event.error, param="prompt")
             if stream.stopped or event.token is None:
                 continue  # behind a stop string; and the word that it was cancelled
             if not self.new_tokens:
@@ -109,7 +109,13 @@ class Answers:
 
         Raises:   ApiError for what is too much or cannot be done
         """
-        self._check(wanted)
+        most = self.limits.max_new_tokens
+        if (wanted.max_new_tokens or 0) > most and not wanted.clip:
+            raise ApiError(f"{wanted.max_new_tokens} new tokens are more than the {most} that this "
+                           "server writes", param="max_tokens")
+        if wanted.logprobs and not isinstance(self.worker.engine, TopEngine):
+            raise ApiError("this server's engine tells the chosen tokens' log-probabilities only: "
+                           "it must be a TopEngine", param="logprobs")
         try:
             ids, allowed = await asyncio.to_thread(self._prepare, prompts, wanted.json)
             if len(ids) * wanted.n > self.limits.max_choices:
@@ -129,19 +135,6 @@ class Answers:
             raise ApiError(f"no request is accepted: {error}", 503) from None
         return Writing(ticket, self.served, wanted.stops, self.metrics,
                        sum(map(len, ids)))
-
-    def _check(self, wanted: Wanted) -> None:
-        limits = self.limits
-        if (len(wanted.stops) > limits.max_stops
-                or max(map(len, wanted.stops), default=0) > limits.max_stop_chars):
-            raise ApiError(f"at most {limits.max_stops} stop strings of {limits.max_stop_chars} "
-                           "characters go", param="stop")
-        if (wanted.max_new_tokens or 0) > limits.max_new_tokens and not wanted.clip:
-            raise ApiError(f"{wanted.max_new_tokens} new tokens are more than the "
-                           f"{limits.max_new_tokens} that this server writes", param="max_tokens")
-        if wanted.logprobs and not isinstance(self.worker.engine, TopEngine):
-            raise ApiError("this server's engine tells the chosen tokens' log-probabilities only: "
-                           "it must be a TopEngine", param="logprobs")
 
     def _prepare(self, prompts: Prompts, json: bool) -> tuple[list[list[int]], Allowed | None]:
         try:

@@ -5,15 +5,21 @@ Chapter:  chapters/07c_serving_and_chat.ipynb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Roles = Literal["system", "developer", "user", "assistant"]
 Probability = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Stops = str | list[str] | None
+Stops = Annotated[  # one, several or none
+    list[Annotated[str, Field(max_length=200)]], Field(max_length=8),
+    BeforeValidator(lambda one: [one] if isinstance(one, str) else [] if one is None else one)]
+
+# also where a template knows tools: nobody here reads calls out of what a model writes
+WHY = {"tools": "the models here were not trained to call any, and no calls are read out of their "
+                "answers; describe them in a message"}
 
 
 class ApiError(Exception):
@@ -40,8 +46,8 @@ class Strict(BaseModel):
         for field, neutral in unsupported.items():
             value = (self.model_extra or {}).get(field)
             if value is not None and value not in neutral:
-                raise ApiError(f"{field} is not supported: leave it out", param=field,
-                               code="unsupported_parameter")
+                raise ApiError(f"{field} is not supported: {WHY.get(field, 'leave it out')}",
+                               param=field, code="unsupported_parameter")
 
 
 class Wanted(NamedTuple):
@@ -57,13 +63,8 @@ class Wanted(NamedTuple):
     top_p: float | None
     top_k: int | None = None
     seed: int | None = None
-    stops: tuple[str, ...] = ()
+    stops: Sequence[str] = ()
     n: int = 1
     logprobs: int | None = None
     json: bool = False
     clip: bool = False
-
-
-def listed(stop: Stops) -> tuple[str, ...]:
-    """The stop strings of a body."""
-    return (stop,) if isinstance(stop, str) else tuple(stop or ())

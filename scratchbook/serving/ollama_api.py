@@ -26,12 +26,11 @@ from scratchbook.serving.bodies import (
     Strict,
     Temperature,
     Wanted,
-    listed,
 )
 from scratchbook.serving.served import ServedModel
 
 UNSUPPORTED = {"images": ([],), "suffix": ("",), "context": ([],), "template": ("",),
-               "think": (False,)}
+               "think": (False,), "tools": ([],)}
 Said = Callable[[str], dict[str, Any]]
 
 
@@ -43,7 +42,7 @@ class Options(Strict):
     top_p: Probability | None = None
     seed: int | None = None
     num_predict: int | None = None
-    stop: Stops = None
+    stop: Stops = []
 
 
 USUAL = Options(temperature=0.8, top_k=40, top_p=0.9)
@@ -67,7 +66,7 @@ class Asked(Strict):
         options = USUAL.model_copy(update=given)
         most = options.num_predict if (options.num_predict or 0) > 0 else None
         return Wanted(most, options.temperature, options.top_p, options.top_k or None,
-                      options.seed, (*listed(options.stop), *stops), json=self.format == "json",
+                      options.seed, [*options.stop, *stops], json=self.format == "json",
                       clip=True)
 
 
@@ -105,7 +104,6 @@ class OllamaChat(Asked):
     """The body of /api/chat."""
 
     messages: Annotated[list[OllamaMessage], Field(min_length=1)]
-    tools: list[Any] | None = None
 
 
 def ollama_error_shape(error: ApiError) -> dict[str, str]:
@@ -136,8 +134,6 @@ def ollama_routes(models: Mapping[str, Answers]) -> APIRouter:
     async def chat(asked: Annotated[OllamaChat, Body()]):
         answers = pick(models, asked.model.removesuffix(":latest"))
         served, messages = answers.served, [message.plain() for message in asked.messages]
-        if asked.tools:
-            raise ApiError(served.no_tools)
         return await _answer(asked, answers, lambda: [served.encode_chat(messages)],
                              asked.wanted(served.chat_stops),
                              lambda text: {"message": {"role": "assistant", "content": text}})

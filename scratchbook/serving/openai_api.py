@@ -26,7 +26,6 @@ from scratchbook.serving.bodies import (
     Strict,
     Temperature,
     Wanted,
-    listed,
 )
 from scratchbook.serving.served import ServedModel
 from scratchbook.serving.text_streams import Shown
@@ -35,6 +34,7 @@ from scratchbook.serving.text_streams import Shown
 UNSUPPORTED = {
     "echo": (False,), "suffix": ("",), "best_of": (1,), "presence_penalty": (0,),
     "frequency_penalty": (0,), "logit_bias": ({},), "modalities": (["text"],), "audio": (),
+    "tools": ([],), "functions": ([],),
 }
 Count = Annotated[int, Field(ge=1)]
 
@@ -54,7 +54,7 @@ class Asked(Strict):
     top_p: Probability | None = None
     n: Count | None = None
     seed: int | None = None
-    stop: Stops = None
+    stop: Stops = []
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     response_format: Format | None = None
@@ -67,7 +67,7 @@ class Asked(Strict):
         self.refuse(UNSUPPORTED)
         temperature = 1.0 if self.temperature is None else self.temperature
         as_object = self.response_format is not None and self.response_format.type != "text"
-        more = {"stops": listed(self.stop)} | more
+        more = {"stops": self.stop} | more
         return Wanted(max_new_tokens, temperature, self.top_p, None, self.seed, n=self.n or 1,
                       logprobs=logprobs, json=as_object, **more)
 
@@ -124,8 +124,6 @@ class Chat(Asked):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Any] | None = None
-    functions: list[Any] | None = None
 
 
 def error_shape(error: ApiError) -> dict[str, Any]:
@@ -165,13 +163,11 @@ def routes(models: Mapping[str, Answers]) -> APIRouter:
     async def chat(asked: Annotated[Chat, Body()]):
         answers = pick(models, asked.model)
         served, messages = answers.served, [message.plain() for message in asked.messages]
-        if asked.tools or asked.functions:
-            raise ApiError(served.no_tools, param="tools", code="unsupported_parameter")
         if asked.top_logprobs and not asked.logprobs:
             raise ApiError("top_logprobs needs logprobs: true", param="top_logprobs")
         wanted = asked.wanted(asked.max_completion_tokens or asked.max_tokens,
                               (asked.top_logprobs or 0) if asked.logprobs else None,
-                              stops=(*listed(asked.stop), *served.chat_stops))
+                              stops=[*asked.stop, *served.chat_stops])
         writing = await answers.start(lambda: [served.encode_chat(messages)], wanted, "messages")
         return _answer(asked, writing, Chats(served, wanted.logprobs))
 
@@ -257,10 +253,12 @@ async def _whole(writing: Writing, looks: Completions, head: dict) -> AsyncItera
 async def _streamed(writing: Writing, looks: Completions, head: dict, with_usage: bool
                     ) -> AsyncIterator[bytes]:
     head = head | {"object": looks.chunk} | ({"usage": None} if with_usage else {})
-    for place in range(len(writing.streams)) if looks.opening else ():
-        yield sse(head | {"choices": [{"index": place, "delta": looks.opening,
-                                       "finish_reason": None, "logprobs": None}]})
+    openings = range(len(writing.streams)) if looks.opening else ()
     async for piece in writing.pieces():
+        for place in openings:
+            yield sse(head | {"choices": [{"index": place, "delta": looks.opening,
+                                           "finish_reason": None, "logprobs": None}]})
+        openings = ()
         yield sse(head | {"choices": [looks.choice(piece, True)]})
     if with_usage:
         yield sse(head | {"choices": [], "usage": _usage(writing)})

@@ -68,14 +68,6 @@ class ServedModel:
         """Strings that end an answer in a chat: a model without a template may play the user."""
         return () if self.template else PLAIN_STOPS
 
-    @property
-    def no_tools(self) -> str:
-        """Why no tools are called, as a client reads it."""
-        if self.template and "tools" in self.template.source:
-            return ("tools are not supported: this model's template knows them, but this server "
-                    "does not read calls out of its answers; describe them in a message instead")
-        return "tools are not supported: this model was not trained to call any"
-
     @cached_property
     def slices(self) -> dict[int, bytes] | None:
         """The bytes of every id; None where tokens are not slices of the text."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -36,7 +36,8 @@ class Closed(RuntimeError):
 class Ticket:
     """Requests that belong together, and what the engine says of them, as it says it.
 
-    Iterating gives pairs of the request's place in the ticket and an event, until all have ended.
+    Iterating gives pairs of the request's place in the ticket and an event, until all have ended;
+    a reason more than the engine's own is "refused", for what it did not accept.
 
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
@@ -44,15 +45,11 @@ class Ticket:
     def __init__(self, worker: Worker, requests: Sequence[Request]):
         self.requests = requests
         self.events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        self.accepted: asyncio.Future[None] = worker.loop.create_future()
-        self.numbers: list[int] = []  # the worker's thread alone reads and writes them
-        self.unfinished, self.begun = len(requests), time.monotonic()
-        self._worker = worker
+        self.begun, self._worker = time.monotonic(), worker
 
     def cancel(self, place: int | None = None) -> None:
         """End one request, or all of them: their slots are free at the engine's next step."""
-        if self.unfinished:
-            self._worker.do(lambda: self._worker.cancel(self, place))
+        self._worker.do(lambda: self._worker.cancel(self, place))
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
         left = len(self.requests)
@@ -76,11 +73,13 @@ class Worker:
         self.stats: Stats = replace(engine.stats)
         self.fault: str | None = None
         self.seconds = 1.0  # that a request took of late
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._wake = threading.Condition()
-        self._tickets: dict[int, tuple[Ticket, int]] = {}
+        self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._tickets: dict[int, tuple[Ticket, int]] = {}  # the thread's, by the engine's number
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self.do = self._inbox.put  # let the thread do something before its next step
+
+    # in the loop
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -89,16 +88,15 @@ class Worker:
 
     async def stop(self) -> None:
         """Cancel what is left and end the thread."""
+        self._stopping = True
         self.do(lambda: [self.engine.cancel(number) for number in self._tickets])
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
+        self.do(None)
         await asyncio.to_thread(self._thread.join)
 
     async def submit(self, requests: Sequence[Request]) -> Ticket:
-        """Put requests into the line, all of them or none.
+        """Put requests into the line, all of them or none; what the engine refuses has an event.
 
-        Raises:   Busy when there is no room, ValueError for what the engine refuses
+        Raises:   Busy when there is no room, Closed
         """
         if self.fault or self._stopping:
             raise Closed(self.fault or "the server is shutting down")
@@ -107,93 +105,63 @@ class Worker:
         self.open += len(requests)
         ticket = Ticket(self, requests)
         self.do(lambda: self._submit(ticket))
-        try:
-            await ticket.accepted
-        except BaseException:  # the client may be gone before the engine has answered
-            ticket.cancel()
-            raise
         return ticket
 
-    def do(self, work: Callable[[], None]) -> None:
-        """Let the thread do something before its next step."""
-        with self._wake:
-            self._inbox.append(work)
-            self._wake.notify()
+    def _deliver(self, told: list[tuple[Ticket, int, Event]]) -> None:
+        for ticket, place, event in told:
+            self.open -= event.done
+            if event.done and event.token is not None:
+                self.seconds += (time.monotonic() - ticket.begun - self.seconds) / 8
+            ticket.events.put_nowait((place, event))
 
-    # the rest runs in the thread, but for what it tells the loop
-
-    def _submit(self, ticket: Ticket) -> None:
-        try:
-            if self.fault:
-                raise Closed(self.fault)
-            for place, request in enumerate(ticket.requests):
-                number = self.engine.submit(request)
-                ticket.numbers.append(number)
-                self._tickets[number] = ticket, place
-        except (ValueError, Closed) as error:
-            self.cancel(ticket, None)
-            missing = len(ticket.requests) - len(ticket.numbers)
-            self._tell(lambda error=error: self._refuse(ticket, error, missing))
-        else:
-            self._tell(lambda: ticket.accepted.cancelled() or ticket.accepted.set_result(None))
+    # in the thread
 
     def cancel(self, ticket: Ticket, place: int | None) -> None:
-        """In the thread: end one request of a ticket, or all."""
-        for number in ticket.numbers if place is None else ticket.numbers[place : place + 1]:
-            if number in self._tickets:
+        """End one request of a ticket, or all."""
+        for number, (other, its) in self._tickets.items():
+            if other is ticket and place in (None, its):
                 self.engine.cancel(number)
 
-    def _work(self) -> None:
-        while self._do_inbox():
+    def _submit(self, ticket: Ticket) -> None:
+        for place, request in enumerate(ticket.requests):
             try:
-                events = self.engine.step()
-                self.stats = replace(self.engine.stats)
-            except Exception as error:  # of the model or the engine: nothing can go on
-                self.fault = f"{type(error).__name__}: {error}"
-                events = [Event(number, done=True, reason="failed", error=self.fault)
-                          for number in self._tickets]
-            told = [(*self._tickets[event.request], event) for event in events]
-            for event in events:
-                if event.done:
-                    del self._tickets[event.request]
-            self._tell(lambda told=told: self._deliver(told))
+                if self.fault:
+                    raise Closed(self.fault)
+                self._tickets[self.engine.submit(request)] = ticket, place
+            except (ValueError, Closed) as error:
+                event = Event(-1, done=True, reason="refused", error=str(error))
+                self._tell([(ticket, place, event)])
 
-    def _do_inbox(self) -> bool:
-        """Do what came in, wait while there is nothing to do; False when it is time to end."""
+    def _work(self) -> None:
         while True:
-            with self._wake:
-                while not self._inbox and not self._busy and not self._stopping:
-                    self._wake.wait()
-                works = list(self._inbox)
-                self._inbox.clear()
-            for work in works:
-                work()
-            if self._busy:
-                return True
-            if self._stopping:
-                return False
+            try:
+                work = self._inbox.get(block=not self._busy)
+            except queue.Empty:
+                self._step()
+                continue
+            if work is None:
+                break
+            work()
+        while self._busy:  # to tell those that were cancelled
+            self._step()
 
     @property
     def _busy(self) -> bool:
         return not self.fault and not self.engine.idle
 
-    def _tell(self, call: Callable[[], object]) -> None:
-        self.loop.call_soon_threadsafe(call)
-
-    # in the loop
-
-    def _refuse(self, ticket: Ticket, error: Exception, missing: int) -> None:
-        self._ended(ticket, missing)
-        if not ticket.accepted.done():
-            ticket.accepted.set_exception(error)
-
-    def _deliver(self, told: list[tuple[Ticket, int, Event]]) -> None:
-        for ticket, place, event in told:
+    def _step(self) -> None:
+        try:
+            events = self.engine.step()
+            self.stats = replace(self.engine.stats)
+        except Exception as error:  # of the model or the engine: nothing can go on
+            self.fault = f"{type(error).__name__}: {error}"
+            events = [Event(number, done=True, reason="failed", error=self.fault)
+                      for number in self._tickets]
+        told = [(*self._tickets[event.request], event) for event in events]
+        for event in events:
             if event.done:
-                self._ended(ticket, 1)
-                self.seconds += (time.monotonic() - ticket.begun - self.seconds) / 8
-            ticket.events.put_nowait((place, event))
+                del self._tickets[event.request]
+        self._tell(told)
 
-    def _ended(self, ticket: Ticket, count: int) -> None:
-        self.open -= count
-        ticket.unfinished -= count
+    def _tell(self, told: list[tuple[Ticket, int, Event]]) -> None:
+        self.loop.call_soon_threadsafe(self._deliver, told)
