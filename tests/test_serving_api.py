@@ -273,6 +273,15 @@ def test_ollama_lists_and_refuses(other):
         other.chat("tiny", [TALK[0] | {"images": [b"no picture"]}])
 
 
+def test_ollamas_options_that_would_change_the_answer_are_refused(other):
+    for option in ({"repeat_penalty": 1.1}, {"min_p": 0.05}, {"mirostat": 1},
+                   {"presence_penalty": 0.5}, {"typical_p": 0.7}):
+        with pytest.raises(ollama.ResponseError, match=f"{next(iter(option))} is not supported"):
+            other.generate("tiny", "the", options=option)
+    neutral = {"repeat_penalty": 1.0, "min_p": 0, "mirostat": 0, "num_ctx": 64, "num_thread": 1}
+    assert other.generate("tiny", "the", options={"num_predict": 1} | neutral).eval_count == 1
+
+
 def test_ollama_clips_what_would_not_fit(other):
     made = other.generate("tiny", "the cat", raw=True,
                           options={"num_predict": 100_000, "temperature": 0})

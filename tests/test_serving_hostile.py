@@ -90,6 +90,7 @@ def test_a_page_of_another_site_cannot_ask(home):
         answer = httpx.post(f"{home.url}/v1/completions", content=body,
                             headers={"Content-Type": kind, "Origin": "https://evil.example"})
         assert answer.status_code == 400
+        assert "Content-Type: application/json" in answer.json()["error"]["message"]
     asked = httpx.options(f"{home.url}/v1/completions", headers={
         "Origin": "https://evil.example", "Access-Control-Request-Method": "POST"})
     assert asked.status_code >= 400 and "access-control-allow-origin" not in asked.headers

@@ -110,24 +110,29 @@ def test_answers_that_take_too_long_are_cut_when_a_server_stops():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_the_readmes_server_answers_the_readmes_client_and_ends_at_a_signal():
-    pytest.importorskip("openai", reason="openai is not installed: pip install openai")
+def test_the_readmes_server_answers_the_readmes_clients_and_ends_at_a_signal():
+    for name in ("openai", "ollama"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install {name}")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     command = re.search(r"^scratchbook (serve base[^#\n]*)", text, re.MULTILINE)[1].split()
-    example = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-                   if "openai" in code)
+    examples = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+                if "http://127.0.0.1:8000" in code]
+    curl = json.loads(re.search(r"^curl .* -d '(\{.*?\})'", text, re.DOTALL | re.MULTILINE)[1])
     server = subprocess.Popen([sys.executable, "-m", "scratchbook", *command, "--port", "0"],
                               stdout=subprocess.PIPE, text=True, cwd=ROOT,
                               env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
         said = server.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+", said)[0]
-        assert "base" in said and "http://127.0.0.1:8000" in example
-        done = subprocess.run([sys.executable, "-c", example.replace(
-            "http://127.0.0.1:8000", url)], capture_output=True, text=True, timeout=120,
-            check=False)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.strip()) > 20
+        assert "base" in said and len(examples) == 2
+        for example in examples:
+            done = subprocess.run([sys.executable, "-c", example.replace(
+                "http://127.0.0.1:8000", url)], capture_output=True, text=True, timeout=120,
+                check=False)
+            assert done.returncode == 0, done.stderr
+            assert len(done.stdout.strip()) > 20
+        made = httpx.post(f"{url}/v1/chat/completions", json=curl, timeout=120).json()
+        assert made["choices"][0]["message"]["content"].startswith("{")
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) in (0, -signal.SIGTERM)
     finally:

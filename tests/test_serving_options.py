@@ -163,7 +163,10 @@ def test_tools_are_refused_with_the_reason(home, client):
     assert caught.value.param == "tools"
     with pytest.raises(ollama.ResponseError, match=refused):
         ollama.Client(home.url).chat("tiny", TALK, tools=TOOLS)
-    assert client.chat.completions.create(model="tiny", messages=TALK, tools=[], max_tokens=1)
+    with pytest.raises(openai.BadRequestError, match="tool_choice is not supported"):
+        client.chat.completions.create(model="tiny", messages=TALK, tool_choice="required")
+    assert client.chat.completions.create(model="tiny", messages=TALK, tools=[], max_tokens=1,
+                                          tool_choice="none")
     with pytest.raises(openai.BadRequestError, match="tool_calls is not supported"):
         client.chat.completions.create(model="tiny", messages=[{
             "role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {

@@ -139,6 +139,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request, error):
         first = error.errors()[0]
+        if "json" not in request.headers.get("content-type", ""):
+            return answer(request, ApiError("send the header Content-Type: application/json"))
         place = ".".join(map(str, first["loc"][1:]))
         if first["type"] == "json_invalid":
             return answer(request, ApiError(f"the body is no JSON: {first['ctx']['error']}"))

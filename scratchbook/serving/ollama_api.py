@@ -31,11 +31,13 @@ from scratchbook.serving.served import ServedModel
 
 UNSUPPORTED = {"images": ([],), "suffix": ("",), "context": ([],), "template": ("",),
                "think": (False,), "tools": ([],)}
+UNSUPPORTED_OPTIONS = {"repeat_penalty": (1,), "presence_penalty": (0,), "frequency_penalty": (0,),
+                       "min_p": (0,), "typical_p": (1,), "mirostat": (0,)}
 Said = Callable[[str], dict[str, Any]]
 
 
 class Options(Strict):
-    """How to write, as Ollama usually does; what is not here is ignored, as Ollama ignores it."""
+    """How to write; what is not here says how Ollama computes, and is ignored."""
 
     temperature: Temperature | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
@@ -62,7 +64,10 @@ class Asked(Strict):
         Raises:   ApiError for options that would be ignored in silence
         """
         self.refuse(UNSUPPORTED)
-        given = self.options.model_dump(exclude_none=True) if self.options else {}
+        given = {}
+        if self.options:
+            self.options.refuse(UNSUPPORTED_OPTIONS)
+            given = self.options.model_dump(exclude_none=True)
         options = USUAL.model_copy(update=given)
         most = options.num_predict if (options.num_predict or 0) > 0 else None
         return Wanted(most, options.temperature, options.top_p, options.top_k or None,

@@ -34,7 +34,8 @@ from scratchbook.serving.text_streams import Shown
 UNSUPPORTED = {
     "echo": (False,), "suffix": ("",), "best_of": (1,), "presence_penalty": (0,),
     "frequency_penalty": (0,), "logit_bias": ({},), "modalities": (["text"],), "audio": (),
-    "tools": ([],), "functions": ([],),
+    "tools": ([],), "functions": ([],), "tool_choice": ("none", "auto"), "function_call": ("none",
+    "auto"),
 }
 Count = Annotated[int, Field(ge=1)]
 

@@ -179,6 +179,23 @@ def test_several_conversations_by_keyboard_alone(chat):
     assert [each["title"] for each in chat.kept()] == ["two"]
 
 
+def test_what_is_deleted_while_it_is_written_stays_deleted(chat):
+    chat.engine.pause = 0.05
+    chat.say("forget me")
+    chat.page.wait_for_selector("#log[aria-busy='true']")
+    # the end of an answer draws the page anew: what is typed into an open message would be lost
+    assert chat.page.get_by_role("button", name="Edit message 1").is_disabled()
+    chat.page.click("#delete")
+    until(lambda: chat.engine.idle and chat.home.worker.open == 0)
+    chat.page.wait_for_timeout(300)
+    assert chat.kept() == []
+    chat.engine.pause = 0.0
+    chat.say("remember me")
+    chat.wait_written()
+    assert chat.page.get_by_role("button", name="Edit message 1").is_enabled()
+    assert [each["title"] for each in chat.kept()] == ["remember me"]
+
+
 def test_the_transcript_is_a_file(chat):
     chat.say("keep this")
     text = chat.wait_written()

@@ -128,6 +128,7 @@ function article(message, place) {
   const last = place === conversation.messages.length - 1;
   if (message.role === "user") foot.append(button("Edit", () => edit(box, place), `Edit message ${place + 1}`));
   else if (last) foot.append(button("Regenerate", () => again(place), "Regenerate this answer"));
+  for (const each of foot.children) each.disabled = Boolean(writing);   // its end draws all anew
   foot.append(note);
   box.append(name, text, foot);
   return box;
@@ -212,6 +213,7 @@ async function answer() {
   }
   if (writing === mine) writing = null;
   if (asked !== conversation) {          // another is open: only keep what was written
+    if (!localStorage.getItem(asked.id)) return;   // unless it was deleted meanwhile
     try { localStorage.setItem(asked.id, JSON.stringify(asked)); } catch { /* no room: said there */ }
     return;
   }
