@@ -23,6 +23,8 @@ from scratchbook.serving.top_tokens import TopEngine, TopRequest
 from scratchbook.serving.worker import Busy, Closed, Ticket, Worker
 
 Prompts = Callable[[], list[list[int]]]
+# Clients that cut a stream into lines by `splitlines`, as ollama's does, cut at these as well.
+LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,8 @@ def pick(models: Mapping[str, Answers], name: str) -> Answers:
 
 
 def as_json(data: Any) -> bytes:
-    """JSON in one line, letters as they are."""
-    return json.dumps(data, ensure_ascii=False).encode()
+    """JSON in one line, letters as they are, but for what some readers take for a line's end."""
+    return json.dumps(data, ensure_ascii=False).translate(LINE_ENDS).encode()
 
 
 class Answer(Response):
