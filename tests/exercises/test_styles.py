@@ -2,16 +2,18 @@
 
 import ast
 import cmath
+import codecs
 import io
 import math
 import random
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
+from decimal import Decimal
 from fractions import Fraction
-from functools import cache, reduce
-from itertools import pairwise
+from functools import cache, partial, reduce
+from itertools import chain, count, pairwise, takewhile
 from statistics import NormalDist
 
 import numpy as np
@@ -565,7 +567,235 @@ def lists_with_a_stack(text, tokens):
     return tuple(map(allowed, tokens))
 
 
+def events_with_a_decoder(chunks):
+    decoder, text = codecs.getincrementaldecoder("utf-8")(), ""
+    for chunk in chunks:
+        text += decoder.decode(chunk)
+        while found := re.search(r"\r?\n\r?\n", text):
+            event, text = text[: found.start()], text[found.end():]
+            lines = re.findall(r"^data:[ ]?([^\n]*)$", event.replace("\r\n", "\n"), re.MULTILINE)
+            if lines:
+                yield "\n".join(lines)
+            if text[:2] == "\r\n"[: len(text[:2])] or text[:1] == "\n":
+                text = "\n" + text
+
+
+def events_byte_by_byte(chunks):
+    line, data = bytearray(), None
+    for byte in chain.from_iterable(chunks):
+        if byte != 10:
+            line.append(byte)
+            continue
+        if line[-1:] == b"\r":
+            del line[-1]
+        if line.startswith(b"data:"):
+            value = bytes(line[6:] if line[5:6] == b" " else line[5:])
+            data = value if data is None else data + b"\n" + value
+        if not line and data is not None:
+            yield str(data, "utf-8")
+            data = None
+        line.clear()
+
+
+class EventsOfAnObject:
+    def __init__(self, chunks):
+        self.bytes, self.ready = (bytes([byte]) for chunk in chunks for byte in chunk), []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        data = []
+        while True:
+            line = b""
+            while not line.endswith(b"\n"):
+                line += next(self.bytes)
+            name, colon, value = line[:-1].removesuffix(b"\r").partition(b":")
+            if name == b"data":
+                data += [value[value[:1] == b" ":].decode()]
+            elif not name and not colon and data:
+                return "\n".join(data)
+
+
+def events_by_the_standard(chunks):
+    """Lone carriage returns end lines too; a byte order mark in front is dropped."""
+    decoder, line, data, after = codecs.getincrementaldecoder("utf-8")(), "", [], False
+    for character in chain.from_iterable(map(decoder.decode, chunks)):
+        if after and character == "\n":
+            after = False
+            continue
+        after = character == "\r"
+        if character not in "\r\n":
+            line += character
+            continue
+        if not line:
+            if data:
+                yield "\n".join(data)
+            data = []
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        line = ""
+
+
+def events_of_lines(chunks):
+    """Line by line, joined again where a line is not whole."""
+    rest, data = b"", []
+    for line in chain.from_iterable(chunk.splitlines(keepends=True) for chunk in chunks):
+        rest += line
+        if not rest.endswith(b"\n"):
+            continue
+        text, rest = rest.rstrip(b"\r\n").decode(), b""
+        match text.partition(":"):
+            case ["data", _, value]:
+                data.append(value.removeprefix(" "))
+            case ["", "", _] if data:
+                yield np.str_("\n".join(data))
+                data.clear()
+
+
+def tokens_from_iter(engine, request):
+    number = engine.submit(request)
+    try:
+        yield from iter(lambda: engine.next(number), None)
+    finally:
+        engine.release(number)
+
+
+def tokens_in_a_stack(engine, request):
+    with ExitStack() as stack:
+        number = engine.submit(request)
+        stack.callback(engine.release, number)
+        yield from iter(partial(engine.next, number), None)
+
+
+@contextmanager
+def slot_of(engine, request):
+    number = engine.submit(request)
+    try:
+        yield number
+    finally:
+        engine.release(number)
+
+
+def tokens_in_a_context(engine, request):
+    with slot_of(engine, request) as number:
+        while True:
+            token = engine.next(number)
+            if token is None:
+                return
+            yield token
+
+
+def tokens_by_cases(engine, request):
+    number = engine.submit(request)
+    try:
+        token = engine.next(number)
+        while token is not None:
+            yield token
+            token = engine.next(number)
+    except BaseException:
+        engine.release(number)
+        raise
+    else:
+        engine.release(number)
+
+
+def tokens_closing(engine, request):
+    number = engine.submit(request)
+
+    class Slot:
+        def close(self):
+            engine.release(number)
+
+    with closing(Slot()):
+        yield from takewhile(lambda token: token is not None,
+                             (engine.next(number) for _ in count()))
+
+
+class BucketObject:
+    def __init__(self, rate, burst, clock):
+        self.rate, self.burst, self.clock = rate, burst, clock
+        self.credit, self.seen = float(burst), clock()
+
+    def __call__(self):
+        now = self.clock()
+        self.credit += (now - self.seen) * self.rate
+        self.credit, self.seen = min(self.credit, self.burst), now
+        if self.credit >= 1:
+            self.credit -= 1
+            return 0.0
+        return (1 - self.credit) / self.rate
+
+
+def limit_by_arrivals(rate, burst, clock):
+    """The time at which the bucket is full again says all."""
+    full = clock()
+
+    def ask():
+        nonlocal full
+        now = clock()
+        wait = max(full, now) + (1 - burst) / rate - now
+        if wait > 0:
+            return wait
+        full = max(full, now) + 1 / rate
+        return 0
+    return ask
+
+
+def limit_in_fractions(rate, burst, clock):
+    state = {"credit": Fraction(burst), "at": Fraction(clock())}
+
+    def ask():
+        now = Fraction(clock())
+        credit = min(Fraction(burst), state["credit"] + Fraction(rate) * (now - state["at"]))
+        state.update(credit=credit - (credit >= 1), at=now)
+        return max(Fraction(0), (1 - credit) / Fraction(rate))
+    return ask
+
+
+def limit_in_nanoseconds(rate, burst, clock):
+    cost, credit, last = round(1e9 / rate), burst * round(1e9 / rate), round(clock() * 1e9)
+
+    def ask():
+        nonlocal credit, last
+        now = round(clock() * 1e9)
+        credit, last = min(credit + now - last, burst * cost), now
+        wait = max(0, cost - credit)
+        credit -= 0 if wait else cost
+        return wait / 1e9
+    return ask
+
+
+def limit_in_decimals(rate, burst, clock):
+    rate, full = Decimal(rate), Decimal(burst)
+    state = [full, Decimal(clock())]
+
+    def ask():
+        now = Decimal(clock())
+        credit = min(full, state[0] + (now - state[1]) * rate)
+        state[:] = credit - (credit >= 1), now
+        return max(Decimal(0), (1 - credit) / rate)
+    return ask
+
+
+def limit_as_a_generator(rate, burst, clock):
+    def waits():
+        credit, last = burst, clock()
+        while True:
+            now = clock()
+            credit, last = np.minimum(credit + (now - last) * rate, burst), now
+            yield np.float64(max(0, (1 - credit) / rate))
+            credit -= credit >= 1
+    return partial(next, waits())
+
+
 STYLES = {
+    "read_events": [events_with_a_decoder, events_byte_by_byte, EventsOfAnObject,
+                    events_by_the_standard, events_of_lines],
+    "stream_answer": [tokens_from_iter, tokens_in_a_stack, tokens_in_a_context, tokens_by_cases,
+                      tokens_closing],
+    "limit_rate": [BucketObject, limit_by_arrivals, limit_in_fractions, limit_in_nanoseconds,
+                   limit_in_decimals, limit_as_a_generator],
     "what_to_read": [to_read_as_a_generator, to_read_in_numpy],
     "admit": [admitted_by_recursion, admitted_by_sums, admitted_in_numpy, admitted_as_generators],
     "after_guess": [guess_in_tensors, guess_by_fractions],
