@@ -71,7 +71,8 @@ def measured(root: Path, claim: Claim) -> Interval | float | None:
 
     The key is a path of steps: a string enters a dictionary, a whole number a list, a table such
     as `{who = "ours"}` finds the row of a list that has these values, "min" and "max" reduce a
-    list, and "mean" takes its runs, with their interval. A list of names pools the tests of these
+    list, "mean" takes its runs, with their interval, and any other string that number of each
+    run. A list of names pools the tests of these
     names. `against` is another path in the same result: the number is then divided by that one,
     run by run. A share or value whose interval is recorded beside it keeps it.
     """
@@ -120,6 +121,9 @@ def _enter(value: object, step: str | int | dict | list) -> object:
         return value[step] if step < len(value) else None
     if isinstance(value, list) and step in REDUCERS:
         return REDUCERS[step](value)
+    if isinstance(value, list) and isinstance(step, str) and value and all(
+            isinstance(run, dict) and step in run for run in value):
+        return [run[step] for run in value]
     if isinstance(value, dict) and isinstance(step, list):
         tests = [value[name] for name in step]
         return wilson(*(sum(test[part] for test in tests) for part in ("passed", "total")))
