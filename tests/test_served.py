@@ -109,6 +109,13 @@ def test_ids_that_no_token_has_show_nothing():
                                   num_heads=1, max_seq_len=8))
     wider = type(tiny)("wide", model, tiny.tokenizer, control=tiny.control)
     assert text_of(wider, [tiny.tokenizer.vocab_size + 4, *tiny.tokenizer.encode("a")]) == "a"
+    assert wider.text_of(tiny.tokenizer.vocab_size + 4) == "" and wider.text_of(
+        tiny.tokenizer.encode("A")[0]) == "A"
+    gap = tiny_served()
+    del gap.tokenizer._tokens[7]  # as in cl100k, where no token has the id 100256
+    with pytest.raises(ValueError, match="id 7 is not"):
+        gap.tokenizer.decode([7])
+    assert text_of(gap, [7, *gap.tokenizer.encode("a")]) == "a" and gap.text_of(7) == ""
 
 
 @pytest.mark.parametrize(("words", "said"), [

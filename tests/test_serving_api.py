@@ -215,14 +215,14 @@ def test_an_answer_of_the_usual_length_is_cut_where_the_window_ends(client):
 
 
 def test_what_is_not_said_is_what_each_dialect_has_as_its_usual():
-    usual = Completion(model="tiny", prompt="a").wanted(None, None)
+    usual = Completion(model="tiny", prompt="a").wanted(None)
     assert (usual.temperature, usual.top_p, usual.top_k, usual.seed) == (1.0, None, None, None)
     assert error_shape(ApiError("a", 500))["error"]["type"] == "server_error"
     assert error_shape(ApiError("a", 499))["error"]["type"] == "invalid_request_error"
     for options, expected in ((None, (0.8, 0.9, 40, None)), (Options(), (0.8, 0.9, 40, None)),
                               (Options(temperature=0.0, top_k=0, top_p=1.0, seed=3),
                                (0.0, 1.0, None, 3))):
-        usual = Generate(model="tiny", prompt="a", options=options).wanted()
+        usual = Generate(model="tiny", prompt="a", options=options).wanted(None)
         assert (usual.temperature, usual.top_p, usual.top_k, usual.seed) == expected
 
 

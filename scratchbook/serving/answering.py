@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
-from scratchbook.serving.bodies import ApiError, Wanted
+from scratchbook.serving.bodies import ApiError, Asked, Wanted
 from scratchbook.serving.metrics import Metrics
 from scratchbook.serving.requests import Allowed
 from scratchbook.serving.served import ServedModel, TooLong
@@ -22,7 +22,6 @@ from scratchbook.serving.text_streams import Shown
 from scratchbook.serving.top_tokens import TopEngine, TopRequest
 from scratchbook.serving.worker import Busy, Closed, Ticket, Worker
 
-Prompts = Callable[[], list[list[int]]]
 # Clients that cut a stream into lines by `splitlines`, as ollama's does, cut at these as well.
 LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 
@@ -50,12 +49,12 @@ class Writing:
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
 
-    def __init__(self, ticket: Ticket, served: ServedModel, stops: Sequence[str], metrics: Metrics,
-                 prompt_tokens: int):
+    def __init__(self, ticket: Ticket, served: ServedModel, wanted: Wanted, metrics: Metrics):
         self.ticket, self.served, self.metrics = ticket, served, metrics
         self.begun = self.first = time.monotonic()  # first: when the first token came
-        self.streams = [served.stream(stops) for _ in ticket.requests]
-        self.prompt_tokens, self.new_tokens = prompt_tokens, 0
+        self.streams = [served.stream(wanted.stops) for _ in ticket.requests]
+        prompts = ticket.requests[:: wanted.n]  # n answers to each have the same
+        self.prompt_tokens, self.new_tokens = sum(len(each.prompt_ids) for each in prompts), 0
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Every piece of text of every answer, in the order in which they come.
@@ -103,47 +102,44 @@ class Answers:
     def __init__(self, served: ServedModel, worker: Worker, limits: Limits, metrics: Metrics):
         self.served, self.worker, self.limits, self.metrics = served, worker, limits, metrics
 
-    async def start(self, prompts: Prompts, wanted: Wanted, param: str = "prompt") -> Writing:
-        """Put `n` answers to each prompt into the line.
-
-        `prompts` gives their ids; it runs beside the event loop, which must not wait for it.
-        `param` is where the prompts stand in the body.
+    async def answer(self, asked: Asked) -> Answer:
+        """The response to a request, which is put into the line.
 
         Raises:   ApiError for what is too much or cannot be done
         """
-        most = self.limits.max_new_tokens
+        wanted, most = asked.wanted(self.served), self.limits.max_new_tokens
         if (wanted.max_new_tokens or 0) > most and not wanted.clip:
             raise ApiError(f"{wanted.max_new_tokens} new tokens are more than the {most} that this "
                            "server writes", param="max_tokens")
         if wanted.logprobs and not isinstance(self.worker.engine, TopEngine):
             raise ApiError("this server's engine tells the chosen tokens' log-probabilities only: "
                            "it must be a TopEngine", param="logprobs")
-        try:
-            ids, allowed = await asyncio.to_thread(self._prepare, prompts, wanted.json)
-            if len(ids) * wanted.n > self.limits.max_choices:
-                raise ApiError(f"{len(ids)} prompts with n={wanted.n} answers each are more than "
-                               f"{self.limits.max_choices} answers: ask for fewer", param="n")
-            ticket = await self.worker.submit(
-                [self._request(prompt, wanted, number, allowed)
-                 for number, prompt in enumerate(p for p in ids for _ in range(wanted.n))])
+        try:  # beside the event loop, which must not wait for it
+            requests = await asyncio.to_thread(self._requests, asked, wanted)
+            ticket = await self.worker.submit(requests)
         except TooLong as error:
-            raise ApiError(str(error), param=param, code="context_length_exceeded") from None
+            raise ApiError(str(error), param=asked.where, code="context_length_exceeded") from None
         except ValueError as error:
-            raise ApiError(str(error), param=param) from None
+            raise ApiError(str(error), param=asked.where) from None
         except Busy as error:
             raise ApiError(str(error), 429, code="rate_limit_exceeded",
                            headers={"Retry-After": str(error.retry_after)}) from None
         except Closed as error:
             raise ApiError(f"no request is accepted: {error}", 503) from None
-        return Writing(ticket, self.served, wanted.stops, self.metrics,
-                       sum(map(len, ids)))
+        return Answer(asked, Writing(ticket, self.served, wanted, self.metrics))
 
-    def _prepare(self, prompts: Prompts, json: bool) -> tuple[list[list[int]], Allowed | None]:
+    def _requests(self, asked: Asked, wanted: Wanted) -> list[TopRequest]:
+        """`n` answers to each prompt."""
         try:
-            allowed = self.served.json_masks if json else None
+            allowed = self.served.json_masks if wanted.json else None
         except ValueError as error:
             raise ApiError(str(error), param="response_format") from None
-        return prompts(), allowed
+        prompts, most = asked.ids(self.served, self.limits.max_choices), self.limits.max_choices
+        if len(prompts) * wanted.n > most:
+            raise ApiError(f"{len(prompts)} prompts with n={wanted.n} answers each are more than "
+                           f"{most} answers: ask for fewer", param="n")
+        return [self._request(prompt, wanted, number, allowed)
+                for number, prompt in enumerate(p for p in prompts for _ in range(wanted.n))]
 
     def _request(self, prompt: Sequence[int], wanted: Wanted, number: int,
                  allowed: Allowed | None) -> TopRequest:
@@ -181,18 +177,15 @@ def as_json(data: Any) -> bytes:
 class Answer(Response):
     """Sends chunks as they come; when the client hangs up, or all is sent, its slots are free.
 
-    An error before the first chunk is an answer of its own, a later one ends the stream with
-    the chunk `last_words(error)`.
+    An error before the first chunk is an answer of its own, a later one ends the stream.
 
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
 
-    def __init__(self, ticket: Ticket, chunks: AsyncIterator[bytes], media_type: str,
-                 last_words: Callable[[ApiError], bytes]):
-        super().__init__()
-        self.ticket, self.chunks, self.last_words = ticket, chunks, last_words
-        self.start = {"type": "http.response.start", "status": 200, "headers": [
-            (b"content-type", media_type.encode()), (b"cache-control", b"no-store")]}
+    def __init__(self, asked: Asked, writing: Writing):
+        super().__init__(headers={"cache-control": "no-store"}, media_type=asked.media_type)
+        del self.headers["content-length"]
+        self.asked, self.writing = asked, writing
 
     async def __call__(self, scope, receive, send) -> None:
         """Send, and listen at the same time whether the client is still there."""
@@ -203,22 +196,23 @@ class Answer(Response):
             if sending.done():
                 sending.result()
         finally:
-            self.ticket.cancel()
+            self.writing.ticket.cancel()
             sending.cancel()
             leaving.cancel()
 
     async def _send(self, send) -> None:
         started = False
         try:
-            async for chunk in self.chunks:
+            async for chunk in self.asked.chunks(self.writing):
                 if not started:
-                    await send(self.start)
+                    await send({"type": "http.response.start", "status": 200,
+                                "headers": self.raw_headers})
                     started = True
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except ApiError as error:
             if not started:
                 raise
-            await send({"type": "http.response.body", "body": self.last_words(error),
+            await send({"type": "http.response.body", "body": self.asked.last_words(error),
                         "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

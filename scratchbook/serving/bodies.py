@@ -16,7 +16,6 @@ Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Stops = Annotated[  # one, several or none
     list[Annotated[str, Field(max_length=200)]], Field(max_length=8),
     BeforeValidator(lambda one: [one] if isinstance(one, str) else [] if one is None else one)]
-
 # also where a template knows tools: nobody here reads calls out of what a model writes
 WHY = {"tools": "the models here were not trained to call any, and no calls are read out of their "
                 "answers; describe them in a message"}
@@ -29,6 +28,26 @@ class ApiError(Exception):
                  code: str | None = None, headers: dict[str, str] | None = None):
         super().__init__(message)
         self.status, self.param, self.code, self.headers = status, param, code, headers
+
+
+class Wanted(NamedTuple):
+    """The answer that a client wants.
+
+    Without `max_new_tokens`, or with `clip`, it is as long as window and limits allow. Answer
+    number i of `n` has the seed `seed + i`. `logprobs` tells how many tokens besides the chosen
+    one are wanted with their log-probabilities; None: not even that one's.
+    """
+
+    max_new_tokens: int | None
+    temperature: float
+    top_p: float | None
+    seed: int | None
+    stops: Sequence[str]
+    top_k: int | None = None
+    n: int = 1
+    logprobs: int | None = None
+    json: bool = False
+    clip: bool = False
 
 
 class Strict(BaseModel):
@@ -50,21 +69,12 @@ class Strict(BaseModel):
                                param=field, code="unsupported_parameter")
 
 
-class Wanted(NamedTuple):
-    """The answer that a client wants.
+class Asked(Strict):
+    """A body that asks for an answer; each kind of them knows its prompts and how it is answered.
 
-    Without `max_new_tokens`, or with `clip`, it is as long as window and limits allow. Answer
-    number i of `n` has the seed `seed + i`. `logprobs` tells how many tokens besides the chosen
-    one are wanted with their log-probabilities; None: not even that one's.
+    `ids(served, most)` are the prompts, at most so many, and `where` they stand in the body;
+    `wanted(served)` is the answer; `chunks(writing)` are the bytes of the response, of the type
+    `media_type`, and `last_words(error)` those that end it when something breaks on the way.
     """
 
-    max_new_tokens: int | None
-    temperature: float
-    top_p: float | None
-    top_k: int | None = None
-    seed: int | None = None
-    stops: Sequence[str] = ()
-    n: int = 1
-    logprobs: int | None = None
-    json: bool = False
-    clip: bool = False
+    model: str

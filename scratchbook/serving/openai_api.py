@@ -12,21 +12,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Body
 from pydantic import Field
 
-from scratchbook.serving.answering import Answer, Answers, Piece, Writing, as_json, pick
-from scratchbook.serving.bodies import (
-    ApiError,
-    Probability,
-    Roles,
-    Stops,
-    Strict,
-    Temperature,
-    Wanted,
-)
+from scratchbook.serving import bodies
+from scratchbook.serving.answering import Answers, Piece, Writing, as_json, pick
+from scratchbook.serving.bodies import ApiError, Strict, Wanted
 from scratchbook.serving.served import ServedModel
 from scratchbook.serving.text_streams import Shown
 
@@ -34,8 +27,8 @@ from scratchbook.serving.text_streams import Shown
 UNSUPPORTED = {
     "echo": (False,), "suffix": ("",), "best_of": (1,), "presence_penalty": (0,),
     "frequency_penalty": (0,), "logit_bias": ({},), "modalities": (["text"],), "audio": (),
-    "tools": ([],), "functions": ([],), "tool_choice": ("none", "auto"), "function_call": ("none",
-    "auto"),
+    "tools": ([],), "functions": ([],), "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
 }
 Count = Annotated[int, Field(ge=1)]
 
@@ -46,31 +39,75 @@ class Format(Strict):
     type: Literal["text", "json_object"]
 
 
-class Asked(Strict):
-    """What both bodies have."""
+class Asked(bodies.Asked):
+    """What both bodies have, and the response around their choices."""
 
-    model: str
     max_tokens: Count | None = None
-    temperature: Annotated[Temperature, Field(le=2)] | None = None
-    top_p: Probability | None = None
+    temperature: Annotated[bodies.Temperature, Field(le=2)] | None = None
+    top_p: bodies.Probability | None = None
     n: Count | None = None
     seed: int | None = None
-    stop: Stops = []
+    stop: bodies.Stops = []
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     response_format: Format | None = None
+    prefix: ClassVar[str]
+    whole: ClassVar[str]
+    chunk: ClassVar[str]
+    opening: ClassVar[dict[str, str] | None] = None  # what a stream begins with
 
-    def wanted(self, max_new_tokens: int | None, logprobs: int | None, **more: Any) -> Wanted:
+    @property
+    def media_type(self) -> str:
+        """Of the response."""
+        return "text/event-stream" if self.stream else "application/json"
+
+    @property
+    def others(self) -> int | None:
+        """How many tokens besides the chosen one are told with their log-probabilities."""
+        return self.logprobs
+
+    def wanted(self, served: ServedModel) -> Wanted:
         """The answer that is asked for; temperature 1 unless it is said otherwise.
 
         Raises:   ApiError for options that would be ignored in silence
         """
         self.refuse(UNSUPPORTED)
-        temperature = 1.0 if self.temperature is None else self.temperature
-        as_object = self.response_format is not None and self.response_format.type != "text"
-        more = {"stops": self.stop} | more
-        return Wanted(max_new_tokens, temperature, self.top_p, None, self.seed, n=self.n or 1,
-                      logprobs=logprobs, json=as_object, **more)
+        return Wanted(self.max_tokens, 1.0 if self.temperature is None else self.temperature,
+                      self.top_p, self.seed, self.stop, n=self.n or 1, logprobs=self.others,
+                      json=self.response_format is not None
+                      and self.response_format.type == "json_object")
+
+    async def chunks(self, writing: Writing) -> AsyncIterator[bytes]:
+        """One JSON object, or an event for each piece."""
+        head = {"id": self.prefix + uuid.uuid4().hex, "created": int(time.time()),
+                "model": self.model, "object": self.chunk if self.stream else self.whole}
+        if not self.stream:
+            choices = [self.choice(piece, writing.served) for piece in await writing.whole()]
+            yield as_json(head | {"choices": choices, "usage": _usage(writing)})
+            return
+        with_usage = bool((self.stream_options or {}).get("include_usage"))
+        head |= {"usage": None} if with_usage else {}
+        openings = range(len(writing.streams)) if self.opening else ()
+        async for piece in writing.pieces():
+            for place in openings:
+                yield sse(head | {"choices": [{"index": place, "delta": self.opening,
+                                               "finish_reason": None, "logprobs": None}]})
+            openings = ()
+            yield sse(head | {"choices": [self.choice(piece, writing.served)]})
+        if with_usage:
+            yield sse(head | {"choices": [], "usage": _usage(writing)})
+        yield b"data: [DONE]\n\n"
+
+    def choice(self, piece: Piece, served: ServedModel) -> dict[str, Any]:
+        """One entry of `choices`."""
+        probs = None if self.others is None else self.probs(piece.shown, served)
+        return {"index": piece.place, **self.said(piece.text),
+                "finish_reason": piece.reason, "logprobs": probs}
+
+    @staticmethod
+    def last_words(error: ApiError) -> bytes:
+        """What ends a stream that breaks."""
+        return sse(error_shape(error))
 
 
 class Completion(Asked):
@@ -78,6 +115,10 @@ class Completion(Asked):
 
     prompt: str | list[str] | list[int] | list[list[int]]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    where: ClassVar = "prompt"
+    prefix: ClassVar = "cmpl-"
+    whole: ClassVar = "text_completion"
+    chunk: ClassVar = "text_completion"
 
     def ids(self, served: ServedModel, most: int) -> list[list[int]]:
         """The ids of each prompt.
@@ -93,6 +134,29 @@ class Completion(Asked):
             raise ValueError("a prompt is empty: give a text or at least one id")
         return found
 
+    def wanted(self, served: ServedModel) -> Wanted:
+        """The answer that is asked for; of 16 tokens unless it is said otherwise."""
+        clip = self.max_tokens is None
+        return super().wanted(served)._replace(max_new_tokens=self.max_tokens or 16, clip=clip)
+
+    def said(self, text: str) -> dict[str, Any]:
+        """Where the text stands."""
+        return {"text": text}
+
+    def probs(self, shown: list[Shown], served: ServedModel) -> dict[str, Any]:
+        """Tokens as text, their log-probabilities, and those of the likeliest by their text."""
+        return {"tokens": [served.text_of(each.token) for each in shown],
+                "token_logprobs": [each.logprob for each in shown],
+                "top_logprobs": [_likely(each, served) for each in shown] if self.logprobs else
+                None, "text_offset": [each.place for each in shown]}
+
+
+def _likely(each: Shown, served: ServedModel) -> dict[str, float]:
+    """The likeliest and the chosen one; of tokens with the same text the likeliest counts."""
+    rising = sorted([*each.top, (each.token, each.logprob)], key=lambda pair: pair[1])
+    by_text = {served.text_of(token): logprob for token, logprob in rising}
+    return dict(sorted(by_text.items(), key=lambda pair: -pair[1]))
+
 
 class TextPart(Strict):
     """A part of a message's content; only text can be read."""
@@ -104,7 +168,7 @@ class TextPart(Strict):
 class Message(Strict):
     """One message of a conversation."""
 
-    role: Roles
+    role: bodies.Roles
     content: str | list[TextPart] | None = None
 
     def plain(self) -> dict[str, str]:
@@ -125,6 +189,46 @@ class Chat(Asked):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    where: ClassVar = "messages"
+    prefix: ClassVar = "chatcmpl-"
+    whole: ClassVar = "chat.completion"
+    chunk: ClassVar = "chat.completion.chunk"
+    opening: ClassVar = {"role": "assistant", "content": ""}
+
+    def ids(self, served: ServedModel, most: int) -> list[list[int]]:
+        """The ids of the conversation.
+
+        Raises:   ApiError or ValueError for messages that cannot be read
+        """
+        return [served.encode_chat([message.plain() for message in self.messages])]
+
+    def wanted(self, served: ServedModel) -> Wanted:
+        """The answer that is asked for, which ends where the model would play the user."""
+        if self.top_logprobs and not self.logprobs:
+            raise ApiError("top_logprobs needs logprobs: true", param="top_logprobs")
+        return super().wanted(served)._replace(
+            max_new_tokens=self.max_completion_tokens or self.max_tokens,
+            stops=[*self.stop, *served.chat_stops])
+
+    @property
+    def others(self) -> int | None:
+        """How many tokens besides the chosen one are told with their log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def said(self, text: str) -> dict[str, Any]:
+        """Where the text stands."""
+        return {"delta": {"content": text}} if self.stream else {
+            "message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def probs(self, shown: list[Shown], served: ServedModel) -> dict[str, Any]:
+        """For each token its text, bytes and log-probability, and the likeliest likewise."""
+        def told(token: int, logprob: float) -> dict[str, Any]:
+            known = (served.slices or {}).get(token)
+            return {"token": served.text_of(token), "logprob": logprob,
+                    "bytes": None if known is None else list(known)}
+
+        return {"content": [told(each.token, each.logprob) | {
+            "top_logprobs": [told(*other) for other in each.top]} for each in shown]}
 
 
 def error_shape(error: ApiError) -> dict[str, Any]:
@@ -153,24 +257,11 @@ def routes(models: Mapping[str, Answers]) -> APIRouter:
 
     @router.post("/completions")
     async def completions(asked: Annotated[Completion, Body()]):
-        answers = pick(models, asked.model)
-        wanted = asked.wanted(asked.max_tokens or 16, asked.logprobs,
-                              clip=asked.max_tokens is None)
-        most = answers.limits.max_choices
-        writing = await answers.start(lambda: asked.ids(answers.served, most), wanted)
-        return _answer(asked, writing, Completions(answers.served, wanted.logprobs))
+        return await pick(models, asked.model).answer(asked)
 
     @router.post("/chat/completions")
     async def chat(asked: Annotated[Chat, Body()]):
-        answers = pick(models, asked.model)
-        served, messages = answers.served, [message.plain() for message in asked.messages]
-        if asked.top_logprobs and not asked.logprobs:
-            raise ApiError("top_logprobs needs logprobs: true", param="top_logprobs")
-        wanted = asked.wanted(asked.max_completion_tokens or asked.max_tokens,
-                              (asked.top_logprobs or 0) if asked.logprobs else None,
-                              stops=[*asked.stop, *served.chat_stops])
-        writing = await answers.start(lambda: [served.encode_chat(messages)], wanted, "messages")
-        return _answer(asked, writing, Chats(served, wanted.logprobs))
+        return await pick(models, asked.model).answer(asked)
 
     return router
 
@@ -178,92 +269,6 @@ def routes(models: Mapping[str, Answers]) -> APIRouter:
 def _card(served: ServedModel) -> dict[str, Any]:
     return {"id": served.name, "object": "model", "created": 0, "owned_by": "scratchbook",
             "max_model_len": served.window}
-
-
-class Completions:
-    """How an answer of /v1/completions looks, whole and in chunks (they look the same)."""
-
-    prefix, whole, chunk, opening = "cmpl-", "text_completion", "text_completion", None
-
-    def __init__(self, served: ServedModel, logprobs: int | None):
-        self.served, self.logprobs = served, logprobs
-
-    def choice(self, piece: Piece, streamed: bool) -> dict[str, Any]:
-        """One entry of `choices`."""
-        return {"index": piece.place, **self.said(piece.text, streamed),
-                "finish_reason": piece.reason,
-                "logprobs": None if self.logprobs is None else self.probs(piece.shown)}
-
-    def said(self, text: str, streamed: bool) -> dict[str, Any]:
-        """Where the text stands."""
-        return {"text": text}
-
-    def probs(self, shown: list[Shown]) -> dict[str, Any]:
-        """Tokens as text, their log-probabilities, and those of the likeliest by their text."""
-        text = self.served.text_of
-        return {"tokens": [text(each.token) for each in shown],
-                "token_logprobs": [each.logprob for each in shown],
-                "top_logprobs": [self._likely(each) for each in shown] if self.logprobs else None,
-                "text_offset": [each.place for each in shown]}
-
-    def _likely(self, each: Shown) -> dict[str, float]:
-        """The likeliest and the chosen one; of tokens with the same text the likeliest counts."""
-        rising = sorted([*each.top, (each.token, each.logprob)], key=lambda pair: pair[1])
-        by_text = {self.served.text_of(token): logprob for token, logprob in rising}
-        return dict(sorted(by_text.items(), key=lambda pair: -pair[1]))
-
-
-class Chats(Completions):
-    """How an answer of /v1/chat/completions looks; its stream opens with the role."""
-
-    prefix, whole, chunk = "chatcmpl-", "chat.completion", "chat.completion.chunk"
-    opening = {"role": "assistant", "content": ""}
-
-    def said(self, text: str, streamed: bool) -> dict[str, Any]:
-        """Where the text stands."""
-        return {"delta": {"content": text}} if streamed else {
-            "message": {"role": "assistant", "content": text, "refusal": None}}
-
-    def probs(self, shown: list[Shown]) -> dict[str, Any]:
-        """For each token its text, bytes and log-probability, and the likeliest likewise."""
-        return {"content": [self._prob(each.token, each.logprob) | {
-            "top_logprobs": [self._prob(*other) for other in each.top]} for each in shown]}
-
-    def _prob(self, token: int, logprob: float) -> dict[str, Any]:
-        known = (self.served.slices or {}).get(token)
-        return {"token": self.served.text_of(token), "logprob": logprob,
-                "bytes": None if known is None else list(known)}
-
-
-def _answer(asked: Asked, writing: Writing, looks: Completions) -> Answer:
-    head = {"id": looks.prefix + uuid.uuid4().hex, "created": int(time.time()),
-            "model": asked.model}
-    if asked.stream:
-        with_usage = bool((asked.stream_options or {}).get("include_usage"))
-        chunks, kind = _streamed(writing, looks, head, with_usage), "text/event-stream"
-    else:
-        chunks, kind = _whole(writing, looks, head), "application/json"
-    return Answer(writing.ticket, chunks, kind, lambda error: sse(error_shape(error)))
-
-
-async def _whole(writing: Writing, looks: Completions, head: dict) -> AsyncIterator[bytes]:
-    choices = [looks.choice(piece, False) for piece in await writing.whole()]
-    yield as_json(head | {"object": looks.whole, "choices": choices, "usage": _usage(writing)})
-
-
-async def _streamed(writing: Writing, looks: Completions, head: dict, with_usage: bool
-                    ) -> AsyncIterator[bytes]:
-    head = head | {"object": looks.chunk} | ({"usage": None} if with_usage else {})
-    openings = range(len(writing.streams)) if looks.opening else ()
-    async for piece in writing.pieces():
-        for place in openings:
-            yield sse(head | {"choices": [{"index": place, "delta": looks.opening,
-                                           "finish_reason": None, "logprobs": None}]})
-        openings = ()
-        yield sse(head | {"choices": [looks.choice(piece, True)]})
-    if with_usage:
-        yield sse(head | {"choices": [], "usage": _usage(writing)})
-    yield b"data: [DONE]\n\n"
 
 
 def _usage(writing: Writing) -> dict[str, int]:

@@ -83,6 +83,12 @@ class ServedModel:
         return found
 
     @cached_property
+    def unused(self) -> frozenset[int]:
+        """Ids that the model may write and no token has: more rows than tokens, or gaps."""
+        known = self.slices or range(self.tokenizer.vocab_size)
+        return frozenset(i for i in range(self.model.config.vocab_size) if i not in known)
+
+    @cached_property
     def most_bytes(self) -> float:
         """How many bytes of text the window holds at the most; endless where nobody can say."""
         return self.window * max(map(len, self.slices.values())) if self.slices else math.inf
@@ -133,13 +139,12 @@ class ServedModel:
         return self.template.encode(messages, self.tokenizer, self.control)
 
     def text_of(self, token: int) -> str:
-        """One token alone as text; nothing for an id that the tokenizer does not have."""
-        return self.tokenizer.decode([token]) if token < self.tokenizer.vocab_size else ""
+        """One token alone as text; nothing for an id that no token has."""
+        return "" if token in self.unused else self.tokenizer.decode([token])
 
     def stream(self, stops: Sequence[str]) -> TextStream:
         """A fresh answer's text."""
-        unused = range(self.tokenizer.vocab_size, self.model.config.vocab_size)
-        return TextStream(self.tokenizer.decode, stops, {*self.control.values(), *unused})
+        return TextStream(self.tokenizer.decode, stops, {*self.control.values(), *self.unused})
 
 
 def open_served(name: str | Path, checkpoint: str = "best") -> ServedModel:
