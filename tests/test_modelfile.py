@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -143,6 +144,13 @@ def test_files_are_there_and_their_stops_are_the_served_models(tmp_path):
     assert values["llama.context_length"] == base.window
     assert values["tokenizer.ggml.eos_token_id"] in base.stop_ids
     assert values["tokenizer.ggml.add_bos_token"] is False  # the template has what stands before
+
+
+def test_without_gguf_the_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)  # as where it is not installed
+    assert main(["export", "base", str(tmp_path / "out"), "--completion"]) == 2
+    assert "pip install 'scratchbook[export]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command(tmp_path, capsys):

@@ -23,7 +23,8 @@ from scratchbook.runtime import saying_new_names
 EXTRAS = {"optuna": "training", "yaml": "training", "tensorboard": "tracking",
           "wandb": "tracking", "datasets": "hub", "streamlit": "streamlit", "fastapi": "serve",
           "uvicorn": "serve", "jinja2": "serve", "prometheus_client": "serve",
-          "starlette": "serve", "pydantic": "serve"}  # every other package: "notebooks"
+          "starlette": "serve", "pydantic": "serve",
+          "gguf": "export"}  # every other package: "notebooks"
 GUIDE = """\
 examples
   scratchbook list                                  the chapters, their times, their last run

@@ -69,6 +69,8 @@ def serve(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write the files, and say what Ollama does with them."""
+    import gguf  # noqa: F401  so that it is missed before a model is opened
+
     from scratchbook.serving.modelfile import export_ollama
     from scratchbook.serving.served import open_served
 
