@@ -1,9 +1,6 @@
 """What the ranks of tests/test_distributed.py compute; each process imports it by name."""
 
-import os
-import signal
 import time
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -12,6 +9,7 @@ from scratchbook.companions.distributed_ways import (
     OPTIONS,
     ROWS,
     SIZES,
+    go_on,
     mean_loss,
     same_batches,
     same_model,
@@ -22,7 +20,7 @@ from scratchbook.distributed.data_parallel import BucketedGradients, RankBatches
 from scratchbook.distributed.pipeline import Stage, gpipe_gradients
 from scratchbook.distributed.ring import ring_all_gather, ring_all_reduce, ring_reduce_scatter
 from scratchbook.distributed.tensor_parallel import tensor_parallel
-from scratchbook.distributed.zero import Zero, load_sharded, save_sharded
+from scratchbook.distributed.zero import Zero
 from scratchbook.model import DecoderLM
 from scratchbook.training import accumulate
 from scratchbook.training.optim import build_optimizer
@@ -150,23 +148,6 @@ def alone(steps: int = 4) -> dict:
             "norms": norms, "losses": losses}
 
 
-def go_on(folder: str, stage: int, first: int, last: int) -> dict:
-    """Take up whatever checkpoint lies there, train to a step, and write the next one."""
-    data = RankBatches(same_batches(), dist.get_rank(), dist.get_world_size())
-    model = same_model()
-    zero = Zero(model, stage, **OPTIONS)
-    state = load_sharded(zero, Path(folder))
-    began = state["step"] if state else 0
-    for step in range(began, last):
-        zero.zero_grad()
-        mean_loss(model, data.batch(step, 12)).backward()  # for 1, 2 and 3 ranks
-        zero.step()
-    save_sharded(zero, Path(folder), last, {})
-    with zero.whole():
-        return {"began": began, "expected": first,
-                "weights": {n: p.detach().clone() for n, p in model.named_parameters()}}
-
-
 def first_step(way: str, sizes: ModelConfig) -> dict:
     """Gradients of the first batch, and the weights after it, for models of other kinds."""
     model, batch = same_model(sizes), same_batches(sizes).batch(0, ROWS)
@@ -206,14 +187,8 @@ def pair(folder: str) -> dict:
     untied = SIZES.with_(tie_embeddings=False, positions="learned", norm="layer")
     return {"rings": rings(), "buckets": buckets(), "refusals": refusals(),
             "zero": {stage: clipped(stage) for stage in (1, 2, 3)},
-            "first": go_on(folder, 2, 0, 3),
+            "first": go_on(folder, 2, 3),
             "gqa": first_step("tensor parallel", gqa), "untied": first_step("GPipe", untied)}
-
-
-def killed() -> None:
-    if dist.get_rank() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    dist.barrier()
 
 
 def failing() -> None:

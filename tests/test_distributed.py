@@ -10,7 +10,9 @@ from scratchbook.accounting import total_parameters
 from scratchbook.companions.distributed_ways import (
     OURS,
     SIZES,
+    go_on,
     largest_difference,
+    lose_one,
     mean_loss,
     same_batches,
     same_model,
@@ -125,9 +127,9 @@ def test_zero_clips_schedules_and_accumulates_as_one_process(pair, stage):
 
 def test_a_sharded_run_goes_on_with_another_number_of_ranks(pair, folder):
     assert pair[0]["first"]["began"] == 0
-    later = run_ranks(rank_work.go_on, 3, str(folder), 3, 3, 5)
+    later = run_ranks(go_on, 3, str(folder), 3, 5)
     assert [each["began"] for each in later] == [3, 3, 3]
-    last = run_ranks(rank_work.go_on, 1, str(folder), 1, 5, 6)[0]
+    last = run_ranks(go_on, 1, str(folder), 1, 6)[0]
     model = same_model()
     optimizer = build_optimizer(model, **rank_work.OPTIONS)
     for step in range(6):
@@ -211,7 +213,7 @@ def test_the_bubble_is_what_the_paper_says(stages, micro_batches):
 def test_a_rank_that_dies_ends_the_others_within_seconds():
     began = time.monotonic()
     with pytest.raises(RanksFailed, match="rank 1 of 2 was ended by SIGKILL; the others were"):
-        run_ranks(rank_work.killed, 2)
+        run_ranks(lose_one, 2, 1)
     assert time.monotonic() - began < 30  # start included, on a busy machine
 
 

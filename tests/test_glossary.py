@@ -16,7 +16,7 @@ from tests.notebook_tools import ROOT, load, source_of
 # where an earlier one uses the word in another sense
 TERMS = {
     "singular value": (r"singular values?", ""),
-    "rank": (r"low[- ]rank|full rank|(?:of|its|the|in) ranks?", "02_attention"),
+    "rank": (r"low[- ]rank|full rank|(?:of|its|the|in) ranks?", "07_compression"),
     "activation": (r"activations?", ""),
     "warm-up": (r"warm-?up|warmed up", ""),
     "clipping": (r"clip(?:ping|ped|s)?", ""),

@@ -1,13 +1,19 @@
 """Chapter 06f's comparison: one training run, made in many ways on one, two or four processes.
 
-`run_ranks(train_way, 2, "ZeRO-3")` runs one of them; the names are in `OURS` and `TORCHS`.
+    python -m scratchbook.companions.distributed_ways
+
+records all of them on two and on four processes, about two minutes on two cores.
+`run_ranks(train_way, 2, "ZeRO-3")` runs one; the names are in `OURS` and `TORCHS`.
 
 Chapter:  chapters/06f_scaling_and_distributed.ipynb
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +25,13 @@ from scratchbook.config import ModelConfig
 from scratchbook.data.batches import Batch, Windows
 from scratchbook.distributed.data_parallel import BucketedGradients, RankBatches
 from scratchbook.distributed.pipeline import Stage, add_tied_gradients, gpipe_gradients
+from scratchbook.distributed.processes import run_ranks
 from scratchbook.distributed.ring import ring_all_reduce
 from scratchbook.distributed.tensor_parallel import tensor_parallel, whole_weights
-from scratchbook.distributed.zero import Zero, held_bytes
+from scratchbook.distributed.zero import Zero, held_bytes, load_sharded, save_sharded
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
+from scratchbook.teaching.results import record
 from scratchbook.training.optim import build_optimizer
 
 SIZES = ModelConfig(64, 16, num_layers=4, d_model=32, num_heads=4, tie_embeddings=True)
@@ -83,6 +91,54 @@ def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
                          "in one of the two alone")
     return max(float((value - other["weights"][name]).abs().max())
                for name, value in one["weights"].items())
+
+
+def go_on(folder: str, stage: int, last: int, rows: int = 12) -> dict[str, Any]:
+    """Train under ZeRO from whatever checkpoint lies there to a step, and write the next one."""
+    model = same_model()
+    data = RankBatches(same_batches(), dist.get_rank(), dist.get_world_size())
+    zero = Zero(model, stage, **OPTIONS)
+    state = load_sharded(zero, Path(folder))
+    began = state["step"] if state else 0
+    for step in range(began, last):
+        zero.zero_grad()
+        mean_loss(model, data.batch(step, rows)).backward()
+        zero.step()
+    save_sharded(zero, Path(folder), last, {})
+    with zero.whole():
+        return {"began": began, "weights": {n: p.detach().clone()
+                                            for n, p in model.named_parameters()}}
+
+
+def sum_by_ring(count: int) -> dict[str, Any]:
+    """Every rank brings its own numbers; their sum by the ring, by torch, and bytes sent."""
+    own = torch.randn(count, generator=named_generator(dist.get_rank(), "ring"))
+    theirs = own.clone()
+    sent = ring_all_reduce(own)
+    dist.all_reduce(theirs)
+    return {"sum": own, "torch's": theirs, "sent": sent}
+
+
+def lose_one(rank: int) -> None:
+    """One rank is killed while the others wait for it."""
+    if dist.get_rank() == rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    dist.barrier()
+
+
+def record_ways() -> None:
+    """Every way on two and four processes beside one, and record how far they are apart."""
+    one, found = run_ranks(train_way, 1, "one process")[0], {}
+    for nproc in (2, 4):
+        ranks = run_ranks(train_ways, nproc, (*OURS, *TORCHS), seconds=600.0)
+        found[str(nproc)] = {way: {
+            "apart": max(largest_difference(rank[way], one) for rank in ranks),
+            "losses apart": max(abs(a - b) for a, b in zip(ranks[0][way]["losses"], one["losses"],
+                                                           strict=True)),
+            "held": [rank[way]["held"] for rank in ranks]} for way in ranks[0]}
+    moved = largest_difference(one, {"weights": _named(same_model())})
+    record("06f_scaling_and_distributed.ways", {"processes": found, "moved": moved}, seeds=[0],
+           command="python -m scratchbook.companions.distributed_ways")
 
 
 def _result(weights: dict[str, Tensor], losses: list[float], held: dict[str, int],
@@ -254,3 +310,8 @@ def _torch_gpipe(model: DecoderLM, steps: int, micro_batches: int) -> dict[str, 
         losses.append(loss.item())
         optimizer.step()
     return _result(_from_all(_named(stage)), losses, {})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    record_ways()

@@ -1,0 +1,184 @@
+"""What chapter 06f's recorded runs say: laws, their errors ahead, costs; and the page's tables.
+
+Chapter:  chapters/06f_scaling_and_distributed.ipynb
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from scratchbook.accounting import total_parameters
+from scratchbook.companions.scaling_figures import parabola
+from scratchbook.config import ModelConfig
+from scratchbook.evaluation.comparing import verdict
+from scratchbook.model import DecoderLM
+from scratchbook.teaching.results import Result, load_result
+from scratchbook.training.planning import training_flops_per_token
+from scratchbook.training.scaling_law import (
+    bootstrap_laws,
+    fit_scaling_law,
+    isoflop_minimum,
+    power_law,
+)
+
+
+def recorded(name: str) -> Result:
+    """One of the chapter's recorded results: "isoflop", "costs" or "ways"."""
+    return load_result(f"06f_scaling_and_distributed.{name}")
+
+
+def counter_rows(seq_len: int = 64) -> list[dict[str, Any]]:
+    """Operations of a training step, ours and by torch's counter, for models of several kinds."""
+    kinds = {"plain": {}, "shared heads": {"num_kv_heads": 2},
+             "tied, GELU": {"tie_embeddings": True, "feedforward": "gelu"},
+             "latent attention": {"latent_dim": 16}}
+    rows = []
+    for name, changes in kinds.items():
+        config = ModelConfig(256, seq_len, 4, 128, 4, **changes)
+        model, ids = DecoderLM(config), torch.zeros(1, seq_len, dtype=torch.long)
+        for block in model.blocks:
+            block.attention.impl = "eager"
+        with FlopCounterMode(display=False) as counter:
+            F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
+        ours = training_flops_per_token(config, seq_len) * seq_len
+        rows.append({"model": name, "counter, 10⁶": counter.get_total_flops() / 1e6,
+                     "ours, 10⁶": ours / 1e6, "apart, %": 100 * abs(
+                         ours / counter.get_total_flops() - 1),
+                     "for a parameter and token": ours / seq_len / total_parameters(config)})
+    return rows
+
+
+def scaling(numbers: Mapping[str, Any], times: int = 200) -> dict[str, Any]:
+    """Best sizes, the law with its intervals, and how wrong both are ten times ahead."""
+    rate = numbers["runs"][-1]["rate"]
+    target = max(numbers["runs"], key=lambda run: run["budget"])
+    runs = [run for run in numbers["runs"] if run["rate"] == rate and run is not target]
+    budgets = sorted({run["budget"] for run in runs})
+    minima = [_minimum(runs, budget) for budget in budgets]
+    law, laws = fit_scaling_law(*_columns(runs)), bootstrap_laws(*_columns(runs), times=times)
+    shares = sorted(each.beta / (each.alpha + each.beta) for each in laws)
+    ahead = sorted(each.loss(target["parameters"], target["tokens"]) for each in laws)
+    low, high = (_middle_95(values) for values in (shares, ahead))
+    by_power, spread = _power_ahead(minima, runs, target["budget"])
+    found = {"budget": target["budget"], "loss": target["loss"],
+             "parameters": target["parameters"],
+             "by the law": {"predicted": law.loss(target["parameters"], target["tokens"]),
+                            "low": high[0], "high": high[1]},
+             "by a power": {"predicted": by_power, "low": spread[0], "high": spread[1]}}
+    return {"runs": runs, "minima": minima, "law": law, "rate": rate,
+            "exponent": power_law(budgets, [row["size"] for row in minima])[1],
+            "law exponent": (law.beta / (law.alpha + law.beta), *low), "target": found,
+            "backtest": backtest(runs, budgets)}
+
+
+def _columns(runs: Sequence[Mapping]) -> tuple[list[float], list[float], list[float]]:
+    return tuple([run[key] for run in runs] for key in ("parameters", "tokens", "loss"))
+
+
+def _middle_95(values: Sequence[float]) -> tuple[float, float]:
+    cut = round(0.025 * len(values))
+    return values[cut], values[-1 - cut]
+
+
+def _minimum(runs: Sequence[Mapping], budget: float) -> dict[str, Any]:
+    own = [run for run in runs if run["budget"] == budget]
+    sizes, losses = [run["parameters"] for run in own], [run["loss"] for run in own]
+    size, loss = isoflop_minimum(sizes, losses)
+    u = (torch.tensor(sizes, dtype=torch.float64) / size).log()
+    powers = torch.stack([torch.ones_like(u), u, u**2], dim=-1)
+    bend = torch.linalg.lstsq(powers, torch.tensor(losses, dtype=torch.float64)).solution[2]
+    return {"budget": budget, "size": size, "loss": loss,
+            "tokens for each": statistics.fmean(run["flops"] for run in own) / size / 6 / size,
+            "curve": parabola(sizes, size, loss, float(bend))}
+
+
+def _power_ahead(minima: Sequence[Mapping], runs: Sequence[Mapping], target: float
+                 ) -> tuple[float, tuple[float, float]]:
+    """The best loss as a power of the budget, extrapolated; each seed's own is the range."""
+    budgets = [row["budget"] for row in minima]
+
+    def ahead(rows: Sequence[Mapping]) -> float:
+        factor, exponent = power_law(budgets, [row["loss"] for row in rows])
+        return factor * target**exponent
+
+    seeds = sorted({run["seed"] for run in runs})
+    each = [ahead([_minimum([run for run in runs if run["seed"] == seed], budget)
+                   for budget in budgets]) for seed in seeds]
+    return ahead(minima), (min(each), max(each))
+
+
+def backtest(runs: Sequence[Mapping], budgets: Sequence[float]) -> list[dict[str, float]]:
+    """The law fitted without the largest budgets, and by how much it misses those runs."""
+    rows = []
+    for known in range(2, len(budgets)):
+        seen = [run for run in runs if run["budget"] in budgets[:known]]
+        law = fit_scaling_law(*_columns(seen))
+        for budget in budgets[known:]:
+            gaps = [law.loss(run["parameters"], run["tokens"]) - run["loss"] for run in runs
+                    if run["budget"] == budget]
+            rows.append({"fitted up to": f"{budgets[known - 1]:.0e}", "asked at": f"{budget:.0e}",
+                         "times ahead": budget / budgets[known - 1],
+                         "mean error, nats": statistics.fmean(gaps),
+                         "worst error": max(gaps, key=abs)})
+    return rows
+
+
+def ahead_line(found: Mapping[str, Any]) -> str:
+    """By how much each extrapolation missed the larger run, and whether its range held it."""
+    said, target = [], found["target"]
+    for name, range_of in (("by the law", "bootstrap interval"), ("by a power", "range of seeds")):
+        row = target[name]
+        inside = row["low"] <= target["loss"] <= row["high"]
+        said.append(f"{name} {row['predicted']:.3f}, {row['predicted'] - target['loss']:+.3f} off "
+                    f"({range_of} {row['low']:.3f} to {row['high']:.3f}, "
+                    f"{'holds' if inside else 'does not hold'} it)")
+    return (f"Ten times further the run of {target['parameters']:,} parameters came to "
+            f"{target['loss']:.3f} nats a byte; predicted " + "; ".join(said) + ".")
+
+
+def exponent_line(found: Mapping[str, Any]) -> str:
+    """How the best size grows with the budget, by both ways."""
+    value, low, high = found["law exponent"]
+    return (f"The best size grows as operations to the power {found['exponent']:.2f} by the "
+            f"bottoms of the parabolas, {value:.2f} by the law (95 % of bootstrap draws: "
+            f"{low:.2f} to {high:.2f}).")
+
+
+def cost_rows(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Predicted and measured seconds of a step and megabytes of a process."""
+    rows = []
+    for name, row in numbers["sizes"].items():
+        guess, found = row["predicted"], statistics.median(row["measured"]["seconds"])
+        rows.append({"model": name, "10⁶ parameters": guess["parameters"] / 1e6,
+                     "s, by speed": guess["by speed"], "s, by layers": guess["by layers"],
+                     "s, measured": found, "MB, predicted": guess["bytes"] / 1e6,
+                     "MB, measured": row["measured"]["grown"] / 1e6})
+    return rows
+
+
+def cost_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The errors of the three predictions, size by size."""
+    def errors(guess: str, found: str) -> str:
+        return ", ".join(f"{row[guess] / row[found] - 1:+.0%}" for row in rows)
+
+    return (f"Predicted less measured for {', '.join(row['model'] for row in rows)}: seconds by a "
+            f"small model's speed {errors('s, by speed', 's, measured')}; by two thin ones "
+            f"{errors('s, by layers', 's, measured')}; memory "
+            f"{errors('MB, predicted', 'MB, measured')}.")
+
+
+def pace_line(numbers: Mapping[str, Any]) -> str:
+    """Two processes beside one on the same batch, round by round."""
+    one, two = ([each[nproc]["clock"] for each in numbers["rounds"]] for nproc in ("1", "2"))
+    work = [each["2"]["cpu"] / each["1"]["cpu"] for each in numbers["rounds"]]
+    times = [a / b for a, b in zip(one, two, strict=True)]
+    return (f"The same batch on two processes: {verdict(two, one, 'faster', 'slower')}, "
+            f"{statistics.median(times):.2f} times as fast in the median round ({min(times):.2f} "
+            f"to {max(times):.2f}); each process worked {statistics.median(work):.2f} of the CPU "
+            "time of one alone (half would be ideal).")

@@ -1,0 +1,105 @@
+"""Chapter 06f's findings and figures, on runs that are made up."""
+
+import shlex
+import statistics
+
+import pytest
+import yaml
+
+from scratchbook.cli import parser
+from scratchbook.companions import scaling_figures as figures
+from scratchbook.companions import scaling_findings as told
+from scratchbook.companions.scaling_runs import BUDGETS, LADDER, RATES, SEEDS, planned, sizes
+from scratchbook.runtime import data_dir
+from scratchbook.training.scaling_law import ScalingLaw
+
+LAW = ScalingLaw(E=1.0, A=140.0, B=30.0, alpha=0.55, beta=0.3)
+
+
+def run(parameters, budget, seed=0, rate=0.04, noise=0.0, **more):
+    tokens = budget / (7 * parameters)
+    loss = LAW.loss(parameters, tokens) + noise
+    return {"budget": budget, "parameters": parameters, "tokens": tokens, "flops": budget,
+            "loss": loss, "seed": seed, "rate": rate} | more
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    best = {budget: LAW.best_size(budget, 7.0) for budget in BUDGETS}
+    runs = [run(best[b] * f, b, seed, noise=0.004 * (seed - 0.5) * f) for seed in SEEDS
+            for b in BUDGETS for f in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    tried = [run(8e4, 3e11, rate=rate) for rate in RATES if rate != 0.04]
+    return {"runs": [*tried, *runs, run(LAW.best_size(1e13, 7.0), 1e13, noise=0.5)]}
+
+
+def test_the_planted_law_and_the_planted_surprise_are_told(numbers):
+    found = told.scaling(numbers, times=40)
+    assert len(found["runs"]) == 40  # neither the tried rates nor the run that is predicted
+    value, low, high = found["law exponent"]
+    assert low < LAW.beta / (LAW.alpha + LAW.beta) < high
+    assert abs(value - LAW.beta / (LAW.alpha + LAW.beta)) < 0.02
+    assert abs(found["exponent"] - value) < 0.05
+    row = found["target"]["by the law"]
+    assert row["predicted"] - found["target"]["loss"] == pytest.approx(-0.5, abs=0.02)
+    line = told.ahead_line(found)
+    assert "-0.50 off" in line.replace("-0.500", "-0.50").replace("-0.49", "-0.50") or (
+        "off" in line and "does not hold it" in line)
+    assert line.count("does not hold it") == 2
+    ahead = [each["times ahead"] for each in found["backtest"]]
+    assert max(ahead) == pytest.approx(10) and len(ahead) == 3
+    assert all(abs(each["mean error, nats"]) < 0.05 for each in found["backtest"])
+    for figure, alt in (figures.plot_isoflop(found), figures.plot_ahead(found)):
+        assert figure.axes and f"{found['target']['loss']:.3f}" in alt or "best size" in alt
+
+
+def test_what_is_planned_follows_from_what_was_found():
+    assert [plan[2] for plan in planned([])] == list(RATES)
+    tried = [{"place": 3, "budget": 3e11, "seed": 0, "rate": rate, "loss": abs(rate - 0.02),
+              "parameters": 8e4} for rate in RATES]
+    plans = planned(tried)
+    assert len(plans) == len(RATES) + 2 * sum(map(len, BUDGETS.values()))
+    assert {plan[2] for plan in plans[len(RATES):]} == {0.02}
+    counts = [sizes(place).d_model for place in range(len(LADDER))]
+    assert len(set(counts)) == len(counts)
+
+
+def test_costs_are_told_with_their_errors():
+    row = {"predicted": {"parameters": 2e6, "by speed": 2.0, "by layers": 0.9, "bytes": 5e8},
+           "measured": {"seconds": [1.0, 9.0, 1.0], "grown": 1e9}}
+    rows = told.cost_rows({"sizes": {"one": row}})
+    assert rows[0]["s, measured"] == 1.0
+    line = told.cost_line(rows)
+    assert "+100%" in line and "-10%" in line and "-50%" in line
+    rounds = [{"1": {"clock": 1.0, "cpu": 1.0}, "2": {"clock": 0.5 + 0.01 * n, "cpu": 0.6}}
+              for n in range(5)]
+    line = told.pace_line({"rounds": rounds})
+    assert "faster" in line and f"{statistics.median(1 / (0.5 + 0.01 * n) for n in range(5)):.2f}"\
+        in line and "0.60 of the CPU time" in line
+
+
+def test_the_counter_and_the_formula_agree():
+    rows = told.counter_rows(16)
+    assert len(rows) == 4 and all(row["apart, %"] < 2 for row in rows)
+
+
+def test_the_pipeline_and_the_memory_are_drawn():
+    _, alt = figures.draw_pipeline(4, (4, 12))
+    assert "4 micro-batches: 43%" in alt and "12 micro-batches: 20%" in alt
+    rows = [{"way": "DDP", "parameters": 4000, "gradients": 4000, "optimizer": 8000,
+             "predicted": 16_000.0}]
+    assert "DDP 16 kB, formula 16" in figures.plot_memory(rows)[1]
+
+
+def test_the_line_for_rented_machines_is_one_that_the_command_knows():
+    task = yaml.safe_load((data_dir() / "launch/two_machines.sky.yaml").read_text("utf-8"))
+    text = task["run"].replace("\\\n", " ").replace("$SKYPILOT_NUM_GPUS_PER_NODE", "8")
+    text = text.replace("$SKYPILOT_NUM_NODES", str(task["num_nodes"]))
+    text = text.replace('$(echo "$SKYPILOT_NODE_IPS" | head -n1)', "10.0.0.1")
+    words = shlex.split(text)
+    assert words[0] == "scratchbook"
+    options = parser().parse_args(words[1:])
+    assert (options.action, options.nproc, options.nodes) == ("launch", 8, 2)
+    assert options.rendezvous == "10.0.0.1:29400" and options.restarts == 3
+    inner, settings = parser().parse_known_args(options.command)
+    assert inner.action == "train" and inner.preset == "code-27m"
+    assert int(settings[settings.index("--train.batch_size") + 1]) % (8 * 2) == 0
