@@ -1,7 +1,6 @@
 """Chapter 06f's findings and figures, on runs that are made up."""
 
 import shlex
-import statistics
 
 import pytest
 import yaml
@@ -46,6 +45,8 @@ def test_the_planted_law_and_the_planted_surprise_are_told(numbers):
         "off" in line and "does not hold it" in line)
     assert line.count("does not hold it") == 2
     ahead = [each["times ahead"] for each in found["backtest"]]
+    line = told.missed_line(found["backtest"])
+    assert line.count("nats on average") == 1 and "ten times ahead" in line
     assert max(ahead) == pytest.approx(10) and len(ahead) == 3
     assert all(abs(each["mean error, nats"]) < 0.05 for each in found["backtest"])
     for figure, alt in (figures.plot_isoflop(found), figures.plot_ahead(found)):
@@ -73,8 +74,14 @@ def test_costs_are_told_with_their_errors():
     rounds = [{"1": {"clock": 1.0, "cpu": 1.0}, "2": {"clock": 0.5 + 0.01 * n, "cpu": 0.6}}
               for n in range(5)]
     line = told.pace_line({"rounds": rounds})
-    assert "faster" in line and f"{statistics.median(1 / (0.5 + 0.01 * n) for n in range(5)):.2f}"\
-        in line and "0.60 of the CPU time" in line
+    assert "more CPU time in all than on one, 1.20 times (1.20 to 1.20, 5 rounds)" in line
+    assert "By the clock 1.9 to 2.0 times" in line
+    row["predicted"]["flops"] = 6 * 2e6 * told.STEP_TOKENS
+    priced, = told.price_rows({"sizes": {"one": row}}, rate=3.0, sustained=1e12)
+    assert priced["10⁶ tokens"] == 40 and priced["operations"] == "4.8e+14"
+    assert priced["GPU hours"] == pytest.approx(480 / 3600)
+    assert priced["dollars"] == pytest.approx(0.4)
+    assert priced["days of this core"] == pytest.approx(40e6 / 512 / 86_400)
 
 
 def test_the_counter_and_the_formula_agree():

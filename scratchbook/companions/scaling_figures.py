@@ -27,7 +27,7 @@ def plot_isoflop(found: Mapping[str, Any]) -> tuple[Figure, str]:
     for colour, mark, row in zip(palette(), MARKS, found["minima"], strict=False):
         runs = [run for run in found["runs"] if run["budget"] == row["budget"]]
         ax.plot([run["parameters"] for run in runs], [run["loss"] for run in runs], mark, ms=4,
-                color=colour, label=f"{row['budget']:.0e}".replace("e+", " · 10^"))
+                color=colour, label=_power(row["budget"]))
         ax.plot(*row["curve"], color=colour, lw=1)
         ax.plot(row["size"], row["loss"], mark, ms=9, mfc="none", color=colour)
         said.append(f"{row['budget']:.0e} operations: best size {row['size']:,.0f}, loss "
@@ -35,6 +35,11 @@ def plot_isoflop(found: Mapping[str, Any]) -> tuple[Figure, str]:
     ax.set(xscale="log", xlabel="parameters", ylabel="held-out loss, nats per byte")
     ax.legend(title="operations")
     return figure, "Loss by size at equal operations. " + "; ".join(said) + "."
+
+
+def _power(number: float) -> str:
+    factor, exponent = f"{number:.0e}".split("e+")
+    return rf"${factor} \cdot 10^{{{int(exponent)}}}$"
 
 
 def plot_ahead(found: Mapping[str, Any]) -> tuple[Figure, str]:

@@ -14,10 +14,13 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratchbook.accounting import total_parameters
+from scratchbook.companions.scaling_costs import ROWS, SEQ_LEN
 from scratchbook.companions.scaling_figures import parabola
 from scratchbook.config import ModelConfig
+from scratchbook.distributed.zero import zero_bytes
 from scratchbook.evaluation.comparing import verdict
 from scratchbook.model import DecoderLM
+from scratchbook.teaching.figures import table_html
 from scratchbook.teaching.results import Result, load_result
 from scratchbook.training.planning import training_flops_per_token
 from scratchbook.training.scaling_law import (
@@ -26,6 +29,8 @@ from scratchbook.training.scaling_law import (
     isoflop_minimum,
     power_law,
 )
+
+STEP_TOKENS = ROWS * SEQ_LEN
 
 
 def recorded(name: str) -> Result:
@@ -174,11 +179,55 @@ def cost_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def pace_line(numbers: Mapping[str, Any]) -> str:
-    """Two processes beside one on the same batch, round by round."""
-    one, two = ([each[nproc]["clock"] for each in numbers["rounds"]] for nproc in ("1", "2"))
-    work = [each["2"]["cpu"] / each["1"]["cpu"] for each in numbers["rounds"]]
-    times = [a / b for a, b in zip(one, two, strict=True)]
-    return (f"The same batch on two processes: {verdict(two, one, 'faster', 'slower')}, "
-            f"{statistics.median(times):.2f} times as fast in the median round ({min(times):.2f} "
-            f"to {max(times):.2f}); each process worked {statistics.median(work):.2f} of the CPU "
-            "time of one alone (half would be ideal).")
+    """Two processes beside one on the same batch, round by round: work, and the clock."""
+    one, two = ([each[nproc]["cpu"] for each in numbers["rounds"]] for nproc in ("1", "2"))
+    both = [2 * each for each in two]
+    work = [a / b for a, b in zip(both, one, strict=True)]
+    times = [each["1"]["clock"] / each["2"]["clock"] for each in numbers["rounds"]]
+    return (f"The same batch on two processes: {verdict(both, one, 'less', 'more')} CPU time in "
+            f"all than on one, {statistics.median(work):.2f} times ({min(work):.2f} to "
+            f"{max(work):.2f}, {len(work)} rounds). By the clock {min(times):.1f} to "
+            f"{max(times):.1f} times as fast.")
+
+
+def missed_line(rows: Sequence[Mapping[str, float]]) -> str:
+    """How wrong the law was about runs of ten times more operations than it had seen."""
+    far = [row for row in rows if row["times ahead"] > 9]
+    return "The law, asked ten times ahead of what it was fitted to, missed by " + ", ".join(
+        f"{row['mean error, nats']:+.3f} nats on average ({row['worst error']:+.3f} at worst)"
+        for row in far) + "."
+
+
+def price_rows(numbers: Mapping[str, Any], rate: float, sustained: float = 50e12,
+               tokens_for_each: int = 20) -> list[dict[str, Any]]:
+    """A whole run of each larger model: on this core at its measured pace, on an assumed GPU."""
+    rows = []
+    for name, row in numbers["sizes"].items():
+        guess, step = row["predicted"], statistics.median(row["measured"]["seconds"])
+        tokens = tokens_for_each * guess["parameters"]
+        flops = guess["flops"] / STEP_TOKENS * tokens
+        rows.append({"model": name, "10⁶ tokens": tokens / 1e6, "operations": f"{flops:.1e}",
+                     "days of this core": step / STEP_TOKENS * tokens / 86_400,
+                     "GPU hours": flops / sustained / 3600,
+                     "dollars": flops / sustained / 3600 * rate})
+    return rows
+
+
+def run_cost(parameters: float, tokens_each: float, ranks: int, speed: float, price: float
+             ) -> dict[str, float]:
+    """Operations by the rule of six, hours on all ranks together, and dollars.
+
+    `speed` are the operations a second that each rank sustains, `price` its dollars an hour.
+    """
+    flops = 6 * parameters * tokens_each * parameters
+    hours = flops / (speed * ranks) / 3600
+    return {"flops": flops, "hours": hours, "dollars": hours * ranks * price}
+
+
+def cost_still(start: Mapping[str, Any]) -> str:
+    """A table that stands in for the living calculator where scripts are off."""
+    rows = []
+    for stage, way in enumerate(("data parallel", "ZeRO-1", "ZeRO-2", "ZeRO-3")):
+        held = sum(zero_bytes(start["parameters"], start["ranks"], stage).values())
+        rows.append({"way": way, "GB on each rank": held / 1e9})
+    return table_html(rows, f"{start['parameters']:.0e} parameters on {start['ranks']} ranks")
