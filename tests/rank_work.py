@@ -15,14 +15,15 @@ from scratchbook.companions.distributed_ways import (
     same_model,
 )
 from scratchbook.config import ModelConfig
-from scratchbook.data.batches import IGNORED, Batch
+from scratchbook.data.batches import IGNORED, Batch, Windows
 from scratchbook.distributed.data_parallel import BucketedGradients, RankBatches
 from scratchbook.distributed.pipeline import Stage, gpipe_gradients
+from scratchbook.distributed.rank_training import train_on_ranks
 from scratchbook.distributed.ring import ring_all_gather, ring_all_reduce, ring_reduce_scatter
 from scratchbook.distributed.tensor_parallel import tensor_parallel
 from scratchbook.distributed.zero import Zero
 from scratchbook.model import DecoderLM
-from scratchbook.training import accumulate
+from scratchbook.training import TrainConfig, accumulate, train
 from scratchbook.training.optim import build_optimizer
 
 
@@ -181,13 +182,27 @@ def refusals() -> dict:
     }
 
 
+def run_with_patience(folder: str, ranks_apart: bool = True) -> dict:
+    """A run whose held-out loss grows soon: it ends early and takes its best weights back."""
+    torch.manual_seed(3)
+    model = DecoderLM(SIZES)
+    ids = torch.arange(400) % 60
+    data = Windows(ids, (7 * torch.arange(200) + 3) % 61, 16)
+    config = TrainConfig(max_steps=40, batch_size=8, lr=0.01, eval_every=2, patience=2,
+                         grad_accum_steps=4, checkpoint_every=100)
+    done = (train_on_ranks if ranks_apart else train)(model, data, config, folder)
+    return {"stop_reason": done.stop_reason, "best": done.progress.best_step,
+            "step": done.progress.step, "losses": done.losses,
+            "weights": {n: p.detach().clone() for n, p in model.named_parameters()}}
+
+
 def pair(folder: str) -> dict:
     """All that two ranks are asked, in processes that are started once."""
     gqa = SIZES.with_(num_kv_heads=2, qk_norm=True, bias="qkv")
     untied = SIZES.with_(tie_embeddings=False, positions="learned", norm="layer")
     return {"rings": rings(), "buckets": buckets(), "refusals": refusals(),
             "zero": {stage: clipped(stage) for stage in (1, 2, 3)},
-            "first": go_on(folder, 2, 3),
+            "first": go_on(folder, 2, 3), "patience": run_with_patience(f"{folder}-run"),
             "gqa": first_step("tensor parallel", gqa), "untied": first_step("GPipe", untied)}
 
 

@@ -20,6 +20,7 @@ from scratchbook.companions.distributed_ways import (
     train_ways,
 )
 from scratchbook.distributed import RanksFailed, gpipe_schedule, run_ranks, zero_bytes
+from scratchbook.distributed.data_parallel import RankBatches
 from scratchbook.distributed.pipeline import bubble_share
 from scratchbook.training.optim import build_optimizer
 from tests import rank_work
@@ -139,6 +140,35 @@ def test_a_sharded_run_goes_on_with_another_number_of_ranks(pair, folder):
     expected = {name: p.detach() for name, p in model.named_parameters()}
     assert last["began"] == 5 and apart(last["weights"], expected) < FLOAT64
     assert apart(later[0]["weights"], expected) > 1e-4  # a step is seen
+
+
+def test_ranks_decide_alike_when_to_stop_and_which_weights_were_best(pair, tmp_path):
+    alone = rank_work.run_with_patience(str(tmp_path / "run"), ranks_apart=False)
+    assert alone["stop_reason"] == "out of patience" and alone["best"] < alone["step"] < 40
+    for rank in (0, 1):
+        found = pair[rank]["patience"]
+        assert [found[key] for key in ("stop_reason", "best", "step")] == [
+            alone[key] for key in ("stop_reason", "best", "step")]
+        assert found["losses"] == pytest.approx(alone["losses"], abs=1e-5)  # float32
+        assert apart(found["weights"], alone["weights"]) < 1e-3
+    assert apart(pair[0]["patience"]["weights"], pair[1]["patience"]["weights"]) == 0
+
+
+def test_ranks_draw_their_dropout_apart_and_the_same_at_every_start():
+    drawn = []
+    for rank in (0, 1, 1):
+        torch.manual_seed(5)
+        RankBatches(same_batches(), rank, 2).batch(0, 8)
+        drawn.append(torch.rand(4).tolist())
+    torch.manual_seed(5)
+    assert drawn[0] == torch.rand(4).tolist()  # rank 0 draws as one process does
+    assert drawn[0] != drawn[1] == drawn[2]
+
+
+def test_a_run_goes_on_with_other_ranks_only_on_the_same_data():
+    prints = {RankBatches(same_batches(), rank, ranks).fingerprint()
+              for rank, ranks in ((0, 1), (0, 2), (3, 4))}
+    assert prints == {same_batches().fingerprint()}
 
 
 def test_shared_heads_and_their_norms_are_cut_right(pair):
