@@ -53,9 +53,9 @@ def plot_ahead(found: Mapping[str, Any]) -> tuple[Figure, str]:
     target = found["target"]
     for colour, mark, name in zip(palette(), "s^", ("by a power", "by the law"), strict=False):
         row = target[name]
-        ax.errorbar([target["budget"] * (0.9 if mark == "s" else 1.1)], [row["predicted"]],
-                    yerr=[[row["predicted"] - row["low"]], [row["high"] - row["predicted"]]],
-                    fmt=mark, color=colour, capsize=4, label=f"predicted {name}")
+        x = target["budget"] * (0.85 if mark == "s" else 1.18)
+        ax.plot([x], [row["predicted"]], mark, color=colour, label=f"predicted {name}")
+        ax.plot([x, x], [row["low"], row["high"]], color=colour)
     ax.plot([target["budget"]], [target["loss"]], "X", ms=9, color=palette()[6], label="measured")
     ax.set(xscale="log", xlabel="operations", ylabel="held-out loss, nats per byte")
     ax.legend()

@@ -20,6 +20,7 @@ from scratchbook.config import ModelConfig
 from scratchbook.distributed.zero import zero_bytes
 from scratchbook.evaluation.comparing import verdict
 from scratchbook.model import DecoderLM
+from scratchbook.runtime import named_generator
 from scratchbook.teaching.figures import table_html
 from scratchbook.teaching.results import Result, load_result
 from scratchbook.training.planning import training_flops_per_token
@@ -70,7 +71,7 @@ def scaling(numbers: Mapping[str, Any], times: int = 200) -> dict[str, Any]:
     shares = sorted(each.beta / (each.alpha + each.beta) for each in laws)
     ahead = sorted(each.loss(target["parameters"], target["tokens"]) for each in laws)
     low, high = (_middle_95(values) for values in (shares, ahead))
-    by_power, spread = _power_ahead(minima, runs, target["budget"])
+    by_power, spread = _power_ahead(minima, runs, target["budget"], times)
     found = {"budget": target["budget"], "loss": target["loss"],
              "parameters": target["parameters"],
              "by the law": {"predicted": law.loss(target["parameters"], target["tokens"]),
@@ -103,19 +104,33 @@ def _minimum(runs: Sequence[Mapping], budget: float) -> dict[str, Any]:
             "curve": parabola(sizes, size, loss, float(bend))}
 
 
-def _power_ahead(minima: Sequence[Mapping], runs: Sequence[Mapping], target: float
+def _power_ahead(minima: Sequence[Mapping], runs: Sequence[Mapping], target: float, times: int
                  ) -> tuple[float, tuple[float, float]]:
-    """The best loss as a power of the budget, extrapolated; each seed's own is the range."""
-    budgets = [row["budget"] for row in minima]
+    """The best loss as a power of the budget, extrapolated; 95 % of bootstrap draws.
 
-    def ahead(rows: Sequence[Mapping]) -> float:
-        factor, exponent = power_law(budgets, [row["loss"] for row in rows])
+    Runs are drawn again within each budget; draws whose parabola has no bottom are left out.
+    """
+    budgets = [row["budget"] for row in minima]
+    generator = named_generator(0, "bootstrap of minima")
+
+    def ahead(losses: Sequence[float]) -> float:
+        factor, exponent = power_law(budgets, losses)
         return factor * target**exponent
 
-    seeds = sorted({run["seed"] for run in runs})
-    each = [ahead([_minimum([run for run in runs if run["seed"] == seed], budget)
-                   for budget in budgets]) for seed in seeds]
-    return ahead(minima), (min(each), max(each))
+    drawn = []
+    for _ in range(times):
+        losses = []
+        for budget in budgets:
+            own = [run for run in runs if run["budget"] == budget]
+            picks = torch.randint(len(own), (len(own),), generator=generator).tolist()
+            try:
+                losses.append(isoflop_minimum([own[i]["parameters"] for i in picks],
+                                              [own[i]["loss"] for i in picks])[1])
+            except ValueError:
+                break
+        else:
+            drawn.append(ahead(losses))
+    return ahead([row["loss"] for row in minima]), _middle_95(sorted(drawn))
 
 
 def backtest(runs: Sequence[Mapping], budgets: Sequence[float]) -> list[dict[str, float]]:
@@ -137,11 +152,11 @@ def backtest(runs: Sequence[Mapping], budgets: Sequence[float]) -> list[dict[str
 def ahead_line(found: Mapping[str, Any]) -> str:
     """By how much each extrapolation missed the larger run, and whether its range held it."""
     said, target = [], found["target"]
-    for name, range_of in (("by the law", "bootstrap interval"), ("by a power", "range of seeds")):
+    for name in ("by the law", "by a power"):
         row = target[name]
         inside = row["low"] <= target["loss"] <= row["high"]
         said.append(f"{name} {row['predicted']:.3f}, {row['predicted'] - target['loss']:+.3f} off "
-                    f"({range_of} {row['low']:.3f} to {row['high']:.3f}, "
+                    f"(95 % of draws {row['low']:.3f} to {row['high']:.3f}, "
                     f"{'holds' if inside else 'does not hold'} it)")
     return (f"Ten times further the run of {target['parameters']:,} parameters came to "
             f"{target['loss']:.3f} nats a byte; predicted " + "; ".join(said) + ".")
