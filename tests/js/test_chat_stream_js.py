@@ -12,6 +12,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sc
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install httpx")
 
 from scratchbook.serving.chat_templates import PLAIN_STOPS, plain_chat  # noqa: E402
+from scratchbook.serving.openai_api import sse  # noqa: E402
 from scratchbook.serving.text_streams import TextStream  # noqa: E402
 from scratchbook.training.runs import ByteTokenizer  # noqa: E402
 from tests.node import passed, run_figure  # noqa: E402
@@ -27,6 +28,7 @@ SCRIPTS = (
     ('{"quoted": "\\n"}\n\t<b>\x01\x7f</b>', 60),  # what JSON escapes, and what it does not
     ("cut off #", 9), ("held \n### Us", 60), ("x", 1),
 )
+LETTERS = [*map(chr, range(0xA1)), "\u2028", "\u2029", "\ufeff", "\ue000"]
 
 
 def streamed(script: str, messages: list[dict], most: int) -> str:
@@ -67,7 +69,10 @@ def test_the_javascript_sends_what_the_server_sends(tmp_path):
     prompts = [{"messages": talk, "prompt": bytes(plain_chat(talk, ByteTokenizer())).decode()}
                for talk in TALKS]
     streams = stream_cases()
+    values = [{"a": [1, True, None, {}, [], "é😀"], f"k{letter}": f"a{letter}b"}
+              for letter in LETTERS]
     assert {case["sent"].count('"stop"') for case in streams} == {0, 1}
     said = run_figure("chat_stream", tmp_path, {
-        "streams": streams, "prompts": prompts, "stopping": stopping_cases()})
-    assert passed(said) == 9
+        "streams": streams, "prompts": prompts, "stopping": stopping_cases(),
+        "values": [{"value": value, "json": sse(value).decode()} for value in values]})
+    assert passed(said) == 10

@@ -8,11 +8,15 @@
 
   // ---------------------------------------------------------------------------- the stream's bytes
 
-  // JSON as the server writes it: a space behind each comma and colon, letters as they are.
+  // JSON as the server writes it: a space behind each comma and colon, letters as they are, but for those which some
+  // readers take for a line's end.
+  const plain = (value) => JSON.stringify(value).replace(/[\x85\u2028\u2029]/g,
+    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
   function dumps(value) {
     if (Array.isArray(value)) return `[${value.map(dumps).join(", ")}]`;
-    if (value === null || typeof value !== "object") return JSON.stringify(value);
-    return `{${Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}: ${dumps(each)}`).join(", ")}}`;
+    if (value === null || typeof value !== "object") return plain(value);
+    return `{${Object.entries(value).map(([key, each]) => `${plain(key)}: ${dumps(each)}`).join(", ")}}`;
   }
 
   const sse = (value) => `data: ${typeof value === "string" ? value : dumps(value)}\n\n`;
