@@ -93,8 +93,8 @@ class Gate:
                     while size > self.max_bytes and message.get("more_body"):
                         message = await receive()  # who still sends would not hear what is wrong
             except TimeoutError:
-                raise HTTPException(408, f"the body did not come within {self.patience:g} s"
-                                    ) from None
+                raise HTTPException(408, f"the body did not come within {self.patience:g} s",
+                                    {"Connection": "close"}) from None
             if size > self.max_bytes:
                 raise HTTPException(413, f"the body has more than {self.max_bytes:,} bytes")
             whole = not message.get("more_body")
@@ -128,6 +128,6 @@ def is_loopback(host: str) -> bool:
 
 def _host(header: bytes) -> str:
     try:
-        return urlsplit(f"//{header.decode('ascii')}").hostname or ""
+        return "" if b"@" in header else urlsplit(f"//{header.decode('ascii')}").hostname or ""
     except ValueError:
         return ""

@@ -29,6 +29,9 @@ UNSUPPORTED = {
     "frequency_penalty": (0,), "logit_bias": ({},), "modalities": (["text"],), "audio": (),
     "tools": ([],), "functions": ([],), "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
+    # other servers of this dialect know them
+    "top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,), "stop_token_ids": ([],),
+    "ignore_eos": (False,), "guided_json": (), "guided_regex": (), "guided_choice": (),
 }
 Count = Annotated[int, Field(ge=1)]
 

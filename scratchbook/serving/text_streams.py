@@ -25,8 +25,8 @@ class TextStream:
 
     A token may end in the middle of a character: its text waits until the character is whole. It
     may hold the beginning of a stop string: that waits until it is clear whether the rest follows.
-    The pieces, joined, are `decode` of all ids, cut before the first stop string. Tokens of
-    `control` have no text.
+    The pieces, joined, are `decode` of all ids, cut before the stop string that is whole first,
+    wherever tokens end. Tokens of `control` have no text.
 
     Chapter:  chapters/07c_serving_and_chat.ipynb
     """
@@ -65,9 +65,11 @@ class TextStream:
     def _show(self, text: str, last: bool = False) -> tuple[str, list[Shown]]:
         held = self._held + text
         self._known += len(text)
-        found = min((held.find(stop) for stop in self._stops if stop in held), default=-1)
-        self.stopped = found >= 0
-        size = found if self.stopped else len(held) - (0 if last else self._begun(held))
+        # the one that is whole first, then the longest: letter by letter it would be the same
+        found = min(((held.find(stop) + len(stop), held.find(stop)) for stop in self._stops
+                     if stop in held), default=None)
+        self.stopped = found is not None
+        size = found[1] if found else len(held) - (0 if last else self._begun(held))
         self._held, self._length = held[size:], self._length + size
         whole = last and not self.stopped
         ready = [each for each in self._waiting if whole or each.place < self._length]
