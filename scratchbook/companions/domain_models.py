@@ -49,17 +49,27 @@ def as_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> torch.Tensor:
     return torch.tensor([token for text in texts for token in tokenizer.encode_ordinary(text)])
 
 
+def shape(vocab_size: int) -> ModelConfig:
+    """Two layers of 64 numbers; only the vocabulary differs."""
+    return ModelConfig(vocab_size=vocab_size, d_model=64, num_layers=2, num_heads=4,
+                       num_kv_heads=4, d_ff=256, max_seq_len=SEQ_LEN)
+
+
+def steps_for(budget: float, vocab_size: int, seq_len: int) -> int:
+    """How many steps a budget pays for: the backward pass costs twice the forward one."""
+    window = sum(forward_flops(shape(vocab_size), seq_len).values())
+    return int(budget / (3 * (BATCH // seq_len) * window))
+
+
 def trained(ids: torch.Tensor, vocab_size: int, seq_len: int, lr: float, seed: int,
             budget: float = BUDGET) -> DecoderLM:
     """A model of two layers after so many operations on these ids."""
     torch.manual_seed(seed)
-    config = ModelConfig(vocab_size=vocab_size, d_model=64, num_layers=2, num_heads=4,
-                         num_kv_heads=4, d_ff=256, max_seq_len=SEQ_LEN)
-    model, generator = DecoderLM(config), named_generator(seed, "batches")
+    model, generator = DecoderLM(shape(vocab_size)), named_generator(seed, "batches")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
     size = BATCH // seq_len
     draw = windows(ids, seq_len, size)
-    steps = int(budget / (3 * size * sum(forward_flops(config, seq_len).values())))
+    steps = steps_for(budget, vocab_size, seq_len)
     for step in range(steps):
         warmth = min(1, (step + 1) / 20) * (1 - step / steps)  # up, then down
         optimizer.param_groups[0]["lr"] = lr * warmth
@@ -102,6 +112,8 @@ def compare(learn: Sequence[str], held_out: Sequence[str],
                        seq_len) for seed in SEEDS]
         found[name] = {"bits_per_byte": values, "lr": lr, "seq_len": seq_len,
                        "vocab_size": tokenizer.vocab_size, "training_tokens": len(ids),
+                       "tokens_read": steps_for(BUDGET, tokenizer.vocab_size, seq_len)
+                       * (BATCH // seq_len) * seq_len,
                        "bytes_per_token": num_bytes / len(held)}
         print(name, found[name], f"{time.process_time() - start:.0f} s", flush=True)
     return found
