@@ -130,6 +130,8 @@ def test_the_smallest_p_value_and_refusals():
     for arguments in (([one[0]], other, ["x"]), (one, other, [])):
         with pytest.raises(ValueError, match="two files or more"):
             permutation_test(*arguments)
+    with pytest.raises(ValueError, match="'z' occurs in none of the files"):
+        permutation_test(one, other, ["x", "z"])
 
 
 def test_distances_between_vocabularies():

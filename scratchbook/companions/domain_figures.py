@@ -17,6 +17,7 @@ from scratchbook.companions.domain_material import (
     rails_app,
     service_log,
 )
+from scratchbook.companions.domain_models import BATCH, BUDGET, steps_for
 from scratchbook.evaluation.comparing import Interval, bootstrap, bound_verdict, verdict_on, wilson
 from scratchbook.runtime import data_dir
 from scratchbook.smalltalk.readers import Origin, read_tonel
@@ -267,6 +268,18 @@ def squeezed(counts: Mapping[str, Mapping], vocab_size: int = 4096) -> str:
             f"{packed / 1000:,.0f} kB: {'more' if ours > packed else 'fewer'} than gzip")
 
 
+def vocabulary_line(counts: Mapping[str, Mapping]) -> str:
+    """Folding over cl100k beside folding over our own vocabulary, block by block."""
+    lines = []
+    for setting, systems in counts.items():
+        ours, theirs = ([count for found in systems.values() for count in found["tokens"][name]]
+                        for name in ("ours over cl100k", "ours"))
+        share = saved(ours, theirs)
+        word = verdict_on(Interval(*(value - 1 for value in share)), "fewer", "more")
+        lines.append(f"{setting}: {word} ({_percent(share)} of ours)")
+    return "folding over cl100k, " + "; ".join(lines)
+
+
 def matrix_map(found: Mapping[str, Mapping[str, float]]) -> None:
     """Bytes per token, tokenizers down, corpora across."""
     columns = list(next(iter(found.values())))
@@ -315,7 +328,23 @@ def models_table(corpora: Mapping[str, Mapping[str, Mapping]]) -> None:
 
 def passes(run: Mapping) -> str:
     """How often the training text was read."""
-    return f"{run['tokens_read'] / run['training_tokens']:.1f}"
+    seq_len = run["seq_len"]
+    steps = steps_for(BUDGET, run["vocab_size"], seq_len)
+    return f"{steps * (BATCH // seq_len) * seq_len / run['training_tokens']:.1f}"
+
+
+def speed_lines(speed: Mapping) -> list[str]:
+    """How fast ours encode beside plain BPE on the same text, and what they add to a process."""
+    rows, lines = {(row["task"], row["who"]): row for row in speed["rows"]}, []
+    for task, who in (("Python", "hybrid"), ("logs", "logs")):
+        ours, plain = rows[task, who], rows[task, "plain BPE"]
+        apart = ours["fastest"] > plain["slowest"] or ours["slowest"] < plain["fastest"]
+        times = ours["seconds"] / plain["seconds"]
+        lines.append(f"{task}: {ours['megabytes_per_second']:.1f} MB/s, plain BPE "
+                     f"{plain['megabytes_per_second']:.1f}: "
+                     + (f"{times:.1f} times the time" if apart else "no clear difference")
+                     + f"; {speed['megabytes'][who]:.0f} MB of memory, code and tables")
+    return lines
 
 
 # the living figure ---------------------------------------------------------------------------

@@ -112,8 +112,6 @@ def compare(learn: Sequence[str], held_out: Sequence[str],
                        seq_len) for seed in SEEDS]
         found[name] = {"bits_per_byte": values, "lr": lr, "seq_len": seq_len,
                        "vocab_size": tokenizer.vocab_size, "training_tokens": len(ids),
-                       "tokens_read": steps_for(BUDGET, tokenizer.vocab_size, seq_len)
-                       * (BATCH // seq_len) * seq_len,
                        "bytes_per_token": num_bytes / len(held)}
         print(name, found[name], f"{time.process_time() - start:.0f} s", flush=True)
     return found

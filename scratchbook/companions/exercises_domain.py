@@ -97,19 +97,20 @@ def _region_mistakes(got: object, text: str, right: list) -> list[tuple[bool, st
 
 
 def _fold(lines: list[str], most_period: int, longest: bool = True, first: int = 1,
-          overlap: bool = False, single: bool = True) -> list:
+          single: bool = True, ties: bool = False) -> list:
     folded: list = []
     at = 0
     while at < len(lines):
         best = (0, 0)
         for period in range(first, most_period + 1):
-            if period > at and not overlap:
+            if period > at:
                 break
             end = at
-            while end < len(lines) and end >= period and lines[end] == lines[end - period]:
+            while end < len(lines) and lines[end] == lines[end - period]:
                 end += 1
             times = (end - at) // period
-            if times and (times * period > best[0] * best[1] if longest else not best[1]):
+            more = times * period - best[0] * best[1]
+            if times and (more > 0 or (ties and more == 0) if longest else not best[1]):
                 best = (period, times)
         if best[1] and (single or best[0] * best[1] > 1):
             folded.append(best)
@@ -148,20 +149,23 @@ def fold_repeats(answer: Callable) -> Iterator[Property]:
             ("two lines three times", ["a", "b"] * 3 + ["c"], 3),
             ("a repeat at the end", ["x", "a", "b", "a", "b"], 2),
             ("a stretch that breaks off keeps its last lines", ["a", "b", "a", "b", "a"], 2),
-            ("of two periods the one that covers more", ["a", "a", "b"] * 3, 3),
-            ("of two that cover the same, the shorter", ["a"] * 5, 4),
+            ("one line again", ["a", "a", "b"], 2),
+            ("a period as long as the limit", ["a", "b", "c", "a", "b", "c"], 3),
+            ("of two periods the one that covers more", ["a", "b", "a"] * 3, 3),
+            ("of two that cover the same, the shorter", list("caacaaaa"), 3),
+            ("equally long, with others before", list("abababbabababababab"), 6),
             ("no period beyond the limit", ["a", "b", "c"] * 2, 2),
             ("not before the start", ["b", "a", "b"], 3)):
         got, right = call(list(lines), most), _fold(lines, most)
         yield expect(what, got == right, *_fold_mistakes(got, lines, most, right))
     draw = random.Random(1)
-    inputs = [(list(letters), most) for size in range(1, 7)
-              for letters in itertools.product("ab", repeat=size) for most in (1, 2, 3)]
+    inputs = [(list(letters), most) for size in range(1, 9)
+              for letters in itertools.product("ab", repeat=size) for most in (1, 2, 3, 4)]
     inputs += [(draw.choices("abc", k=draw.randrange(8, 30)), draw.randrange(1, 6))
                for _ in range(200)]
     inputs += [(list("abcde" * 40 + "x"), 6), (["a"] * 500, 1)]
     differs = counterexample(call, _fold, inputs)
-    yield expect("every list of up to six lines, and many longer ones", not differs,
+    yield expect("every list of up to eight lines, and many longer ones", not differs,
                  (True, differs))
 
 
@@ -175,16 +179,18 @@ def _fold_mistakes(got: object, lines: list[str], most: int, right: list
         (got == total != right, "`times` counts how often the lines come *again*, after the first"),
         (got == [step[::-1] if isinstance(step, tuple) else step for step in right] != right,
          "the pair is (period, times)"),
-        (got == lines != right, "nothing was folded"),
-        (got == _fold(lines, most, first=most) != right, "try every period up to the limit"),
+        (got == _fold(lines, most - 1) != right, "a period of `most_period` is still allowed"),
         (got == _fold(lines, 1) != right, "only single lines are folded: try longer periods too"),
+        (got == _fold(lines, most, first=most) != right, "try every period up to the limit"),
+        (got == lines != right, "nothing was folded"),
         (got == _fold(lines, most, longest=False) != right,
          "the first period that fits was taken: take the one that covers most lines"),
+        (got == _fold(lines, most, ties=True) != right,
+         "of two periods that cover the same lines, the shorter is asked for"),
         (got == _fold(lines, most, single=False) != right,
          "one line again is a repeat too, (1, 1)"),
         (got == _fold(lines, most + 1) != right,
          "a period of `most_period` is the longest allowed"),
-        (got == _fold(lines, most - 1) != right, "a period of `most_period` is still allowed"),
         (back != lines, f"unfolded this gives {back}, not {lines}"),
         (True, f"for {lines} expected {right}, got {got}")]
 
@@ -306,6 +312,7 @@ RIVALS = {
     "cl100k": _candidate(100_277, "the web", True, 560),
     "BPE": _candidate(4096, "logs", True, 480),
     "BPE, tuned": _candidate(4096, "logs", True, 420),
+    "English": _candidate(4096, "English", True, 410),
     "small": _candidate(1000, "logs", True, 700),
     "large": _candidate(8192, "logs", True, 390),
     "lossy": _candidate(4096, "logs", False, 60),

@@ -181,6 +181,9 @@ def permutation_test(first: Sequence[Counter[str]], second: Sequence[Counter[str
     counts = np.array([[*(c[word] for word in words), sum(c.values())] for c in files], float)
     counts[:, -1] -= counts[:, :-1].sum(1)   # (files, words + 1): the last is all other words
     total = counts.sum(0)
+    if missing := [word for word, times in zip(words, total, strict=False) if not times]:
+        raise ValueError(f"the word {missing[0]!r} occurs in none of the files, so there is "
+                         "nothing to compare: ask for words that do")
     random = np.random.default_rng(seed)
 
     def largest(chosen: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ files of the standard library, and the second halves of the nine logs.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,12 +30,13 @@ from tests.bench.bench_tokenizers import race
 VOCAB_SIZE = 4096
 RUNS = 7
 RESIDENT = """
-import resource, sys
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import os, sys
+import psutil
+before = psutil.Process(os.getpid()).memory_info().rss
 from scratchbook.tokenizers import Tokenizer
 import scratchbook.tokenizers.domain, scratchbook.tokenizers.hybrid
 Tokenizer.load(sys.argv[1]).encode_ordinary("x = 1\\n")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(psutil.Process(os.getpid()).memory_info().rss - before)
 """
 
 
@@ -47,7 +47,7 @@ def megabytes_of(tokenizer: Tokenizer) -> float:
         tokenizer.save(path)
         out = subprocess.run([sys.executable, "-c", RESIDENT, str(path)], check=True,
                              capture_output=True, text=True).stdout
-    return int(out) * 1024 / 1e6
+    return int(out) / 1e6
 
 
 def rows(task: str, texts: list[str], contestants: dict[str, Tokenizer], runs: int
@@ -84,7 +84,7 @@ def main() -> None:
             "logs": LogTokenizer().train(first.values(), VOCAB_SIZE)}
     found = rows("Python", held_out, python, runs) + rows("logs", list(second.values()), logs, runs)
     memory = {"hybrid": megabytes_of(python["hybrid"]), "logs": megabytes_of(logs["logs"])}
-    print(memory, "MB;", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "MB in all")
+    print(memory, "MB")
     if not quick:
         record("domain_speed", {"rows": found, "megabytes": memory}, seeds=[0],
                command="python -m tests.bench.bench_domain")
