@@ -40,8 +40,6 @@ from scratchbook.tokenizers.token_patterns import (
 HALF, TWO_THIRDS = 0.5, 0.67  # of cl100k's tokens, and of those of a BPE learned from the same logs
 FAIR = ("BPE, GPT-2's cut", "BPE, GPT-4's cut", "BPE, whole messages")
 
-# contexts ------------------------------------------------------------------------------------
-
 
 def smalltalk_files() -> dict[str, list[str]]:
     """The methods of each class file of the course's Smalltalk library, by path."""
@@ -158,9 +156,6 @@ def assertions_table(files: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         rows.append({"language": language, "assertions": sum(found.values()),
                      "commonest": ", ".join(f"{n} {c}" for n, c in found.most_common(4)) or "none"})
     table(rows, caption="Assertions in the code of tests")
-
-
-# counts of tokens ----------------------------------------------------------------------------
 
 
 def saved(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
@@ -305,9 +300,6 @@ def transfer_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
-# models --------------------------------------------------------------------------------------
-
-
 def model_comparisons(runs: Mapping[str, Mapping], against: str = FAIR[0]) -> list[Comparison]:
     """Every tokenizer's models with those of plain BPE, seed by seed."""
     return comparisons({name: run["bits_per_byte"] for name, run in runs.items()}, against=against,
@@ -347,9 +339,6 @@ def speed_lines(speed: Mapping) -> list[str]:
     return lines
 
 
-# the living figure ---------------------------------------------------------------------------
-
-
 def _bpe_data(bpe: BPETokenizer) -> dict:
     return {"pattern": bpe.pattern, "alphabet": list(b"".join(map(bpe.token_bytes, range(256)))),
             "merges": [bpe.ranks[half] for pair in bpe.merges for half in pair]}
@@ -374,9 +363,6 @@ def pieces(tokenizer: Tokenizer, text: str) -> str:
              else tokenizer.token_bytes(i).decode("utf-8", "replace")
              for i in tokenizer.encode_ordinary(text)]
     return "|".join(piece.replace(" ", "␣").replace("\n", "⏎") for piece in found)
-
-
-# the end -------------------------------------------------------------------------------------
 
 
 def findings(numbers: Mapping) -> list[str]:

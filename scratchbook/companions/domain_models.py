@@ -143,6 +143,7 @@ def on_python() -> dict:
 
 
 def main() -> None:
+    """Compare on logs and on Python, and record."""
     torch.set_num_threads(1)
     record("01b_domain_tokenizers.models", {"budget": BUDGET, "logs": on_logs(),
                                             "Python": on_python()},

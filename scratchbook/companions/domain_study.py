@@ -153,6 +153,7 @@ def matrix(rails: Mapping[str, list[str]]) -> Counts:
 
 
 def main() -> None:
+    """Count all three, and record each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rails", nargs="+", type=Path)
     rails = {path.name: [text for _, text in code_files(path, (".rb", ".erb")) if text]
