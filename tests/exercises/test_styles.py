@@ -789,6 +789,73 @@ def limit_as_a_generator(rate, burst, clock):
     return partial(next, waits())
 
 
+def regions_by_characters(text):
+    def end_of(start):
+        if text[start] == "#":
+            return text.find("\n", start) % (len(text) + 1)
+        at = start + 1
+        while at < len(text) and text[at] not in '"\n':
+            at += 2 if text[at] == "\\" and text[at + 1:at + 2] not in ("\n", "") else 1
+        return at + (text[at:at + 1] == '"')
+
+    code = at = 0
+    while at < len(text):
+        if text[at] in '#"':
+            if code < at:
+                yield ["code", text[code:at]]
+            code = end_of(at)
+            yield ["comment" if text[at] == "#" else "string", text[at:code]]
+            at = code
+        else:
+            at += 1
+    if code < len(text):
+        yield ["code", text[code:]]
+
+
+def repeats_as_a_generator(lines, most_period):
+    at = 0
+    while at < len(lines):
+        def covered(period, at=at):
+            times = 0
+            while lines[at + times * period:at + (times + 1) * period] == lines[at - period:at]:
+                times += 1
+            return times * period
+
+        period = max(range(1, min(most_period, at) + 1), key=covered, default=0)
+        if period and covered(period):
+            yield [period, covered(period) // period]
+            at += covered(period)
+        else:
+            yield lines[at]
+            at += 1
+
+
+def packed_by_characters(line):
+    if line.count("\0"):
+        raise ValueError(line)
+    template, numbers, at = [], [], 0
+    while at < len(line):
+        end = at
+        while line[end:end + 1] and line[end] in "0123456789":
+            end += 1
+        if end > at:
+            zeros = min(len(line[at:end]) - len(line[at:end].lstrip("0")), end - at - 1)
+            template.append("0" * zeros + "\0")
+            numbers.append(int(line[at + zeros:end]))
+        else:
+            template.append(line[at])
+        at = max(end, at + 1)
+    return ["".join(template), tuple(numbers)]
+
+
+def fair_by_sorting(ours, rivals):
+    fair = sorted((rival["tokens"], name) for name, rival in rivals.items()
+                  if rival["lossless"] and rival["trained_on"] == ours["trained_on"]
+                  and not rival["vocab_size"] > ours["vocab_size"])
+    for tokens, name in fair:
+        return [name, np.float64(ours["tokens"]) / tokens]
+
+
 STYLES = {
     "read_events": [events_with_a_decoder, events_byte_by_byte, EventsOfAnObject,
                     events_by_the_standard, events_of_lines],
@@ -856,6 +923,10 @@ STYLES = {
     "break_method": [bug_by_chance, bug_by_the_parser],
     "wilson_interval": [wilson_as_roots, wilson_as_a_generator,
                         lambda *given: torch.tensor(wilson_as_roots(*given)).float()],
+    "regions": [regions_by_characters, lambda text: tuple(map(tuple, regions_by_characters(text)))],
+    "fold_repeats": [repeats_as_a_generator],
+    "pack": [packed_by_characters],
+    "fair_baseline": [fair_by_sorting],
 }
 CASES = [pytest.param(name, answer, id=f"{name}-{number}")
          for name, answers in STYLES.items() for number, answer in enumerate(answers)]
