@@ -32,8 +32,8 @@ class Told:
 
 
 def pieces(ticket, stops=()):
-    noted = []
-    writing = Writing(ticket, SERVED, Wanted(9, 0.0, None, stops=stops, n=len(ticket.requests)),
+    noted, wanted = [], Wanted(9, 0.0, None, None, stops, n=len(ticket.requests))
+    writing = Writing(ticket, SERVED, wanted,
                       SimpleNamespace(answered=lambda *times: noted.append(times)))
 
     async def read():
@@ -42,7 +42,7 @@ def pieces(ticket, stops=()):
 
 
 def test_tokens_that_were_under_way_behind_a_stop_string_are_not_shown_and_not_counted():
-    tokens = [*b"abXcdX"]
+    tokens = [SERVED.tokenizer.encode(letter)[0] for letter in "abXcdX"]
     events = [(place, Event(place, token)) for token in tokens for place in (0, 1)]
     ticket = Told(2, [*events, (0, Event(0, done=True, reason="cancelled")),
                       (1, Event(1, done=True, reason="cancelled"))])

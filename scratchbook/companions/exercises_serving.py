@@ -29,7 +29,6 @@ class _Engine:
         self.asked: dict[int, int] = {}       # how often for a token
         self.released: dict[int, int] = {}    # how often its slot was given back
         self.strange: list[object] = []       # numbers that nobody has
-        self.over: set[int] = set()           # who got None
 
     def submit(self, request: object) -> int:
         """A slot for a request, which is here the list of what comes; an error is raised."""
@@ -45,10 +44,7 @@ class _Engine:
         self.asked[number] = self.asked.get(number, 0) + 1
         if self.released.get(number, 1):
             raise ValueError(f"request {number} is not at work")
-        if number in self.over:
-            raise ValueError(f"request {number} is at its end, and was asked for more")
         token = self.left[number].pop(0) if self.left[number] else None
-        self.over |= {number} if token is None else set()
         if isinstance(token, BaseException):
             raise token
         return token
@@ -125,6 +121,11 @@ def stream_answer(answer: Callable) -> Iterator[Property]:
         yield expect(f"{len(request)} tokens", got == request and _free(engine, 5),
                      (got != request, f"expected {request!r:.40}, got {got!r:.40}"),
                      *_slot(engine, "read to the end", 5))
+        asked = engine.asked.get(5)
+        yield expect(f"{len(request)} tokens: nothing is asked for behind the end",
+                     asked == len(request) + 1, (got != request, f"got {got!r:.40}"),
+                     (True, f"for {len(request)} tokens and the end the engine was asked {asked} "
+                            "times: what it says behind the end means nothing"))
     strange = ["", False, -1, 0.5, [], "é", 3, 3, 3, object(), (None,)]
     got = []
     error = _raised(lambda: got.extend(_reads(answer(_Engine(), strange))))
