@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -38,10 +39,14 @@ ROWS = [level(clients, 100 / rate, clients / rate * off, seed)
 
 
 def test_littles_law_and_what_it_predicts():
-    first, _, last = told.little_rows(ROWS)
+    first, full, last = told.little_rows(ROWS)
     assert last["clients by the law"].startswith("32.00 ±")
-    assert (first["predicted, ms"], last["predicted, ms"]) == ("100 ± 2", "800 ± 0")
+    assert first["predicted, ms"] == full["predicted, ms"] == ""  # it is made of these
+    assert last["predicted, ms"] == "800 ± 0" and first["mean latency, ms"] == "100 ± 2"
     assert "32 clients: mean latency 1.00 times" in told.little_line(ROWS)
+    # alone 0.1 s, and 4 clients at 40 a second: as long as one alone
+    four = [*ROWS, *(level(4, 100 / 20, 0.2, seed) for seed in range(3))]
+    assert "4 clients: mean latency 1.99 times" in told.little_line(four, 4)  # of 0.99 to 1.01
     assert told.little_line(ROWS).endswith("no clear difference.")
     slow = [row | {"whole_mean": 2 * row["whole_mean"]} for row in ROWS]
     assert told.little_line(slow).endswith("longer.")
@@ -54,8 +59,8 @@ def test_growth_loss_and_cost():
     assert told.lost_line([*ROWS, level(8, 1, 1, 3, wrong=2)]).startswith("2 of 1,000")
     rows = told.cost_rows(ROWS, [{"machine": "a", "an hour": 2.88, "currency": "USD", "seen": "x"}])
     # 800 tokens a second are 2.88 million an hour
-    assert rows[0]["a million tokens, 8 clients"] == "1.000 ± 0.000 USD"
-    assert rows[0]["with 1 client"] == "4.000 ± 0.000 USD"
+    assert rows[0]["a million tokens, 8 clients"] == "1.0000 ± 0.0000 USD"
+    assert rows[0]["with 1 client"] == "4.0000 ± 0.0000 USD"
     wider = [row | {"places": 16, "first_p50": row["first_p50"] / 2} for row in ROWS
              if row["clients"] == 32]
     assert told.places_line([*ROWS, *wider]).endswith("0.50 ± 0.00 times (shorter).")
@@ -66,18 +71,19 @@ def test_growth_loss_and_cost():
 
 def test_memory_is_flat_or_is_not():
     steady = [400.0, 410, *(420 + 0.05 * (n % 2) for n in range(8))]
-    assert told.memory_line(steady, 1000).endswith("at most +0.40: met.")
-    assert told.memory_line([400 + 2 * n for n in range(10)], 5).endswith("missed.")
-    figure, alt = figures.plot_memory(steady)
-    assert "400 MB at first, 420 at last, 420 at most" in alt and figure_svg(figure, alt)
+    line = told.memory_line(steady)
+    assert "no clear difference" in line and line.endswith("at most +0.40: met.")
+    line = told.memory_line([400 + 2 * n for n in range(10)])
+    assert "it grows, +2.00" in line and line.endswith("missed.")
 
 
 def overload(shares: dict[str, list[int]]) -> dict:
     rows = [{"way": way, "round": seed, "capacity": 32.0, "requests": 100, "answered": 90,
-             "in_time": share, "mean_whole": 0.5, "worst": 0.75, "tries": 100, "longest_line": 16}
+             "seconds": 4.5, "in_time": share, "mean_whole": 0.5, "worst": 0.75, "tries": 100,
+             "longest_line": 16}
             for way, runs in shares.items() for seed, share in enumerate(runs)]
-    return {"bound": 16, "patience": 1.0, "rows": rows,
-            "drawn": {way: [[0.0, 0.5], [1.0, 0.25]] for way in shares}}
+    drawn = {way: [[0.0, True, 0.5], [1.0, True, 0.25], [0.5, False, 0.1]] for way in shares}
+    return {"bounds": dict.fromkeys(shares, 16), "patience": 1.0, "rows": rows, "drawn": drawn}
 
 
 def test_ways_of_receiving_too_many():
@@ -85,9 +91,13 @@ def test_ways_of_receiving_too_many():
     assert told.way_values(found, "share") == {"no bound": [20, 30, 25], "a bound": [60, 61, 62]}
     table = told.way_rows(found)
     assert table[1]["within 1 s"].startswith("61 ±") and table[0]["answered"] == "270 of 300"
-    assert "at most 0.50 ± 0.00 s; the longest was 1.50 ± 0.00 times" in told.bound_line(found)
+    assert table[0]["answers a second"] == "20.0 ± 0.0"
+    assert told.bound_line(found, "a bound") == (
+        "A bound: by the law a mean wait of 0.50 ± 0.00 s where the line is full; the mean was "
+        "1.00 ± 0.00 times that, the longest 1.50 ± 0.00.")
     figure, alt = figures.plot_overload(found)
-    assert "no bound: 2 answered, the longest wait 0.50 s" in alt and figure_svg(figure, alt)
+    assert "a bound: 2 answered, 1 sent away, the longest wait 0.50 s" in alt
+    assert figure_svg(figure, alt)
 
 
 def test_a_second_client_waits_for_a_handler_that_keeps_the_loop():
@@ -99,10 +109,12 @@ def test_a_second_client_waits_for_a_handler_that_keeps_the_loop():
         await send("a")
         await asyncio.sleep(0.3)
 
-    (blocked, whole), (free, _) = map(experiments.longest_wait, (blocking, yielding))
+    (blocked, whole, once), (free, _, often) = map(experiments.longest_wait, (blocking, yielding))
     assert blocked > 200 and whole > 250 and free < blocked / 2
+    assert once <= 2 and often > 4
     figure, alt = figures.plot_waits({"blocking": [blocked], "yielding": [free]})
     assert "yielding" in alt and figure_svg(figure, alt)
+    assert figure_svg(*figures.draw_path())
 
 
 def test_the_longest_step_is_that_between_two_tokens():
@@ -167,7 +179,7 @@ def test_the_bench_counts_what_every_client_could_have(monkeypatch):
     assert bench.load_row(4, found, seconds, alone)["wrong"] == 1
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [None, (1.0, 1.0)])
 def test_a_full_line_is_counted_and_may_be_tried_again(monkeypatch, again):
     slept = asyncio.sleep
     monkeypatch.setattr(bench.asyncio, "sleep", lambda seconds: slept(min(seconds, 0.05)))
@@ -178,10 +190,22 @@ def test_a_full_line_is_counted_and_may_be_tried_again(monkeypatch, again):
         found, longest = run_alone(bench.open_loop(home.url, 1000, [ask] * 6, again))
     statuses = [each["status"] for each in found]
     assert longest <= 2 and (set(statuses) == {200} if again else 429 in statuses)
-    assert (sum(each["tries"] for each in found) > 6) == again
+    assert (sum(each["tries"] for each in found) > 6) == bool(again)
     assert all(each["tokens"] == 10 for each in found if each["status"] == 200)
 
 
 def test_several_models_are_listed_by_name():
     other = type(SERVED)("other", SERVED.model, SERVED.tokenizer)
     assert experiments.several(SERVED, other) == ["tiny", "other"]
+
+
+def test_answers_under_an_endless_load_are_all_counted(monkeypatch):
+    monkeypatch.setattr(bench, "KINDS", [
+        {"model": "tiny", "prompt": "a", "max_tokens": 3, "stream": True,
+         "stream_options": {"include_usage": True}}])
+    script = SERVED.tokenizer.encode_ordinary("the cat sat")
+    with serving(SERVED, ScriptedEngine(script, pause=0.02)) as home:
+        memory, answered = run_alone(bench._endless(home.url, os.getpid(), 8, 2))
+        asked = len(home.engine.seen)
+    assert len(memory) == 2 and memory[0] > 10
+    assert asked - 8 <= answered <= asked

@@ -38,6 +38,7 @@ def plot_reading(rows: Sequence[Mapping[str, float]]) -> tuple[Figure, str]:
 def plot_cache(rows: Sequence[Mapping[str, float]]) -> tuple[Figure, str]:
     """Tokens a second with and without a cache, at different lengths of the past."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, ax = plt.subplots()
     past = [row["past"] for row in rows]
@@ -46,6 +47,9 @@ def plot_cache(rows: Sequence[Mapping[str, float]]) -> tuple[Figure, str]:
     ax.set(xscale="log", yscale="log", xlabel="tokens before the next one",
            ylabel="tokens a second")
     ax.set_xticks(past, [str(each) for each in past])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.minorticks_off()
     ax.legend()
     end = rows[-1]
@@ -147,7 +151,7 @@ def plot_windows(policies: Mapping[str, Any], shown: Sequence[str], against: str
     right.set(xlabel="window of the text", ylabel=f"loss less that of {against}")
     for ax in (left, right):
         ax.set_xticks(places)
-        ax.legend()
+        ax.legend(ncols=2, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.tight_layout()
     said = "; ".join(f"{name}: {each[0]:.2f} in the first window, {each[-1]:.2f} in the last"
                      for name, each in means.items())

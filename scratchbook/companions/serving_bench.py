@@ -1,7 +1,7 @@
 """What chapter 07c records: a server under load, under overload, and for ten minutes.
 
-    python -m scratchbook.companions.serving_bench load        latency and throughput, 4 minutes
-    python -m scratchbook.companions.serving_bench overload    more than it can do, 3 minutes
+    python -m scratchbook.companions.serving_bench load        latency and throughput, 6 minutes
+    python -m scratchbook.companions.serving_bench overload    more than it can do, 4 minutes
     python -m scratchbook.companions.serving_bench memory      the memory of ten minutes
     python -m scratchbook.companions.serving_bench quick       a bit of each; records nothing
 
@@ -24,7 +24,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -36,11 +36,15 @@ from scratchbook.serving.served import open_served
 from scratchbook.serving.top_tokens import TopEngine
 from scratchbook.teaching.results import record
 
-LEVELS, ROUNDS, REQUESTS = (1, 2, 4, 8, 16, 32), 5, 128
+LEVELS, ROUNDS, REQUESTS = (1, 2, 4, 8, 16, 32), 6, 96
 PLACES, MORE = 8, 16  # texts that are written at once; and those of the control
-SECONDS, TIMES, PATIENCE, BOUND = 4.0, 2.0, 1.0, 16  # of overload: how long, how much, whose end
+SECONDS, TIMES, PATIENCE, DRAWS = 4.0, 2.0, 1.0, 5  # of overload
 MINUTES = 10
-WAYS = ("no bound", "a bound", "a bound, comes again")
+# the most in line or at work, and what who is sent away does: leave, or come again after the time
+# that it was told, times a number drawn between these two
+WAYS: dict[str, tuple[int, tuple[float, float] | None]] = {
+    "no bound": (100_000, None), "bound of 16": (16, None), "bound of 64": (64, None),
+    "16, comes again": (16, (1.0, 1.0)), "16, at a drawn time": (16, (0.5, 1.5))}
 BEGINNINGS = ("def read_lines(path):\n", "class Queue:\n    def put(", "import os\n\n\ndef walk(",
               "    for name in sorted(", "    raise ValueError(", "def test_", "with open(",
               "try:\n")
@@ -88,11 +92,14 @@ def server(max_open: int = 64, places: int = PLACES) -> Iterator[tuple[str, int]
         process.join(60)
 
 
-async def ask(client: httpx.AsyncClient, url: str, request: Row, again: bool = False) -> Row:
+async def ask(client: httpx.AsyncClient, url: str, request: Row,
+              again: tuple[float, float] | None = None, seed: int = 0) -> Row:
     """One request: when its first and its last token came, its text, its count of tokens.
 
-    With `again` a client that is sent away comes again when it was told to.
+    With `again` a client that is sent away comes again: after what it was told, times a number
+    drawn evenly between these two.
     """
+    draw = random.Random(seed)
     begun, first, text, tokens, tries = time.perf_counter(), None, "", 0, 0
     while True:
         tries += 1
@@ -107,9 +114,9 @@ async def ask(client: httpx.AsyncClient, url: str, request: Row, again: bool = F
                 break
             if answer.status_code != 429:
                 answer.raise_for_status()
-            if not again:
+            if again is None:
                 break
-        await asyncio.sleep(float(answer.headers["Retry-After"]))
+        await asyncio.sleep(float(answer.headers["Retry-After"]) * draw.uniform(*again))
     end = time.perf_counter()
     return {"status": answer.status_code, "first": (first or end) - begun, "whole": end - begun,
             "text": text, "tokens": tokens, "tries": tries}
@@ -183,8 +190,8 @@ def load(rounds: int = ROUNDS, levels: Sequence[int] = LEVELS, count: int = REQU
     return {"rows": rows, "alone_tokens": [each["tokens"] for each in alone]}
 
 
-async def open_loop(url: str, rate: float, requests: Sequence[Row], again: bool
-                    ) -> tuple[list[Row], int]:
+async def open_loop(url: str, rate: float, requests: Sequence[Row],
+                    again: tuple[float, float] | None) -> tuple[list[Row], int]:
     """Requests at a steady rate, whoever waits; and how many were in line or at work at most."""
     longest, begun = 0, time.perf_counter()
     limits = httpx.Limits(max_connections=None)
@@ -192,7 +199,7 @@ async def open_loop(url: str, rate: float, requests: Sequence[Row], again: bool
     async def one(client: httpx.AsyncClient, place: int, request: Row) -> Row:
         await asyncio.sleep(max(0.0, begun + place / rate - time.perf_counter()))
         came = time.perf_counter() - begun
-        return {"came": came} | await ask(client, url, request, again)
+        return {"came": came} | await ask(client, url, request, again, place)
 
     async def watch(client: httpx.AsyncClient) -> None:
         nonlocal longest
@@ -209,31 +216,40 @@ async def open_loop(url: str, rate: float, requests: Sequence[Row], again: bool
     return list(found), longest
 
 
-def overload(rounds: int = ROUNDS, seconds: float = SECONDS) -> Row:
-    """What comes of twice as many requests as a server can answer, with a bound and without."""
+def overload(rounds: int = DRAWS, seconds: float = SECONDS) -> Row:
+    """What comes of twice as many requests as a server can answer; the ways of a round by draw."""
     rows, drawn = [], {}
-    with server(100_000) as (plain, _), server(BOUND) as (bounded, _):
+    with ExitStack() as stack:
+        urls = {bound: stack.enter_context(server(bound))[0]
+                for bound in sorted({bound for bound, _ in WAYS.values()})}
         for seed in range(rounds):
-            capacity = 96 / asyncio.run(closed_loop(plain, 8, 50 + seed, 96))[1]
+            capacity = 96 / asyncio.run(closed_loop(urls[64], 8, 50 + seed, 96))[1]
             requests = requests_of(int(TIMES * capacity * seconds), seed)
-            for way in WAYS:
-                found, longest = asyncio.run(open_loop(
-                    plain if way == WAYS[0] else bounded, TIMES * capacity, requests,
-                    way == WAYS[2]))
-                served = [each for each in found if each["status"] == 200]
-                rows.append({
-                    "way": way, "round": seed, "capacity": round(capacity, 3),
-                    "requests": len(found), "answered": len(served),
-                    "in_time": sum(each["whole"] <= PATIENCE for each in served),
-                    "mean_whole": round(statistics.mean(e["whole"] for e in served), 4),
-                    "worst": round(max(e["whole"] for e in served), 4),
-                    "tries": sum(each["tries"] for each in found), "longest_line": longest})
+            for way in random.Random(seed).sample(list(WAYS), len(WAYS)):
+                bound, again = WAYS[way]
+                found, longest = asyncio.run(open_loop(urls[bound], TIMES * capacity, requests,
+                                                       again))
+                rows.append({"way": way, "round": seed, "capacity": round(capacity, 3)}
+                            | way_row(found) | {"longest_line": longest})
                 if not seed:
-                    drawn[way] = [[round(e["came"], 3), round(e["whole"], 3)] for e in served]
+                    drawn[way] = [[round(e["came"], 3), e["status"] == 200, round(e["whole"], 3)]
+                                  for e in found]
     shares = {way: [row["in_time"] / row["requests"] for row in rows if row["way"] == way]
               for way in WAYS}
-    return {"bound": BOUND, "times": TIMES, "seconds": seconds, "patience": PATIENCE,
-            "rows": rows, "shares": shares, "drawn": drawn}
+    return {"bounds": {way: bound for way, (bound, _) in WAYS.items()}, "times": TIMES,
+            "seconds": seconds, "patience": PATIENCE, "rows": rows, "shares": shares,
+            "drawn": {way: drawn[way] for way in WAYS}}
+
+
+def way_row(found: Sequence[Row]) -> Row:
+    """How many were answered, how many in time, and how long they waited."""
+    served = [each for each in found if each["status"] == 200]
+    return {"requests": len(found), "answered": len(served),
+            "in_time": sum(each["whole"] <= PATIENCE for each in served),
+            "seconds": round(max(e["came"] + e["whole"] for e in found), 4),
+            "mean_whole": round(statistics.mean(e["whole"] for e in served), 4),
+            "worst": round(max(e["whole"] for e in served), 4),
+            "tries": sum(each["tries"] for each in found)}
 
 
 async def _endless(url: str, pid: int, clients: int, seconds: float) -> tuple[list[float], int]:
@@ -242,7 +258,8 @@ async def _endless(url: str, pid: int, clients: int, seconds: float) -> tuple[li
     async def one(client: httpx.AsyncClient) -> None:
         nonlocal answered
         while True:
-            answered += (await ask(client, url, next(draws)))["status"] == 200
+            status = (await ask(client, url, next(draws)))["status"]
+            answered += status == 200  # not across the await: others count meanwhile
 
     async with httpx.AsyncClient(timeout=600) as client:
         tasks = [asyncio.ensure_future(one(client)) for _ in range(clients)]
@@ -276,7 +293,7 @@ def record_load() -> None:
 
 def record_overload() -> None:
     """More than it can do."""
-    record("07c_serving_and_chat.overload", overload(), seeds=list(range(ROUNDS)),
+    record("07c_serving_and_chat.overload", overload(), seeds=list(range(DRAWS)),
            command="python -m scratchbook.companions.serving_bench overload")
 
 

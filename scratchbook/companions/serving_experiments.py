@@ -50,11 +50,12 @@ class Home:
         self.stop()
 
 
-def longest_wait(handler: Handler) -> tuple[float, float]:
+def longest_wait(handler: Handler) -> tuple[float, float, int]:
     """Milliseconds: the longest that a second client waits for "ok" while `handler` writes a text
-    to the first, and that the whole text takes."""
+    to the first, and that the whole text takes; and how often the second asks and is answered
+    between the first token and the last."""
 
-    async def both() -> tuple[float, float]:
+    async def both() -> tuple[float, float, int]:
         server = await asyncio.start_server(lambda *pipes: _answer(handler, *pipes), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server:
@@ -82,28 +83,28 @@ async def _answer(handler: Handler, reader: asyncio.StreamReader, writer: asynci
     writer.close()
 
 
-def _two_clients(url: str) -> tuple[float, float]:
-    ends, longest = threading.Event(), 0.0
-    begun = time.perf_counter()
+def _two_clients(url: str) -> tuple[float, float, int]:
+    begins, ends, longest, answered = threading.Event(), threading.Event(), 0.0, 0
+    spent: Future[float] = Future()
 
-    def first() -> float:
-        with httpx.Client(timeout=60) as client:
-            client.get(f"{url}/text")
+    def read_text() -> None:
+        with httpx.stream("GET", f"{url}/text", timeout=60) as answer:
+            begun = time.perf_counter()
+            for _ in answer.iter_raw():
+                begins.set()
         ends.set()
-        return 1000 * (time.perf_counter() - begun)
+        spent.set_result(1000 * (time.perf_counter() - begun))
 
-    writing: Future[float] = Future()
-    thread = threading.Thread(target=lambda: writing.set_result(first()))
     with httpx.Client(timeout=60) as client:
         client.get(f"{url}/health")  # in vain: the first question of a client takes longer
-        begun = time.perf_counter()
-        thread.start()
+        threading.Thread(target=read_text).start()
         while not ends.is_set():
-            asked = time.perf_counter()
+            first, asked = begins.is_set(), time.perf_counter()
             client.get(f"{url}/health")
             longest = max(longest, time.perf_counter() - asked)
+            answered += first and not ends.is_set()
             time.sleep(PING)
-    return 1000 * longest, writing.result()
+    return 1000 * longest, spent.result(), answered
 
 
 def _in_a_thread(work: Any) -> Any:

@@ -37,16 +37,20 @@ def plot_overload(overload: Mapping[str, Any]) -> tuple[Figure, str]:
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
-    said = []
-    for colour, mark, (way, pairs) in zip(palette(), MARKS, overload["drawn"].items(),
-                                          strict=False):
-        came, whole = zip(*pairs, strict=True)
-        ax.plot(came, whole, mark, ms=4, alpha=0.6, color=colour, label=way)
-        said.append(f"{way}: {len(pairs)} answered, the longest wait {max(whole):.2f} s")
+    said, drawn = [], overload["drawn"]
+    lowest = min(whole for each in drawn.values() for _, answered, whole in each if answered) / 2
+    for colour, mark, (way, each) in zip(palette(), MARKS, drawn.items(), strict=False):
+        came, whole = zip(*((at, took) for at, answered, took in each if answered), strict=True)
+        ax.plot(came, whole, mark, ms=3.5, alpha=0.6, color=colour, label=way)
+        away = [at for at, answered, _ in each if not answered]
+        ax.plot(away, [lowest] * len(away), "x", ms=4, alpha=0.6, color=colour)
+        said.append(f"{way}: {len(came)} answered, {len(away)} sent away, the longest wait "
+                    f"{max(whole):.2f} s")
     ax.axhline(overload["patience"], ls=":", color="gray")
-    ax.set(xlabel="when a request came, seconds", ylabel="until its answer, seconds",
-           ylim=(0, None))
-    ax.legend()
+    ax.set(xlabel="when a request came, seconds (cross: sent away)", yscale="log",
+           ylabel="until its answer, seconds")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure, f"Requests of one round under overload. {'; '.join(said)}."
 
 
@@ -67,7 +71,8 @@ def plot_load(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
             means = [sum(each) / len(each) for each in found]
             ax.plot(counts, means, mark + "-", ms=4, color=colour, label=name)
             for count, each in zip(counts, found, strict=True):
-                ax.plot([count] * 2, [min(each), max(each)], color=colour, lw=1)
+                if name not in ("p95", "p99"):  # three bars would lie upon each other
+                    ax.plot([count] * 2, [min(each), max(each)], color=colour, lw=1)
             said.append(f"{title}, {name}: {means[0]:.3g} with {counts[0]}, {means[-1]:.3g} with "
                         f"{counts[-1]}")
         ax.set(xscale="log", xlabel="clients", title=title, ylim=(0, None))
@@ -78,12 +83,28 @@ def plot_load(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
     return figure, f"A server with 1 to {counts[-1]} clients. {'; '.join(said)}."
 
 
-def plot_memory(every_ten_seconds: Sequence[float]) -> tuple[Figure, str]:
-    """The server's memory while it works."""
+def draw_path() -> tuple[Figure, str]:
+    """Loop and thread side by side, and what goes between them, in four steps."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.4, 2.4))
-    ax.plot([n / 6 for n in range(len(every_ten_seconds))], every_ten_seconds)
-    ax.set(xlabel="minutes", ylabel="memory, MB", ylim=(0, None))
-    return figure, (f"Memory: {every_ten_seconds[0]:.0f} MB at first, {every_ten_seconds[-1]:.0f} "
-                    f"at last, {max(every_ten_seconds):.0f} at most.")
+    figure, ax = plt.subplots(figsize=(7.2, 2.9))
+    boxes = {"client": (0, 1), "loop": (2.2, 1), "inbox": (4.4, 1.7), "thread": (6.6, 1),
+             "queue of\nthe answer": (4.4, 0.3)}
+    for colour, (name, (x, y)) in zip(palette(), boxes.items(), strict=False):
+        ax.text(x, y, name, ha="center", va="center",
+                bbox={"boxstyle": "round,pad=0.6", "fc": "none", "ec": colour, "lw": 1.6})
+    steps = [("1  submit", (2.6, 1.15), (3.9, 1.65), (3.15, 1.55), "right"),
+             ("2  _work", (4.9, 1.65), (6.05, 1.2), (5.6, 1.55), "left"),
+             ("3  _step, then _deliver", (6.05, 0.8), (5.25, 0.42), (5.85, 0.5), "left"),
+             ("4  awaited", (3.5, 0.42), (2.6, 0.85), (3.0, 0.5), "right")]
+    for label, start, end, place, side in steps:
+        ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "gray", "lw": 1.4})
+        ax.text(*place, label, ha=side, va="center", fontsize=9)
+    ax.annotate("", (1.75, 1), (0.5, 1), arrowprops={"arrowstyle": "<->", "color": "gray"})
+    ax.text(1.1, 1.12, "socket", ha="center", fontsize=9)
+    ax.set(xlim=(-0.6, 8.2), ylim=(-0.1, 2.1))
+    ax.axis("off")
+    return figure, ("A request comes from the client through a socket to the loop; submit puts it "
+                    "into the inbox; the thread's _work takes it out; _step asks the engine, and "
+                    "_deliver puts each event into the queue of its answer, for which the loop "
+                    "waits.")

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scratchbook.evaluation.comparing import (
-    Interval,
     bound_verdict,
     mean_and_spread,
     paired,
@@ -66,7 +65,7 @@ def load_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     return [{"clients": clients, "tokens a second": plus_minus(rates(rows, clients))}
             | {f"{label} {p}, ms": plus_minus(at(rows, clients, f"{key}_{p}"), times=1000)
                for key, label in (("first", "first token"), ("whole", "whole"))
-               for p in ("p50", "p95", "p99")} for clients in levels(rows)]
+               for p in ("p50", "p95")} for clients in levels(rows)]
 
 
 def little_rows(rows: Sequence[Mapping[str, Any]], full: int = 8) -> list[dict[str, object]]:
@@ -82,22 +81,24 @@ def little_rows(rows: Sequence[Mapping[str, Any]], full: int = 8) -> list[dict[s
         by_law = [rate * each for rate, each in
                   zip(rates(rows, clients, "requests"), latency, strict=True)]
         predicted = [max(one, clients / rate) for one, rate in zip(alone, top, strict=True)]
+        ratio = [a / b for a, b in zip(latency, predicted, strict=True)]
+        given = clients in (1, full)  # what the prediction is made of
         found.append({"clients": clients, "clients by the law": plus_minus(by_law, 2),
-                      "latency, ms": plus_minus(latency, times=1000),
-                      "predicted, ms": plus_minus(predicted, times=1000),
-                      "measured / predicted": plus_minus(
-                          [a / b for a, b in zip(latency, predicted, strict=True)], 2)})
+                      "mean latency, ms": plus_minus(latency, times=1000),
+                      "predicted, ms": "" if given else plus_minus(predicted, times=1000),
+                      "measured / predicted": "" if given else plus_minus(ratio, 2)})
     return found
 
 
 def little_line(rows: Sequence[Mapping[str, Any]], clients: int = 32, full: int = 8) -> str:
-    """How the prediction for many clients from the throughput of few came out."""
-    ratio = [latency * rate / clients for latency, rate in
-             zip(at(rows, clients, "whole_mean"), rates(rows, full, "requests"), strict=True)]
+    """How the prediction for so many clients came out."""
+    predicted = [max(one, clients / rate) for one, rate in
+                 zip(at(rows, 1, "whole_mean"), rates(rows, full, "requests"), strict=True)]
+    ratio = [a / b for a, b in zip(at(rows, clients, "whole_mean"), predicted, strict=True)]
     change = paired(ratio, [1.0] * len(ratio))
-    return (f"{clients} clients: mean latency {1 + change.value:.2f} times what the throughput at "
-            f"{full} predicts (95 % over {len(ratio)} rounds {1 + change.low:.2f} to "
-            f"{1 + change.high:.2f}): {verdict_on(change, 'shorter', 'longer')}.")
+    return (f"{clients} clients: mean latency {1 + change.value:.2f} times the predicted one (95 % "
+            f"over {len(ratio)} rounds {1 + change.low:.2f} to {1 + change.high:.2f}): "
+            f"{verdict_on(change, 'shorter', 'longer')}.")
 
 
 def growth_line(rows: Sequence[Mapping[str, Any]], few: int, many: int) -> str:
@@ -127,29 +128,30 @@ def lost_line(rows: Sequence[Mapping[str, Any]]) -> str:
             "or changed.")
 
 
-def memory_line(minutes: Sequence[float], answered: int) -> str:
+def memory_line(minutes: Sequence[float]) -> str:
     """Whether memory grows from minute to minute, the first two left out, and is it flat."""
     later = minutes[2:]
     slope = paired(later[1:], later[:-1])
     bound = FLAT * minutes[0] / 10
-    word = bound_verdict(Interval(*slope), at_most=bound)
-    return (f"Memory under load: {slope.value:+.2f} MB a minute (95 % {slope.low:+.2f} to "
-            f"{slope.high:+.2f}) behind the second of {len(minutes)} minutes and {answered:,} "
-            f"answers; flat, at most {bound:+.2f}: {word}.")
+    return (f"Memory under load: {verdict_on(slope, 'it shrinks', 'it grows')}, {slope.value:+.2f} "
+            f"MB a minute (95 % {slope.low:+.2f} to {slope.high:+.2f}) behind the second of "
+            f"{len(minutes)} minutes; flat, at most {bound:+.2f}: "
+            f"{bound_verdict(slope, at_most=bound)}.")
 
 
 def way_rows(overload: Mapping[str, Any]) -> list[dict[str, object]]:
     """What each way of receiving too many brings."""
     found = []
-    for way in dict.fromkeys(row["way"] for row in overload["rows"]):
+    for way in overload["bounds"]:
         rows = [row for row in overload["rows"] if row["way"] == way]
         found.append({
             "way": way,
             "answered": f"{sum(r['answered'] for r in rows)} of {sum(r['requests'] for r in rows)}",
             f"within {overload['patience']:g} s": plus_minus(
                 [100 * r["in_time"] / r["requests"] for r in rows]) + " %",
-            "mean wait, s": plus_minus([r["mean_whole"] for r in rows], 2),
-            "longest wait, s": plus_minus([r["worst"] for r in rows], 2),
+            "mean wait of those, s": plus_minus([r["mean_whole"] for r in rows], 2),
+            "longest, s": plus_minus([r["worst"] for r in rows], 2),
+            "answers a second": plus_minus([r["answered"] / r["seconds"] for r in rows], 1),
             "tries": sum(r["tries"] for r in rows),
             "most in line or at work": max(r["longest_line"] for r in rows)})
     return found
@@ -164,13 +166,16 @@ def way_values(overload: Mapping[str, Any], key: str) -> dict[str, list[float]]:
     return found
 
 
-def bound_line(overload: Mapping[str, Any]) -> str:
-    """What Little's law says of the longest wait behind a bounded line, and what was measured."""
-    rows = [row for row in overload["rows"] if row["way"] == "a bound"]
-    ratio = [row["worst"] * row["capacity"] / overload["bound"] for row in rows]
-    predicted = [overload["bound"] / row["capacity"] for row in rows]
-    return (f"A line of {overload['bound']}: the law predicts a mean wait of at most "
-            f"{plus_minus(predicted, 2)} s; the longest was {plus_minus(ratio, 2)} times that.")
+def bound_line(overload: Mapping[str, Any], way: str) -> str:
+    """What Little's law says of the mean wait behind a full line, and what was measured."""
+    bound = overload["bounds"][way]
+    rows = [row for row in overload["rows"] if row["way"] == way]
+    mean, longest = ([row[key] * row["capacity"] / bound for row in rows]
+                     for key in ("mean_whole", "worst"))
+    predicted = [bound / row["capacity"] for row in rows]
+    return (f"{way.capitalize()}: by the law a mean wait of {plus_minus(predicted, 2)} s where the "
+            f"line is full; the mean was {plus_minus(mean, 2)} times that, the longest "
+            f"{plus_minus(longest, 2)}.")
 
 
 def cost_rows(rows: Sequence[Mapping[str, Any]], machines: Sequence[Mapping[str, Any]] = MACHINES
@@ -179,8 +184,8 @@ def cost_rows(rows: Sequence[Mapping[str, Any]], machines: Sequence[Mapping[str,
     best = max(levels(rows), key=lambda clients: sum(rates(rows, clients)))
     return [{"machine": each["machine"], "an hour": f"{each['an hour']:g} {each['currency']}",
              f"a million tokens, {best} clients": plus_minus(
-                 [each["an hour"] * 1e6 / 3600 / rate for rate in rates(rows, best)], 3)
+                 [each["an hour"] * 1e6 / 3600 / rate for rate in rates(rows, best)], 4)
              + f" {each['currency']}",
              "with 1 client": plus_minus([each["an hour"] * 1e6 / 3600 / rate
-                                          for rate in rates(rows, 1)], 3) + f" {each['currency']}",
+                                          for rate in rates(rows, 1)], 4) + f" {each['currency']}",
              "price seen at": each["seen"]} for each in machines]
