@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from scratchbook.cli import main
 from scratchbook.distributed.launching import is_launched, torchrun_options
 
-STEPS, ROOT = 120, Path(__file__).resolve().parent.parent
+STEPS, ROOT = 60, Path(__file__).resolve().parent.parent
 SETTINGS = ["--model.num_layers", "1", "--model.d_model", "32", "--model.num_heads", "2",
-            "--data.seq_len", "16", "--train.max_steps", str(STEPS), "--train.batch_size", "8",
+            "--data.seq_len", "16", "--train.max_steps", str(STEPS), "--train.batch_size", "12",
             "--train.eval_every", "1000", "--train.checkpoint_every", "5", "--quiet"]
 
 
@@ -52,7 +52,7 @@ def test_a_killed_rank_ends_the_run_and_another_number_of_ranks_finishes_it(tmp_
 
     reached = max(int(path.name[5:]) for path in (folder / "checkpoints").glob("step_*"))
     assert 10 <= reached < STEPS
-    again = start(4, folder, text)  # two ranks began, four go on
+    again = start(3, folder, text)  # two ranks began, three go on
     out, said = again.communicate(timeout=180)
     assert again.returncode == 0, said
     assert out.count(f"finished at step {STEPS}") == 1  # one rank speaks for all
@@ -66,7 +66,7 @@ def test_a_killed_rank_ends_the_run_and_another_number_of_ranks_finishes_it(tmp_
     name = f"checkpoints/step_{STEPS:06d}/model.safetensors"
     found, expected = load_file(folder / name), load_file(whole / name)
     assert found.keys() == expected.keys()
-    # float32, sums in another order, 120 steps of AdamW at 1e-3
+    # float32, sums in another order, 60 steps of AdamW at 1e-3
     assert max(float((found[n] - expected[n]).abs().max()) for n in found) < 1e-3
     losses = [[entry["loss"] for entry in map(json.loads, (run / "log.jsonl").open())
                if "loss" in entry] for run in (folder, whole)]

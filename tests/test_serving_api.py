@@ -90,6 +90,20 @@ def test_seeds_repeat_and_choices_differ(client):
     assert first[1] == client.completions.create(**ask | {"n": 1, "seed": 8}).choices[0].text
 
 
+def test_large_seeds_differ_and_the_largest_has_a_next_one(client):
+    ask = {"model": "tiny", "prompt": "the", "max_tokens": 30}
+    seeds = (5, 2**31 + 5)  # torch hears the lowest 32 bits alone
+    texts = {client.completions.create(**ask, seed=seed).choices[0].text for seed in seeds}
+    assert len(texts) == 2
+    assert len(client.completions.create(**ask, n=2, seed=2**63 - 1).choices) == 2
+
+
+def test_a_prompt_that_fills_the_window_leaves_no_room(home, client):
+    for count in (home.served.window, home.served.window + 1):
+        with pytest.raises(openai.BadRequestError, match=f"the prompt has {count}: shorten it"):
+            client.completions.create(model="tiny", prompt=[5] * count)
+
+
 def test_logprobs_are_the_models(home, client):
     import torch
 

@@ -114,6 +114,13 @@ def test_unknown_paths_and_methods_have_the_apis_shape(home):
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+def test_paths_that_nobody_has_are_counted_as_one(home):
+    for number in range(3):
+        httpx.get(f"{home.url}/nobody/{number}")
+    text = httpx.get(f"{home.url}/metrics").text
+    assert "nobody" not in text and 'path="other",status="404"' in text
+
+
 def test_half_a_request_is_cut_off(home):
     begun = time.monotonic()
     assert spoken(home, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConte") == b""
@@ -197,6 +204,13 @@ def test_the_servers_own_limits():
         chat = httpx.post(f"{home.url}/v1/chat/completions", json={
             "model": "tiny", "messages": [{"role": "user", "content": "a"}]}).json()
         assert chat["usage"]["completion_tokens"] == 7
+        told = httpx.post(f"{home.url}/api/generate", json={
+            "model": "tiny", "prompt": "a", "stream": False, "options": {"num_predict": 50}}).json()
+        assert told["eval_count"] == 7
+        # a plain engine tells the chosen tokens' log-probabilities, no others
+        for count, status in ((0, 200), (1, 400)):
+            assert httpx.post(f"{home.url}/v1/completions", json=ASK | {"logprobs": count}
+                              ).status_code == status
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -219,6 +233,7 @@ def test_a_key_opens_everything_but_the_page_and_health():
                  ) as home:
         for path in ("/v1/models", "/api/tags", "/metrics", "/openapi.json"):
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "sesame"},
+                            {"Authorization": "Basic sesame"},
                             {"Authorization": "Bearer sesame\xff".encode("latin-1")}):
                 answer = httpx.get(home.url + path, headers=headers)
                 assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"

@@ -68,7 +68,7 @@ def test_one_bad_request_takes_its_ticket_along_and_no_other():
     engine = Engine(SERVED.model, max_batch=2)
 
     async def work(worker):
-        bad = await worker.submit([Request([1], 5), Request([1], 5), Request([1], 500)])
+        bad = await worker.submit([Request([1], 60), Request([1], 60), Request([1], 500)])
         async for place, event in bad:
             if event.reason == "refused":
                 assert place == 2 and "do not fit into max_seq_len" in event.error

@@ -163,6 +163,8 @@ STREAMS = {
     "equal events": b"data: a\n\ndata: a\n\ndata: a\n\n",
     "characters of two, three and four bytes": "data: aé€😀\n\ndata: 😀\r\n\r\n".encode(),
     "a byte order mark inside": "data: \ufeffa\n\n".encode(),
+    "characters as they are": "data: a\0b &amp; \\n e\u0301 \ufb01\n\n".encode(),
+    "words that mean nothing here": b'data: ping\n\ndata: null\n\ndata: {"error": "no"}\n\n',
 }
 
 
@@ -220,3 +222,9 @@ def read_events(answer: Callable) -> Iterator[Property]:
     got = _collect(answer, long)
     yield expect("long ones, in time", same(_data(got), _events(long)) and _in_time(got, long),
                  (True, "of 21 long events not each came as it was, when it was complete"))
+    many = [b"data: ", b"x", b"\n\n"] * 700
+    got = _data(_collect(answer, many))
+    yield expect("700 events in 2,100 chunks", same(got, ["x"] * 700),
+                 (isinstance(got, RecursionError), "the answer calls itself for each chunk: Python "
+                  "allows about 1,000 calls within each other, and a stream has more chunks"),
+                 *_data_mistakes(got, many))

@@ -35,7 +35,9 @@ def launch(arguments: Sequence[str], nproc: int, nodes: int = 1, rendezvous: str
     try:
         run(parse_args([*options, "-m", "scratchbook", *arguments]))
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        # a killed rank before those that noticed it, whose own end may be reported with it
+        rank, failure = min(error.failures.items(),
+                            key=lambda found: (found[1].exitcode >= 0, found[1].timestamp))
         who = f"rank {rank} of {nproc * nodes}"
         if failure.exitcode > 0:
             raise RuntimeError(f"{who} ended with exit code {failure.exitcode}, and the others "

@@ -123,6 +123,8 @@ def _watch(processes: list, folder: Path, seconds: float) -> None:
 def _first_failure(processes: list, folder: Path) -> RanksFailed:
     """A killed rank before those that noticed it; among errors the oldest."""
     count = len(processes)
+    for process in processes:  # who notices a death may be gone before the dead one is reported
+        process.join(timeout=0.5)
     for rank, process in enumerate(processes):
         if (process.exitcode or 0) < 0:
             return RanksFailed(f"rank {rank} of {count} was ended by {signal_name(process)}; the "

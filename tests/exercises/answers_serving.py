@@ -1,12 +1,15 @@
 """Foreseen wrong answers of chapter 07c: (answer, a piece of its message)."""
 
+import asyncio
 import codecs
 import contextlib
+import html
 import json
 import math
 import time
+import unicodedata
 from collections import deque
-from functools import reduce
+from functools import partial, reduce
 
 
 # 07c.1
@@ -132,6 +135,31 @@ def without_end(chunks):
     yield from _events()(chunks)
     while True:
         yield ""
+
+
+def calls_itself(chunks):
+    chunks = iter(chunks)
+
+    def read(rest, data):
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                text = line.removesuffix(b"\r").decode()
+                if text.startswith("data:"):
+                    data = [*data, text[5:].removeprefix(" ")]
+                elif not text and data:
+                    yield "\n".join(data)
+                    data = []
+            yield from read(rest, data)
+    return read(b"", [])
+
+
+def _changed(change):
+    return lambda chunks: map(change, _events()(chunks))
+
+
+def skips_pings(chunks):
+    return (event for event in _events()(chunks) if event != "ping")
 
 
 # 07c.2
@@ -390,6 +418,73 @@ def busy_is_no_error(engine, request):
             engine.release(number)
 
 
+def _until(ends, change=lambda token: token):
+    def stream_answer(engine, request):
+        number = engine.submit(request)
+        try:
+            while not ends(token := engine.next(number)):
+                yield change(token)
+        finally:
+            engine.release(number)
+    return stream_answer
+
+
+def no_repeats(engine, request):
+    number, last = engine.submit(request), None
+    try:
+        for token in _tokens(engine, number):
+            if token != last:
+                yield token
+            last = token
+    finally:
+        engine.release(number)
+
+
+def lists_the_errors(engine, request):
+    number = engine.submit(request)
+    try:
+        yield from _tokens(engine, number)
+    except (Exception, GeneratorExit, KeyboardInterrupt, asyncio.CancelledError):
+        engine.release(number)
+        raise
+    engine.release(number)
+
+
+def tries_again(engine, request):
+    number = engine.submit(request)
+
+    def following():
+        try:
+            return engine.next(number)
+        except TimeoutError:
+            return engine.next(number)
+    try:
+        yield from iter(following, None)
+    finally:
+        engine.release(number)
+
+
+def reads_on(engine, request):
+    number = engine.submit(request)
+    try:
+        yield from _tokens(engine, number)
+    except GeneratorExit:
+        with contextlib.suppress(Exception):
+            list(_tokens(engine, number))
+        raise
+    finally:
+        engine.release(number)
+
+
+def asks_twice_at_the_end(engine, request):
+    number = engine.submit(request)
+    try:
+        while (token := engine.next(number)) is not None or engine.next(number) is not None:
+            yield token
+    finally:
+        engine.release(number)
+
+
 # 07c.3
 def _limit(full=True, cap=True, charged=False, whole=False, stays=False, ok=lambda credit:
            credit >= 1, most=None, wait=lambda credit, rate: (1 - credit) / rate, yes=0, no=None):
@@ -517,6 +612,41 @@ def tired(rate, burst, clock):
     return counted
 
 
+def looks_twice(rate, burst, clock):
+    credit, last = burst, clock()
+
+    def ask():
+        nonlocal credit, last
+        credit = min(credit + (clock() - last) * rate, burst)
+        last = clock()
+        if credit >= 1:
+            credit -= 1
+            return 0
+        return (1 - credit) / rate
+    return ask
+
+
+def waits_a_minute_at_most(rate, burst, clock):
+    ask = _limit()(rate, burst, clock)
+    return lambda: min(ask(), 60)
+
+
+def an_hour_at_most(rate, burst, clock):
+    begun, lost = clock(), 0
+
+    def shorter():
+        nonlocal begun, lost
+        now = clock()
+        lost += max(0, now - begun - 3600)
+        begun = now
+        return now - lost
+    return _limit()(rate, burst, shorter)
+
+
+def _rates(change):
+    return lambda rate, burst, clock: _limit()(change(rate), burst, clock)
+
+
 def nearly_is_enough(rate, burst, clock):
     return _limit(ok=lambda credit: credit > 0.999)(rate, burst, clock)
 
@@ -564,6 +694,11 @@ WRONG = {
         (by_double_ends, "got []"),
         (replaces_each_return, "cut in half by the end of a chunk: look"),
         (without_marks, "got ['a']"), (keeps_between_calls, "got ["),
+        (calls_itself, "has more chunks"), (skips_pings, "'ping'"),
+        (_changed(lambda event: event.replace("\0", "")), "a\\x00b"),
+        (_changed(partial(unicodedata.normalize, "NFC")), "characters as they are"),
+        (_changed(html.unescape), "&amp;"),
+        (_changed(lambda event: event.replace("\\n", "\n")), "&amp;"),
         (without_end, "expected ['one', 'two']"), (lambda chunks: "one", "yield the text"),
     ],
     "stream_answer": [
@@ -583,6 +718,12 @@ WRONG = {
         (says_goodbye, "behind GeneratorExit nothing may be yielded"),
         (goes_on, "the generator goes on"), (another_error, "instead of the error itself"),
         (at_most_100, "got [0, 1, 2"), (empty_keeps_its_slot, "the slot is not given back"),
+        (_until(lambda token: token in (None, "")), "0 of 11 came"),
+        (_until(lambda token: token in (None, -1)), "2 of 11 came"),
+        (_until(lambda token: token in (None,), int), "ValueError"),
+        (no_repeats, "9 of 11 came"), (lists_the_errors, "SystemExit behind token 1: the slot"),
+        (tries_again, "TimeoutError while waiting for token 1: the error is swallowed"),
+        (reads_on, "writes for nobody"), (asks_twice_at_the_end, "behind the end means nothing"),
         (busy_is_no_error, "swallowed"), (lambda engine, request: request, "write a generator"),
     ],
     "limit_rate": [
@@ -602,6 +743,12 @@ WRONG = {
         (shared, "two limits"), (rounds_to_milliseconds, "expected"),
         (rounds_credit, "expected"), (at_most_ten, "at 0 expected"),
         (rates_of_two, "rate 3, burst"), (tired, "got 1.0"),
+        (looks_twice, "look once, and keep"), (waits_a_minute_at_most, "expected 4096.0"),
+        (an_hour_at_most, "at 20000 expected"),
+        (_rates(lambda rate: int(rate) or rate), "rate 2.5"),
+        (_rates(lambda rate: min(rate, 16)), "rate 1024"),
+        (_rates(lambda rate: max(rate, 1 / 32)), "rate 0.000244"),
+        (lambda rate, burst, clock: _limit()(rate, min(burst, 50), clock), "burst 300"),
         (nearly_is_enough, "s before the wait is over"), (one_too_many, "expected"),
         (lambda rate, burst, clock: 0, "without arguments"),
     ],
