@@ -20,7 +20,7 @@ from scratchbook.distributed.data_parallel import BucketedGradients, RankBatches
 from scratchbook.distributed.pipeline import Stage, gpipe_gradients
 from scratchbook.distributed.rank_training import train_on_ranks
 from scratchbook.distributed.ring import ring_all_gather, ring_all_reduce, ring_reduce_scatter
-from scratchbook.distributed.tensor_parallel import tensor_parallel
+from scratchbook.distributed.tensor_parallel import tensor_parallel, whole_weights
 from scratchbook.distributed.zero import Zero
 from scratchbook.model import DecoderLM
 from scratchbook.training import TrainConfig, accumulate, train
@@ -163,6 +163,38 @@ def first_step(way: str, sizes: ModelConfig) -> dict:
     return {"loss": value, "gradients": gradients_of(trained)}
 
 
+def uneven_pipeline() -> dict:
+    """Gradients of rows that count ever fewer targets, in four micro-batches."""
+    stage = Stage(same_model(), dist.get_rank(), dist.get_world_size())
+    loss = gpipe_gradients(stage, Uneven().batch(0, ROWS), 4)
+    return {"loss": loss, "gradients": gradients_of(stage)}
+
+
+def begun_apart() -> dict:
+    """What ranks hold that begin with other weights each: rank 0's count."""
+    found = {}
+    for way in ("ZeRO-1", "ZeRO-3", "tensor parallel"):
+        model = same_model()
+        with torch.no_grad():
+            for p in model.parameters():
+                p += dist.get_rank()
+        if way == "tensor parallel":
+            found[way] = whole_weights(tensor_parallel(model))
+            continue
+        with Zero(model, int(way[-1]), **OPTIONS).whole():
+            found[way] = {name: p.detach().clone() for name, p in model.named_parameters()}
+    return found
+
+
+def rates_taken_up() -> list[float]:
+    """The rates of a state that was written when a schedule had lowered them."""
+    first, second = (Zero(same_model(), 2, **OPTIONS) for _ in range(2))
+    for group in first.param_groups:
+        group["lr"] = 0.125 * OPTIONS["lr"]
+    second.load_state_dict(first.state_dict())
+    return [group["lr"] / OPTIONS["lr"] for group in second.param_groups]
+
+
 def refusals() -> dict:
     small = ModelConfig(32, 16, num_layers=1, d_model=32, num_heads=3, head_dim=8)
     batch = same_batches().batch(0, ROWS)
@@ -203,7 +235,9 @@ def pair(folder: str) -> dict:
     return {"rings": rings(), "buckets": buckets(), "refusals": refusals(),
             "zero": {stage: clipped(stage) for stage in (1, 2, 3)},
             "first": go_on(folder, 2, 3), "patience": run_with_patience(f"{folder}-run"),
-            "gqa": first_step("tensor parallel", gqa), "untied": first_step("GPipe", untied)}
+            "gqa": first_step("tensor parallel", gqa), "untied": first_step("GPipe", untied),
+            "uneven pipeline": uneven_pipeline(), "begun apart": begun_apart(),
+            "rates": rates_taken_up()}
 
 
 def failing() -> None:

@@ -198,6 +198,33 @@ def test_a_pipeline_of_untied_ends(pair):
     assert not pair[0]["untied"]["gradients"].keys() & pair[1]["untied"]["gradients"].keys()
 
 
+def test_micro_batches_weigh_by_their_targets(pair):
+    model = same_model()
+    batch = rank_work.Uneven().batch(0, rank_work.ROWS)
+    loss = rank_work.mean_sum(model, batch) / rank_work.counted(batch)
+    loss.backward()
+    whole = rank_work.gradients_of(model)
+    first, last = (each["uneven pipeline"]["gradients"] for each in pair)
+    tied = last.pop("lm_head.weight")  # stands at both ends, with the sum of both
+    assert torch.equal(tied, first["token_embedding.weight"])
+    assert apart(first | last, whole) < 1e-14
+    for each in pair:
+        assert each["uneven pipeline"]["loss"] == pytest.approx(loss.item(), abs=1e-13)
+
+
+@pytest.mark.parametrize("way", ["ZeRO-1", "ZeRO-3", "tensor parallel"])
+def test_ranks_that_begin_apart_take_the_weights_of_rank_0(pair, way):
+    expected = {name: p.detach() for name, p in same_model().named_parameters()}
+    for each in pair:
+        assert apart(each["begun apart"][way], expected) == 0
+
+
+def test_a_schedule_goes_on_where_the_shards_were_saved(pair):
+    for each in pair:
+        assert each["rates"] == pytest.approx([0.125] * len(each["rates"]))
+        assert len(each["rates"]) == 2
+
+
 @pytest.mark.parametrize("way", OURS)
 def test_four_processes_train_as_one(four, alone, way):
     for rank in range(4):
@@ -213,6 +240,21 @@ def test_a_rank_holds_what_the_formula_says(four, stage):
         held = four[rank]["DDP" if stage == 0 else f"ZeRO-{stage}"]["held"]
         for part, size in predicted.items():
             assert size <= held[part] <= size * 1.01  # shards are padded to equal lengths
+
+
+def test_the_fullest_moment_grows_by_one_layer_not_by_all(four):
+    whole = total_parameters(SIZES) * 8
+    outside = 8 * 64 * 32 + 8 * 32  # embeddings and final norm stay whole for a step
+    layer = (whole - outside) // 4
+    at_rest = [sum(zero_bytes(total_parameters(SIZES), 4, stage, itemsize=8).values())
+               for stage in range(4)]
+    for rank in range(4):
+        most = {stage: four[rank][f"ZeRO-{stage}"]["most"] for stage in (1, 2, 3)}
+        # stage 2: gradients of one layer, and of what is outside, before they are summed
+        assert at_rest[2] < most[2] <= 1.01 * at_rest[2] + layer + outside < most[1]
+        # stage 3: its weights too
+        assert at_rest[3] < most[3] <= 1.01 * at_rest[3] + 2 * (layer + outside)
+        assert 1.01 * at_rest[3] + 2 * (layer + outside) < at_rest[3] + whole
 
 
 def test_slices_and_stages_hold_their_share(four):

@@ -19,7 +19,7 @@ def run(parameters, budget, seed=0, rate=0.04, noise=0.0, **more):
     tokens = budget / (7 * parameters)
     loss = LAW.loss(parameters, tokens) + noise
     return {"budget": budget, "parameters": parameters, "tokens": tokens, "flops": budget,
-            "loss": loss, "seed": seed, "rate": rate} | more
+            "loss": loss, "seed": seed, "rate": rate, "place": 3} | more
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,20 @@ def test_the_planted_law_and_the_planted_surprise_are_told(numbers):
     value, low, high = found["law exponent"]
     assert low < LAW.beta / (LAW.alpha + LAW.beta) < high
     assert abs(value - LAW.beta / (LAW.alpha + LAW.beta)) < 0.02
-    assert abs(found["exponent"] - value) < 0.05
+    bottoms, *around = found["exponent"]
+    assert around[0] < bottoms < around[1] and abs(bottoms - value) < 0.05
+    assert "which overlap" in told.exponent_line(found)
+    apart = found | {"exponent": (0.9, 0.8, 1.0)}
+    assert "which do not overlap" in told.exponent_line(apart)
     row = found["target"]["by the law"]
     assert row["predicted"] - found["target"]["loss"] == pytest.approx(-0.5, abs=0.02)
     line = told.ahead_line(found)
     assert "-0.50 off" in line.replace("-0.500", "-0.50").replace("-0.49", "-0.50") or (
         "off" in line and "does not hold it" in line)
     assert line.count("does not hold it") == 2
+    size = found["target"]["best size"]
+    assert size == pytest.approx(LAW.best_size(1e13, 7.0), rel=0.1)
+    assert f"the bottoms put at {size:,.0f}." in line
     ahead = [each["times ahead"] for each in found["backtest"]]
     line = told.missed_line(found["backtest"])
     assert line.count("nats on average") == 1 and "ten times ahead" in line
@@ -51,6 +58,23 @@ def test_the_planted_law_and_the_planted_surprise_are_told(numbers):
     assert all(abs(each["mean error, nats"]) < 0.05 for each in found["backtest"])
     for figure, alt in (figures.plot_isoflop(found), figures.plot_ahead(found)):
         assert figure.axes and f"{found['target']['loss']:.3f}" in alt or "best size" in alt
+
+
+def test_a_law_is_asked_how_far_it_is_from_its_own_runs_and_what_some_of_them_change():
+    runs = [run(n, b, noise=0.3 * (n < 2e4)) | {"place": 0 if n < 2e4 else 3} for b in BUDGETS
+            for n in (1e4, 3e4, 1e5, 3e5)]
+    target = run(2e5, 1e13)
+    rows = {row["fitted to"]: row for row in told.laws_of_some(runs, target)}
+    deep = rows["two layers or more"]  # the runs of one layer were moved off the law
+    assert deep["runs"] == 12 and deep["misfit"] < 1e-3 and abs(deep["off"]) < 0.01
+    assert deep[told.SHARE] == pytest.approx(LAW.beta / (LAW.alpha + LAW.beta), abs=0.01)
+    assert rows["all"]["misfit"] > 10 * deep["misfit"]
+    assert rows["all"]["at worst"] >= rows["all"]["misfit"]
+    long = sum(each["tokens"] / 1024 > 299.5 for each in runs)
+    assert rows["300 steps or more"]["runs"] == long < len(runs)
+    line = told.misfit_line(list(rows.values()))
+    assert f"The law is {rows['all']['misfit']:.3f} nats" in line
+    assert f"to {max(row['predicted'] for row in rows.values()):.2f}" in line
 
 
 def test_what_is_planned_follows_from_what_was_found():
@@ -74,7 +98,7 @@ def test_costs_are_told_with_their_errors():
     rounds = [{"1": {"clock": 1.0, "cpu": 1.0}, "2": {"clock": 0.5 + 0.01 * n, "cpu": 0.6}}
               for n in range(5)]
     line = told.pace_line({"rounds": rounds})
-    assert "more CPU time in all than on one, 1.20 times (1.20 to 1.20, 5 rounds)" in line
+    assert "beside one process: more, 1.20 times (1.20 to 1.20, 5 rounds)" in line
     assert "By the clock 1.9 to 2.0 times" in line
     row["predicted"]["flops"] = 6 * 2e6 * told.STEP_TOKENS
     priced, = told.price_rows({"sizes": {"one": row}}, rate=3.0, sustained=1e12)

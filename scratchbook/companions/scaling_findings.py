@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from scratchbook.accounting import total_parameters
 from scratchbook.companions.scaling_costs import ROWS, SEQ_LEN
 from scratchbook.companions.scaling_figures import parabola
+from scratchbook.companions.scaling_runs import BATCH, LADDER
+from scratchbook.companions.scaling_runs import SEQ_LEN as RUN_SEQ_LEN
 from scratchbook.config import ModelConfig
 from scratchbook.distributed.zero import zero_bytes
 from scratchbook.evaluation.comparing import verdict
@@ -32,6 +34,7 @@ from scratchbook.training.scaling_law import (
 )
 
 STEP_TOKENS = ROWS * SEQ_LEN
+SHARE = "best size's exponent"
 
 
 def recorded(name: str) -> Result:
@@ -71,16 +74,25 @@ def scaling(numbers: Mapping[str, Any], times: int = 200) -> dict[str, Any]:
     shares = sorted(each.beta / (each.alpha + each.beta) for each in laws)
     ahead = sorted(each.loss(target["parameters"], target["tokens"]) for each in laws)
     low, high = (_middle_95(values) for values in (shares, ahead))
-    by_power, spread = _power_ahead(minima, runs, target["budget"], times)
+    drawn = _drawn_minima(runs, budgets, times)
+    exponents = sorted(power_law(budgets, [size for size, _ in each])[1] for each in drawn)
+    bests = sorted(_ahead(budgets, [loss for _, loss in each], target["budget"])
+                   for each in drawn)
+    spread = _middle_95(bests)
     found = {"budget": target["budget"], "loss": target["loss"],
              "parameters": target["parameters"],
+             "best size": _ahead(budgets, [row["size"] for row in minima], target["budget"]),
              "by the law": {"predicted": law.loss(target["parameters"], target["tokens"]),
                             "low": high[0], "high": high[1]},
-             "by a power": {"predicted": by_power, "low": spread[0], "high": spread[1]}}
+             "by a power": {"predicted": _ahead(budgets, [row["loss"] for row in minima],
+                                                target["budget"]),
+                            "low": spread[0], "high": spread[1]}}
     return {"runs": runs, "minima": minima, "law": law, "rate": rate,
-            "exponent": power_law(budgets, [row["size"] for row in minima])[1],
+            "exponent": (power_law(budgets, [row["size"] for row in minima])[1],
+                         *_middle_95(exponents)),
             "law exponent": (law.beta / (law.alpha + law.beta), *low), "target": found,
-            "backtest": backtest(runs, budgets)}
+            "backtest": backtest(runs, budgets),
+            "some runs": laws_of_some(runs, target)}
 
 
 def _columns(runs: Sequence[Mapping]) -> tuple[list[float], list[float], list[float]]:
@@ -99,38 +111,62 @@ def _minimum(runs: Sequence[Mapping], budget: float) -> dict[str, Any]:
     u = (torch.tensor(sizes, dtype=torch.float64) / size).log()
     powers = torch.stack([torch.ones_like(u), u, u**2], dim=-1)
     bend = torch.linalg.lstsq(powers, torch.tensor(losses, dtype=torch.float64)).solution[2]
-    return {"budget": budget, "size": size, "loss": loss,
+    return {"budget": budget, "size": size, "loss": loss, "fewest steps": min(map(_steps, own)),
             "tokens for each": statistics.fmean(run["flops"] for run in own) / size / 6 / size,
             "curve": parabola(sizes, size, loss, float(bend))}
 
 
-def _power_ahead(minima: Sequence[Mapping], runs: Sequence[Mapping], target: float, times: int
-                 ) -> tuple[float, tuple[float, float]]:
-    """The best loss as a power of the budget, extrapolated; 95 % of bootstrap draws.
+def _drawn_minima(runs: Sequence[Mapping], budgets: Sequence[float], times: int
+                  ) -> list[list[tuple[float, float]]]:
+    """Best size and loss of each budget, its runs drawn again with replacement.
 
-    Runs are drawn again within each budget; draws whose parabola has no bottom are left out.
+    Draws in which a parabola has no bottom are left out.
     """
-    budgets = [row["budget"] for row in minima]
-    generator = named_generator(0, "bootstrap of minima")
-
-    def ahead(losses: Sequence[float]) -> float:
-        factor, exponent = power_law(budgets, losses)
-        return factor * target**exponent
-
-    drawn = []
+    generator, drawn = named_generator(0, "bootstrap of minima"), []
     for _ in range(times):
-        losses = []
+        bottoms = []
         for budget in budgets:
             own = [run for run in runs if run["budget"] == budget]
             picks = torch.randint(len(own), (len(own),), generator=generator).tolist()
             try:
-                losses.append(isoflop_minimum([own[i]["parameters"] for i in picks],
-                                              [own[i]["loss"] for i in picks])[1])
+                bottoms.append(isoflop_minimum([own[i]["parameters"] for i in picks],
+                                               [own[i]["loss"] for i in picks]))
             except ValueError:
                 break
         else:
-            drawn.append(ahead(losses))
-    return ahead([row["loss"] for row in minima]), _middle_95(sorted(drawn))
+            drawn.append(bottoms)
+    return drawn
+
+
+def _ahead(budgets: Sequence[float], values: Sequence[float], target: float) -> float:
+    """What a power of the budget through these values says at another one."""
+    factor, exponent = power_law(budgets, values)
+    return factor * target**exponent
+
+
+def laws_of_some(runs: Sequence[Mapping], target: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The law fitted to all runs, and without the short ones or those of one layer.
+
+    "misfit" is the mean distance, in nats, from the very runs that a law was fitted to.
+    """
+    kinds = {"all": runs, "two layers or more": [
+        run for run in runs if LADDER[run["place"]][0] > 1]}
+    kinds |= {f"{least} steps or more": [run for run in runs if _steps(run) >= least]
+              for least in (100, 300)}
+    rows = []
+    for kind, some in kinds.items():
+        law = fit_scaling_law(*_columns(some))
+        gaps = [abs(law.loss(run["parameters"], run["tokens"]) - run["loss"]) for run in some]
+        ahead = law.loss(target["parameters"], target["tokens"])
+        rows.append({"fitted to": kind, "runs": len(some),
+                     SHARE: law.beta / (law.alpha + law.beta),
+                     "misfit": statistics.fmean(gaps), "at worst": max(gaps),
+                     "predicted": ahead, "off": ahead - target["loss"]})
+    return rows
+
+
+def _steps(run: Mapping[str, Any]) -> int:
+    return round(run["tokens"] / (BATCH * RUN_SEQ_LEN))
 
 
 def backtest(runs: Sequence[Mapping], budgets: Sequence[float]) -> list[dict[str, float]]:
@@ -159,15 +195,32 @@ def ahead_line(found: Mapping[str, Any]) -> str:
                     f"(95 % of draws {row['low']:.3f} to {row['high']:.3f}, "
                     f"{'holds' if inside else 'does not hold'} it)")
     return (f"Ten times further the run of {target['parameters']:,} parameters came to "
-            f"{target['loss']:.3f} nats a byte; predicted " + "; ".join(said) + ".")
+            f"{target['loss']:.3f} nats a byte; predicted " + "; ".join(said) + ". The power "
+            "tells the loss of the best size, which the bottoms put at "
+            f"{target['best size']:,.0f}.")
+
+
+def misfit_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far the law is from the runs it was fitted to, and what a choice of runs changes."""
+    def span(key: str, digits: int) -> str:
+        values = [row[key] for row in rows]
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+    return (f"The law is {rows[0]['misfit']:.3f} nats on average ({rows[0]['at worst']:.3f} at "
+            "worst) from the runs that it was fitted to; without the short ones or those of one "
+            f"layer its exponent runs from {span(SHARE, 2)}, its forecast from "
+            f"{span('predicted', 2)}.")
 
 
 def exponent_line(found: Mapping[str, Any]) -> str:
     """How the best size grows with the budget, by both ways."""
-    value, low, high = found["law exponent"]
-    return (f"The best size grows as operations to the power {found['exponent']:.2f} by the "
-            f"bottoms of the parabolas, {value:.2f} by the law (95 % of bootstrap draws: "
-            f"{low:.2f} to {high:.2f}).")
+    said = [f"{value:.2f} {name} ({low:.2f} to {high:.2f})" for name, (value, low, high) in (
+        ("by the bottoms of the parabolas", found["exponent"]),
+        ("by the law", found["law exponent"]))]
+    (_, *one), (_, *other) = found["exponent"], found["law exponent"]
+    overlap = max(one[0], other[0]) <= min(one[1], other[1])
+    return (f"The best size grows as operations to the power {', '.join(said)}: 95 % of bootstrap "
+            f"draws, which {'overlap' if overlap else 'do not overlap'}.")
 
 
 def cost_rows(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -194,13 +247,17 @@ def cost_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def pace_line(numbers: Mapping[str, Any]) -> str:
-    """Two processes beside one on the same batch, round by round: work, and the clock."""
+    """Two processes beside one on the same batch, round by round: work, and the clock.
+
+    Of the two, rank 0 was measured; its CPU time counts twice.
+    """
     one, two = ([each[nproc]["cpu"] for each in numbers["rounds"]] for nproc in ("1", "2"))
     both = [2 * each for each in two]
     work = [a / b for a, b in zip(both, one, strict=True)]
     times = [each["1"]["clock"] / each["2"]["clock"] for each in numbers["rounds"]]
-    return (f"The same batch on two processes: {verdict(both, one, 'less', 'more')} CPU time in "
-            f"all than on one, {statistics.median(work):.2f} times ({min(work):.2f} to "
+    judged = verdict(both, one, "less", "more")
+    return (f"CPU time for the same batch, twice that of rank 0 of two beside one process: "
+            f"{judged}, {statistics.median(work):.2f} times ({min(work):.2f} to "
             f"{max(work):.2f}, {len(work)} rounds). By the clock {min(times):.1f} to "
             f"{max(times):.1f} times as fast.")
 
