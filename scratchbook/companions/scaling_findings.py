@@ -14,17 +14,20 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratchbook.accounting import total_parameters
+from scratchbook.companions import distributed_ways as ways
 from scratchbook.companions.scaling_costs import ROWS, SEQ_LEN
 from scratchbook.companions.scaling_figures import parabola
 from scratchbook.companions.scaling_runs import BATCH, LADDER
 from scratchbook.companions.scaling_runs import SEQ_LEN as RUN_SEQ_LEN
 from scratchbook.config import ModelConfig
+from scratchbook.distributed.data_parallel import RankBatches
 from scratchbook.distributed.zero import zero_bytes
 from scratchbook.evaluation.comparing import verdict
 from scratchbook.model import DecoderLM
 from scratchbook.runtime import named_generator
 from scratchbook.teaching.figures import table_html
 from scratchbook.teaching.results import Result, load_result
+from scratchbook.training.optim import build_optimizer
 from scratchbook.training.planning import training_flops_per_token
 from scratchbook.training.scaling_law import (
     bootstrap_laws,
@@ -221,6 +224,26 @@ def exponent_line(found: Mapping[str, Any]) -> str:
     overlap = max(one[0], other[0]) <= min(one[1], other[1])
     return (f"The best size grows as operations to the power {', '.join(said)}: 95 % of bootstrap "
             f"draws, which {'overlap' if overlap else 'do not overlap'}.")
+
+
+def trained_wrongly(ranks: int) -> dict[str, dict[str, Any]]:
+    """Two mistakes of data parallel training, made in one process: the weights of rank 0.
+
+    Without the sum it learns from its own rows alone; a sum that is not divided is a mean times
+    the number of ranks.
+    """
+    found = {}
+    for name, data, factor in (
+            ("the sum forgotten", RankBatches(ways.same_batches(), 0, ranks), 1),
+            ("a sum for the mean", ways.same_batches(), ranks)):
+        model = ways.same_model()
+        optimizer = build_optimizer(model, **ways.OPTIONS)
+        for step in range(ways.STEPS):
+            optimizer.zero_grad()
+            (factor * ways.mean_loss(model, data.batch(step, ways.ROWS))).backward()
+            optimizer.step()
+        found[name] = {"weights": {n: p.detach() for n, p in model.named_parameters()}}
+    return found
 
 
 def cost_rows(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
