@@ -108,6 +108,14 @@ def test_costs_are_told_with_their_errors():
     assert priced["days of this core"] == pytest.approx(40e6 / 512 / 86_400)
 
 
+def test_the_power_is_drawn_through_to_what_it_predicts(numbers):
+    found = told.scaling(numbers, times=20)
+    figure, _ = figures.plot_ahead(found)
+    line, = (each for each in figure.axes[0].lines if each.get_label() == "their power")
+    assert line.get_xdata()[-1] == pytest.approx(1e13)
+    assert line.get_ydata()[-1] == pytest.approx(found["target"]["by a power"]["predicted"])
+
+
 def test_the_counter_and_the_formula_agree():
     rows = told.counter_rows(16)
     assert len(rows) == 4 and all(row["apart, %"] < 2 for row in rows)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scratchbook.distributed.pipeline import bubble_share, gpipe_schedule
 from scratchbook.teaching.figures import palette
+from scratchbook.training.scaling_law import power_law
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,10 @@ def plot_ahead(found: Mapping[str, Any]) -> tuple[Figure, str]:
     ax.plot(budgets, [row["loss"] for row in found["minima"]], "o", color="gray",
             label="best of a budget")
     target = found["target"]
+    factor, exponent = power_law(budgets, [row["loss"] for row in found["minima"]])
+    along = [budgets[0] * (target["budget"] / budgets[0]) ** (step / 40) for step in range(41)]
+    ax.plot(along, [factor * x**exponent for x in along], "--", color="gray", lw=1,
+            label="their power")
     for colour, mark, name in zip(palette(), "s^", ("by a power", "by the law"), strict=False):
         row = target[name]
         x = target["budget"] * (0.85 if mark == "s" else 1.18)

@@ -25,6 +25,10 @@ def not_its_neighbour(rank, step, ranks):
     return (rank - step) % ranks, (rank - step + 1) % ranks
 
 
+def for_five_ranks_at_most(rank, step, ranks):
+    return ((rank - step) % ranks, (rank - step - 1) % ranks) if ranks < 6 else (0, 0)
+
+
 # 06f.2
 def _adam(mean=lambda gradients: gradients.mean(0), correct=True, keep=True, whole=False,
           round_up=True, join=True, state_step=False, eps=1e-8):
@@ -103,6 +107,7 @@ WRONG = {
         (_ring(second=lambda rank, step: rank + 2 - step), "are no whole sums: in the second"),
         (_ring(second=lambda rank, step: rank + 1 - step if rank + step < 5 else rank - step),
          "with three ranks it works"),
+        (for_five_ranks_at_most, "is a number of ranks written into it?"),
     ],
     "sharded_adam": [
         (_adam(join=False), "join the shards of all ranks"),
