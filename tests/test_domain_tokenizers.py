@@ -246,3 +246,9 @@ def test_every_mark_has_its_own_id_and_no_bytes_of_its_own():
 def test_training_refuses(texts, size, message):
     with pytest.raises(ValueError, match=message):
         LogTokenizer().train(texts, size)
+
+
+@pytest.mark.parametrize("templates", ["x", "job 1\n", {"a": "b"}])
+def test_templates_are_a_list(templates):
+    with pytest.raises(ValueError, match="must be a list of lines"):
+        LogTokenizer.over(BPETokenizer("gpt2"), templates)

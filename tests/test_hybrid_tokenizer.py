@@ -180,6 +180,42 @@ def test_a_group_of_words_is_added_in_one_line_and_no_id_moves(tmp_path):
         longer.extended("more", ["has_many"])
 
 
+@pytest.mark.parametrize("words", [
+    ["foo", " foo"], [".foo", "foo"], [""], ["two words"], ["foo-bar"], ["9a"], [":foo"], ["\n"],
+    ["\t"], [" "], ["<|x"], [" =>"]])
+def test_a_word_that_is_never_found_whole_is_refused(words, tmp_path):
+    with pytest.raises(ValueError, match="never finds whole|twice"):
+        PYTHON.extended("more", words)
+    PYTHON.save(tmp_path / "p.json")
+    state = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    state["groups"]["more"] = words
+    (tmp_path / "p.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(ValueError, match="is damaged"):
+        Tokenizer.load(tmp_path / "p.json")
+
+
+def test_one_string_is_no_list_of_words():
+    with pytest.raises(ValueError, match="is one string"):
+        PYTHON.extended("more", "perform")
+    with pytest.raises(ValueError, match="is one string"):
+        Language("x", "", {"a": "foo"})
+
+
+@given(st.lists(st.text(st.sampled_from("ab9_?!.:=> <%-é東\n\t"), max_size=4), max_size=4,
+                unique=True), any_text | code_like)
+@settings(max_examples=300, deadline=None)
+def test_whatever_words_are_accepted_are_whole_and_lose_nothing(words, text):
+    try:
+        longer = HybridTokenizer("go").extended("more", words)
+    except ValueError:
+        return
+    assert longer.vocab_size == len(set(longer.words.values())) + 256
+    for word in words:
+        assert [longer.group_of(i) for i in longer.encode_ordinary(word)] == ["more"]
+    for each in (text, *(f"{mark}{word}" for word in words for mark in ("", " ", ".", "  "))):
+        assert longer.decode(longer.encode_ordinary(each), errors="strict") == each
+
+
 def test_special_tokens_keep_their_places(tmp_path):
     text = "if a:<|end|>"
     assert PYTHON.encode(text, allowed_special="all")[-1] == PYTHON.special_tokens["<|end|>"]

@@ -88,8 +88,10 @@ class LogTokenizer(Tokenizer):
     def over(cls, bpe: BPETokenizer, templates: Iterable[str] = ()) -> Self:
         """Fold for a given BPE: cl100k, say. `templates` are example lines that own a mark.
 
-        Raises:   ValueError for a template that is not one line
+        Raises:   ValueError for a template that is not one line, and for no list of them
         """
+        if isinstance(templates, str | dict):
+            raise ValueError(f"templates={templates!r:.80} must be a list of lines")
         lines = [check_text(template) for template in templates]
         if wrong := [line for line in lines if LINE.findall(line) != [line]]:
             raise ValueError(f"the template {wrong[0][:80]!r} is not one line")

@@ -139,8 +139,11 @@ class HybridTokenizer(Tokenizer):
     def extended(self, group: str, words: Iterable[str]) -> Self:
         """The same tokenizer with one more group of whole words; every old id stays.
 
-        Raises:   ValueError for a group or a word that is there already
+        Raises:   ValueError for a group or a word that is there already, and for a word that the
+                  cut for code never finds whole
         """
+        if isinstance(words, str):
+            raise ValueError(f"words={words!r} is one string: write [{words!r}]")
         if group in self.language.groups:
             raise ValueError(f"there is a group {group!r} already: give the new one its own name")
         members = tuple(map(check_text, words))

@@ -5,8 +5,10 @@ those count that hold a space, `"utf-8"` stays code. `groups` are words that alw
 token in code. To add a language, add a row; to add words, see `HybridTokenizer.extended`.
 
 The expressions are short and know less than a compiler: a Ruby heredoc counts as code. How often
-they agree with the lexers of Pygments is measured in chapter 01b. Each reads every character
-once, so reading stays linear; what is not closed goes on to the end of its line or of the text.
+they agree with the lexers of Pygments is measured by the tests. Each reads every character once,
+so reading stays linear; what is not closed goes on to the end of its line or of the text. One text
+does not stay linear: a long run of tabs with neither a space nor a line end behind it, which the
+cut for code tries anew at each tab (40,000 of them take seconds).
 
 Chapter:  chapters/01b_domain_tokenizers.ipynb
 """
@@ -45,7 +47,7 @@ class Language:
     `templates` says that code stands between `<%` and `%>` where a text has such marks, and
     around them HTML, which is read as text.
 
-    Raises:   ValueError for a word that stands in two places
+    Raises:   ValueError for a word that stands in two places, or that `CODE` never finds whole
     """
 
     name: str
@@ -55,6 +57,12 @@ class Language:
 
     def __post_init__(self) -> None:
         words = [word for group in self.groups.values() for word in group]
+        if loose := [group for group, members in self.groups.items() if isinstance(members, str)]:
+            raise ValueError(f"the group {loose[0]!r} is one string: write a list of words")
+        if unfit := [word for word in words if not is_one_piece(word)]:
+            raise ValueError(f"{self.name} lists {unfit[0]!r}, which the cut for code never finds "
+                             "whole, so its ids would lie idle: list a name (letters, digits and "
+                             "_, maybe ? or ! behind it) or marks alone, without white space")
         if twice := {word for word in words if words.count(word) > 1}:
             raise ValueError(f"{self.name} lists {sorted(twice)} twice: a word has one group")
 
@@ -77,6 +85,13 @@ class Language:
             else:
                 regions += [part, ""]
         return regions
+
+
+def is_one_piece(word: str) -> bool:
+    """Whether `CODE` finds a word whole; a name brings no mark or space along, marks no name."""
+    if CODE.findall(word) != [word] or re.search(r"\s", word):
+        return False
+    return bool(NAME.fullmatch(word[1:])) <= bool(re.match(f"[{_LETTER}]", word))
 
 
 # A piece of Ruby in a template, with its marks.
