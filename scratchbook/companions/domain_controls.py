@@ -12,8 +12,12 @@ Chapter:  chapters/01b_domain_tokenizers.ipynb
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 
+from scratchbook.companions.domain_figures import FAIR, code_line, code_rows
 from scratchbook.companions.domain_material import halves, library_halves
 from scratchbook.companions.domain_models import (
     BATCH,
@@ -26,7 +30,9 @@ from scratchbook.companions.domain_models import (
     trained,
 )
 from scratchbook.companions.domain_study import CUT_ALONE, VOCAB_SIZE, on_files
+from scratchbook.teaching.figures import table
 from scratchbook.teaching.results import record
+from scratchbook.teaching.verdicts import Comparison, comparisons
 from scratchbook.tokenizers import BPETokenizer
 from scratchbook.tokenizers.base import Tokenizer
 from scratchbook.tokenizers.domain import LogTokenizer
@@ -36,6 +42,7 @@ from scratchbook.tokenizers.languages import LANGUAGES, Language
 
 SEEDS = (0, 1, 2)
 RATE = 3e-3  # the better of two for both, in domain_models
+CUT = "the cut for code"
 COMMAND = "python -m scratchbook.companions.domain_controls"
 
 
@@ -72,6 +79,43 @@ def passes() -> dict:
                      num_bytes, SEQ_LEN) for seed in SEEDS]
             print(which, name, found[which]["bits_per_byte"][name], flush=True)
     return found
+
+
+def parts_table(counts: Mapping) -> None:
+    """Tokens with each addition alone and with both, beside those of the cut alone."""
+    table(code_rows(counts, baseline=CUT), caption="Python, held out: the cut for code alone, and "
+          "what is added to it, one at a time and together")
+
+
+def passes_compared(found: Mapping) -> list[Comparison]:
+    """The folded models beside the plain ones after as many passes, seed by seed."""
+    return [each for which, run in found.items()
+            for each in comparisons({f"{name}, {which}" if name != FAIR[0] else name: values
+                                     for name, values in run["bits_per_byte"].items()},
+                                    against=FAIR[0], unit="bits per byte", low="better",
+                                    high="worse")]
+
+
+def passes_table(found: Mapping) -> None:
+    """Bits per byte at equal passes, and what they cost in operations."""
+    words = {each.name: f"{each.word} ({each.gap})" for each in passes_compared(found)}
+    least = min(size for run in found.values() for size in run["operations"].values())
+    table([{"tokenizer": name, "passes over the text": f"{run['passes']:.1f}",
+            "operations": f"{run['operations'][name] / least:.1f} times",
+            "bits/byte": float(np.mean(values)),
+            "beside GPT-2's cut": words.get(f"{name}, {which}", "")}
+           for which, run in found.items() for name, values in run["bits_per_byte"].items()],
+          caption=f"logs: {len(SEEDS)} seeds each, as many passes instead of as many operations")
+
+
+def closing(found: Mapping | None) -> list[str]:
+    """Both controls in sentences, in as many words as their verdicts have."""
+    if not found:
+        return []
+    return [*(code_line("Python", found["parts"], name, CUT) + "."
+              for name in found["parts"]["tokens"] if name != CUT),
+            *(f"Small models, logs, as many passes: {each}."
+              for each in passes_compared(found["passes"]))]
 
 
 def main() -> None:

@@ -106,16 +106,17 @@ def distances(counts: Mapping[str, Counter[str]], words: int, seed: int = 0) -> 
 
 
 def heat_map(values: Mapping[str, Mapping[str, float]], label: str, said: str, caption: str,
-             digits: int = 2) -> None:
-    """Rows and columns by name, darker for larger, each number in its field."""
+             digits: int = 2, by_column: bool = False) -> None:
+    """Rows and columns by name, darker for larger (in its column), each number in its field."""
     rows, columns = list(values), list(next(iter(values.values())))
     grid = np.array([[values[row][column] for column in columns] for row in rows])
     fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.42 * len(rows)), layout="constrained")
-    image = ax.imshow(grid, cmap="Blues", aspect="auto")
-    middle = (grid.min() + grid.max()) / 2
+    shade = grid / grid.max(0) if by_column else grid
+    image = ax.imshow(shade, cmap="Blues", aspect="auto")
+    middle = (shade.min() + shade.max()) / 2
     for i, j in np.ndindex(grid.shape):
         ax.text(j, i, f"{grid[i, j]:.{digits}f}", ha="center", va="center", fontsize=9,
-                color="white" if grid[i, j] > middle else "black")
+                color="white" if shade[i, j] > middle else "black")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     fig.colorbar(image, ax=ax, label=label)
@@ -279,11 +280,11 @@ def matrix_map(found: Mapping[str, Mapping[str, float]]) -> None:
     """Bytes per token, tokenizers down, corpora across."""
     columns = list(next(iter(found.values())))
     best = {column: max(found, key=lambda row: found[row][column]) for column in columns}
-    heat_map(found, "bytes per token", "Bytes per token of each tokenizer on each corpus. Most on "
-             + "; ".join(f"{column}: {row}, {found[row][column]:.1f}"
-                         for column, row in best.items()) + ".",
+    heat_map(found, "share of the column's most",
+             "Bytes per token of each tokenizer on each corpus. Most on " + "; ".join(
+                 f"{column}: {row}, {found[row][column]:.1f}" for column, row in best.items()),
              "Rows: 4,096 tokens learned from the named corpus, plain or with its own tokenizer. "
-             "Columns: held-out text.", digits=1)
+             "Columns: held-out text. Numbers: bytes per token.", digits=1, by_column=True)
 
 
 def transfer_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:

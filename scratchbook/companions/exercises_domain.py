@@ -47,6 +47,10 @@ REGION_SLIPS = {
     "a string that is not closed ends with its line":
         r'#[^\n]*|"(?:\\[\s\S]|[^"\\])*"?',
     "the closing quote belongs to the string": r'#[^\n]*|"(?:\\[^\n]|[^"\\\n])*',
+    r"only \n ends a line here: a \r is a character like any other":
+        r'#[^\r\n]*|"(?:\\[^\r\n]|[^"\\\r\n])*\\?"?',
+    'an apostrophe opens no string, only " does':
+        r"""#[^\n]*|["'](?:\\[^\n]|[^"'\\\n])*\\?["']?""",
 }
 
 
@@ -67,13 +71,16 @@ def regions(answer: Callable) -> Iterator[Property]:
             ("a string that is not closed ends with its line", 'a = "oops\nb = 1'),
             ("a backslash before the line's end does not reach beyond it", 'a = "x\\\ny = "z"'),
             ("two strings side by side are two", '"a""b"'),
-            ("an empty string is a string", 'f("")')):
+            ("an empty string is a string", 'f("")'),
+            ("an apostrophe is code", "a = 'x' + b's'"),
+            (r"only \n ends a line", '# a\rb\u2028c\n"d\re\x0bf" # g')):
         got, right = call(text), _regions(text)
         yield expect(what, got == right, *_region_mistakes(got, text, right))
     draw = random.Random(0)
     inputs = [("".join(letters),) for size in range(1, 6)
               for letters in itertools.product('a"#\n\\', repeat=size)][:1500]
     inputs += [("".join(draw.choices('ab ="#\n\\', k=k)),) for k in (9, 17, 40, 400) * 20]
+    inputs += [("".join(draw.choices("ab ='\"#\r\n\x0b\u2028\\", k=k)),) for k in (20, 3000) * 5]
     differs = counterexample(call, _regions, inputs)
     yield expect("every short text of quotes, marks, backslashes and line ends", not differs,
                  (True, differs))
@@ -133,6 +140,11 @@ def _unfold(folded: list) -> list[str] | None:
     return lines
 
 
+SAME, LONG = "equal is enough, it need not be one object", "a long period"
+UNFOLDED = {SAME: "nothing was folded: compare with ==, for `is` asks for the very same object",
+            LONG: "nothing was folded: a period may be as long as `most_period`, however long"}
+
+
 @exercise
 def fold_repeats(answer: Callable) -> Iterator[Property]:
     """01b.2: `fold_repeats(lines, most_period) -> lines and (period, times)`."""
@@ -155,9 +167,13 @@ def fold_repeats(answer: Callable) -> Iterator[Property]:
             ("of two that cover the same, the shorter", list("caacaaaa"), 3),
             ("equally long, with others before", list("abababbabababababab"), 6),
             ("no period beyond the limit", ["a", "b", "c"] * 2, 2),
-            ("not before the start", ["b", "a", "b"], 3)):
+            ("not before the start", ["b", "a", "b"], 3),
+            ("lines are compared whole", ["Job 1", "job 1", "job 1 ", "job 10", " job 10"], 2),
+            (SAME, ["job 12", "".join(("job ", "12"))], 2),
+            (LONG, [f"frame {n}" for n in range(12)] * 3, 15)):
         got, right = call(list(lines), most), _fold(lines, most)
-        yield expect(what, got == right, *_fold_mistakes(got, lines, most, right))
+        yield expect(what, got == right, (got == lines and what in UNFOLDED,
+                     UNFOLDED.get(what, "")), *_fold_mistakes(got, lines, most, right))
     draw = random.Random(1)
     inputs = [(list(letters), most) for size in range(1, 9)
               for letters in itertools.product("ab", repeat=size) for most in (1, 2, 3, 4)]
@@ -241,13 +257,17 @@ def pack(answer: Callable) -> Iterator[Property]:
             ("the line's end", "a 5\r\n")):
         got, right = call(line), _pack(line)
         yield expect(f"{what}: {line!r}", got == right, *_pack_mistakes(got, line, right))
-    refused = False
-    try:
-        answer("a \0 5")
-    except ValueError:
-        refused = True
-    yield expect("ValueError for a line that holds the mark itself", refused,
-                 (True, r"'a \0 5' has two places for one number: which one is meant?"))
+    for what, line, why in (
+            ("ValueError for a line that holds the mark itself", "a \0 5",
+             r"'a \0 5' has two places for one number: which one is meant?"),
+            ("also where it holds no number", "a \0",
+             r"'a \0' with no numbers looks like a template that lost one: refuse it too")):
+        refused = False
+        try:
+            answer(line)
+        except ValueError:
+            refused = True
+        yield expect(what, refused, (True, why))
     draw = random.Random(2)
     inputs = [("".join(letters),) for size in range(1, 5)
               for letters in itertools.product("01a٣", repeat=size)]

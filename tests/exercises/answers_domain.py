@@ -57,15 +57,38 @@ def drops_strings(text):
             if pair[0] != "string"]
 
 
+def carriage_return_ends_a_comment(text):
+    return _regions(text, r'#[^\r\n]*|"(?:\\[^\r\n]|[^"\\\r\n])*\\?"?')
+
+
+def apostrophes_too(text):
+    return _regions(text, r"""#[^\n]*|["'](?:\\[^\n]|[^"'\\\n])*\\?["']?""")
+
+
+def line_by_line(text):
+    found = []
+    for line in text.splitlines(keepends=True):
+        for kind, piece in _regions(line, r'#[^\n]*|"(?:\\[^\n]|[^"\\\n])*\\?"?'):
+            if found and found[-1][0] == kind == "code":
+                found[-1] = (kind, found[-1][1] + piece)
+            else:
+                found.append((kind, piece))
+    return found
+
+
+def long_texts_cut(text):
+    return _regions(text[:1000], r'#[^\n]*|"(?:\\[^\n]|[^"\\\n])*\\?"?')
+
+
 # 01b.2
 def _fold(lines, most_period, first=1, better=lambda new, old: new[0] * new[1] > old[0] * old[1],
-          count=lambda times: times, least=1):
+          count=lambda times: times, least=1, same=lambda a, b: a == b):
     folded, at = [], 0
     while at < len(lines):
         best = (0, 0)
         for period in range(first, min(most_period, at) + 1):
             end = at
-            while end < len(lines) and lines[end] == lines[end - period]:
+            while end < len(lines) and same(lines[end], lines[end - period]):
                 end += 1
             new = (period, (end - at) // period)
             if new[1] and better(new, best):
@@ -122,6 +145,26 @@ def longest_period_wins(lines, most_period):
                  better=lambda new, old: new[0] * new[1] >= old[0] * old[1])
 
 
+def case_is_ignored(lines, most_period):
+    return _fold(lines, most_period, same=lambda a, b: a.lower() == b.lower())
+
+
+def white_space_is_ignored(lines, most_period):
+    return _fold(lines, most_period, same=lambda a, b: a.strip() == b.strip())
+
+
+def beginnings_are_compared(lines, most_period):
+    return _fold(lines, most_period, same=lambda a, b: a[:5] == b[:5])
+
+
+def the_same_object(lines, most_period):
+    return _fold(lines, most_period, same=lambda a, b: a is b)
+
+
+def six_lines_at_most(lines, most_period):
+    return _fold(lines, min(most_period, 6))
+
+
 # 01b.3
 def zeros_lost(line):
     return re.sub("[0-9]+", "\0", line), [int(n) for n in re.findall("[0-9]+", line)]
@@ -162,6 +205,10 @@ def template_alone(line):
 def last_number_lost(line):
     template, numbers = _pack(line)
     return template, numbers[:-1]
+
+
+def mark_accepted_without_numbers(line):
+    return _pack(line, refuse=bool(re.search("[0-9]", line)))
 
 
 # 01b.4
@@ -218,7 +265,11 @@ WRONG = {
         (no_closing_quote, "the closing quote belongs to the string"),
         (empty_pieces, "leave out the empty pieces"),
         (pieces_alone, "return a list of (context, piece)"),
-        (drops_strings, "joined, the pieces are not the text")],
+        (drops_strings, "joined, the pieces are not the text"),
+        (carriage_return_ends_a_comment, r"only \n ends a line here"),
+        (apostrophes_too, "an apostrophe opens no string"),
+        (line_by_line, "expected"),
+        (long_texts_cut, "expected")],
     "fold_repeats": [
         (times_with_the_first, "`times` counts how often the lines come *again*"),
         (pair_turned, "the pair is (period, times)"),
@@ -229,7 +280,12 @@ WRONG = {
         (last_period_left_out, "a period of `most_period` is still allowed"),
         (nothing_folded, "nothing was folded"),
         (list_is_emptied, "build a new list"),
-        (longest_period_wins, "the shorter is asked for")],
+        (longest_period_wins, "the shorter is asked for"),
+        (case_is_ignored, "unfolded this gives"),
+        (white_space_is_ignored, "unfolded this gives"),
+        (beginnings_are_compared, "unfolded this gives"),
+        (the_same_object, "compare with =="),
+        (six_lines_at_most, "as long as `most_period`")],
     "pack": [
         (zeros_lost, "leave the zeros in front in the template"),
         (strings_kept, "the numbers are strings"),
@@ -237,7 +293,8 @@ WRONG = {
         (digit_by_digit, "a number is a run of digits"),
         (mark_accepted, "two places for one number"),
         (template_alone, "return template, numbers"),
-        (last_number_lost, "put back together this is")],
+        (last_number_lost, "put back together this is"),
+        (mark_accepted_without_numbers, "looks like a template that lost one")],
     "fair_baseline": [
         (any_size, "a larger vocabulary is no fair rival"),
         (any_text, "learned from another text"),
