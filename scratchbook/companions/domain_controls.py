@@ -112,7 +112,7 @@ def closing(found: Mapping | None) -> list[str]:
     """Both controls in sentences, in as many words as their verdicts have."""
     if not found:
         return []
-    return [*(code_line("Python", found["parts"], name, CUT) + "."
+    return [*(code_line("Python", found["parts"], name, CUT).replace(": ", f": {CUT} ", 1) + "."
               for name in found["parts"]["tokens"] if name != CUT),
             *(f"Small models, logs, as many passes: {each}."
               for each in passes_compared(found["passes"]))]
