@@ -69,12 +69,12 @@ def read_claims(root: Path) -> list[Claim]:
 def measured(root: Path, claim: Claim) -> Interval | float | None:
     """The number that the claim's result holds, or None when it was never recorded.
 
-    The key is a path of steps: a string enters a dictionary, a whole number a list, a table such
-    as `{who = "ours"}` finds the row of a list that has these values, "min" and "max" reduce a
-    list, "mean" takes its runs, with their interval, and any other string that number of each
-    run. A list of names pools the tests of these
-    names. `against` is another path in the same result: the number is then divided by that one,
-    run by run. A share or value whose interval is recorded beside it keeps it.
+    The key is a path of steps: a string enters a dictionary, a whole number a list, a table such as
+    `{who = "ours"}` finds the row of a list that has these values, "min" and "max" reduce a list,
+    "mean" takes its runs, with their interval, and `{each = "speed"}` that number of every run. A
+    list of names pools the tests of these names. `against` is another path in the same result: the
+    number is then divided by that one, run by run. A share or value whose interval is recorded
+    beside it keeps it.
     """
     path = root / "book" / "results" / f"{claim.result}.json"
     if not path.is_file():
@@ -114,6 +114,9 @@ def _find(value: object, key: Sequence) -> Interval | list[float] | float | None
 
 
 def _enter(value: object, step: str | int | dict | list) -> object:
+    if isinstance(value, list) and isinstance(step, dict) and [*step] == ["each"]:
+        every = [run.get(step["each"]) for run in value if isinstance(run, dict)]
+        return every if len(every) == len(value) and None not in every else None
     if isinstance(value, list) and isinstance(step, dict):
         rows = [row for row in value if all(row.get(name) == step[name] for name in step)]
         return rows[0] if rows else None
@@ -121,9 +124,6 @@ def _enter(value: object, step: str | int | dict | list) -> object:
         return value[step] if step < len(value) else None
     if isinstance(value, list) and step in REDUCERS:
         return REDUCERS[step](value)
-    if isinstance(value, list) and isinstance(step, str) and value and all(
-            isinstance(run, dict) and step in run for run in value):
-        return [run[step] for run in value]
     if isinstance(value, dict) and isinstance(step, list):
         tests = [value[name] for name in step]
         return wilson(*(sum(test[part] for test in tests) for part in ("passed", "total")))

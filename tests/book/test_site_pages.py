@@ -107,7 +107,7 @@ def test_a_claim_reads_its_number(tmp_path: Path):
     (["rows", {"who": "them"}, "speed"], None),
     (["pair", "mean"], 2), (["seeds", "max"], 4), (["seeds", "nonsense"], None),
     (["seeds", 1], 2), (["seeds", 9], None),
-    (["rows", "speed"], None),
+    (["rows", "speed"], None), (["rows", {"each": "speed"}], 2), (["rows", {"each": "x"}], None),
 ])
 def test_a_key_finds_its_way(tmp_path: Path, key: list, value: float | None):
     rows = [{"who": "us", "task": "x", "speed": 1}, {"who": "us", "task": "t, u", "speed": 3}]
