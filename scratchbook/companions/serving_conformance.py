@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from scratchbook.generation import generate
 from scratchbook.serving.json_rule import read
 from scratchbook.serving.served import ServedModel
@@ -88,6 +90,19 @@ def _texts(served: ServedModel) -> tuple[str, str]:
     return found[0], found[1]
 
 
+@torch.no_grad()
+def _known(served: ServedModel, ids: list[int]) -> tuple[list[int], list[float]]:
+    """What the model writes behind these ids, and the log-probability of each token."""
+    new = generate(served.model, ids, NEW, 0, stop_ids=served.stop_ids)
+    scores = served.model(torch.tensor([ids + new]))[0, len(ids) - 1 : -1].log_softmax(-1)
+    return new, scores[torch.arange(len(new)), torch.tensor(new)].tolist()
+
+
+def _seeded(write: Callable[[int], str]) -> bool:
+    """Whether a seed gives one text, and another seed another."""
+    return write(7) == write(7) != write(8)
+
+
 def _openai_asks(client: Any, served: ServedModel, text: str, said: str) -> dict[str, Check]:
     name, refused = served.name, client.chat.completions.create
     asked = {"model": name, "messages": TALK, "max_tokens": NEW}
@@ -112,10 +127,24 @@ def _completions(client: Any, served: ServedModel, text: str) -> dict[str, Check
         return write(**{"model": name, "max_tokens": NEW, "temperature": 0, "prompt": PROMPT}
                      | more)
 
+    ids = list(served.encode(PROMPT))
+    new, known = _known(served, ids)
+
     def streamed_usage() -> bool:
         chunks = list(written(stream=True, stream_options={"include_usage": True}))
-        return (chunks[-1].usage == written().usage
+        usage = chunks[-1].usage
+        return ((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+                == (len(ids), len(new), len(ids) + len(new)) and usage == written().usage
                 and "".join(c.choices[0].text for c in chunks[:-1]) == text)
+
+    def stopped(**more: Any) -> bool:
+        made = written(**more).choices[0]
+        return (made.text, made.finish_reason) == (text[:text.index(text[3:5])], "stop")
+
+    def logprobs() -> bool:
+        told = written(logprobs=0).choices[0].logprobs.token_logprobs
+        return len(told) == len(new) and all(
+            abs(a - b) < 1e-3 for a, b in zip(told, known, strict=True))
 
     def choices() -> bool:
         made = write(**drawn, n=3).choices
@@ -123,18 +152,18 @@ def _completions(client: Any, served: ServedModel, text: str) -> dict[str, Check
             **drawn | {"seed": 8}).choices[0].text
 
     return {
-        "completions.create": lambda: written().choices[0].text == text,
+        "completions.create": lambda: ((made := written().choices[0]).text,
+                                       made.finish_reason) == (text, "length"),
         "completions.create, stream": lambda: "".join(
             c.choices[0].text for c in written(stream=True)) == text,
         "usage at the end of a stream": streamed_usage,
-        "prompt as token ids": lambda: written(
-            prompt=list(served.encode(PROMPT))).choices[0].text == text,
-        "stop": lambda: written(stop=text[3:5]).choices[0].text == text[:text.index(text[3:5])],
-        "seed, asked twice": lambda: write(**drawn).choices[0].text == write(
-            **drawn).choices[0].text,
+        "prompt as token ids": lambda: written(prompt=ids).choices[0].text == text,
+        "stop": lambda: stopped(stop=text[3:5]),
+        "top_p": lambda: write(**drawn, top_p=1e-6).choices[0].text == text,
+        "seed: one twice, another once": lambda: _seeded(
+            lambda seed: write(**drawn | {"seed": seed}).choices[0].text),
         "n answers, each with a seed": choices,
-        "logprobs of the chosen tokens": lambda: all(
-            each <= 0 for each in written(logprobs=0).choices[0].logprobs.token_logprobs),
+        "logprobs of the chosen tokens": logprobs,
         "another model: NotFoundError": lambda: _raises(
             openai.NotFoundError, lambda: written(model="gpt-4")),
         "too long: BadRequestError": lambda: _raises(
@@ -156,8 +185,9 @@ def _chats(client: Any, name: str, said: str) -> dict[str, Check]:
 
     def others() -> bool:
         first = talked(logprobs=True, top_logprobs=2).choices[0].logprobs.content[0]
-        return (len(first.top_logprobs) == 2  # the greedy token is the likeliest
-                and first.top_logprobs[0].token == first.token)
+        best, second = first.top_logprobs
+        return (best.token == first.token != second.token  # the greedy token is the likeliest
+                and best.logprob == first.logprob > second.logprob)
 
     return {
         "chat.completions.create": lambda: talked().choices[0].message.content == said,
@@ -182,7 +212,7 @@ def _ollama_asks(client: Any, served: ServedModel, text: str, said: str) -> dict
     def talked(**more: Any) -> Any:
         return client.chat(**{"model": name, "messages": TALK, "options": greedy} | more)
 
-    drawn = {"temperature": 1, "num_predict": NEW, "seed": 7}
+    drawn = {"temperature": 1, "num_predict": NEW, "seed": 7, "top_k": 0, "top_p": 1.0}
 
     def json_format() -> bool:
         made = talked(format="json", options=greedy | {"num_predict": 30})
@@ -195,13 +225,14 @@ def _ollama_asks(client: Any, served: ServedModel, text: str, said: str) -> dict
             piece.response for piece in written(stream=True)) == text,
         "counts and times": lambda: (
             (made := written()).prompt_eval_count == len(served.encode(PROMPT))
-            and made.eval_count <= NEW and 0 < made.eval_duration <= made.total_duration),
+            and made.eval_count == NEW and 0 < made.eval_duration <= made.total_duration),
         "chat": lambda: talked().message.content == said,
         "chat, stream": lambda: "".join(p.message.content for p in talked(stream=True)) == said,
         "stop": lambda: written(
             options=greedy | {"stop": [text[3:5]]}).response == text[:text.index(text[3:5])],
-        "seed, asked twice": lambda: written(options=drawn).response == written(
-            options=drawn).response,
+        "top_k": lambda: written(options=drawn | {"top_k": 1}).response == text,
+        "seed: one twice, another once": lambda: _seeded(
+            lambda seed: written(options=drawn | {"seed": seed}).response),
         "another model: ResponseError": lambda: _raises(
             ollama.ResponseError, lambda: written(model="llama3")),
         "format='json'": json_format,
