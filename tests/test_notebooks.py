@@ -182,7 +182,7 @@ def test_no_machine_or_remote_script_in_the_outputs(path):
 
 def test_there_are_chapters():
     first = [path.stem for path in CHAPTERS][:3]
-    assert first == ["00_start_here", "01_tokenization", "02_attention"]
+    assert first == ["00_start_here", "01_tokenization", "01b_domain_tokenizers"]
 
 
 @each_chapter

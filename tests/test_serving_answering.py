@@ -10,7 +10,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sc
 from scratchbook.serving import Event, Request  # noqa: E402
 from scratchbook.serving.answering import Writing  # noqa: E402
 from scratchbook.serving.bodies import Wanted  # noqa: E402
-from tests.serving_home import tiny_served  # noqa: E402
+from tests.serving_home import run_alone, tiny_served  # noqa: E402
 
 SERVED = tiny_served()
 
@@ -38,7 +38,7 @@ def pieces(ticket, stops=()):
 
     async def read():
         return [piece async for piece in writing.pieces()]
-    return asyncio.run(read()), writing, noted[0]
+    return run_alone(read()), writing, noted[0]
 
 
 def test_tokens_that_were_under_way_behind_a_stop_string_are_not_shown_and_not_counted():

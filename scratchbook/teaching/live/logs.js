@@ -182,6 +182,7 @@
 
   const STYLE = `
     .sb-logs textarea { font-family: ui-monospace, monospace; font-size: 0.85rem; }
+    .sb-logs input[type=checkbox] { width: 24px; height: 24px; }
     .sb-logs p { margin: 0.3rem 0; }
     .sb-logs ol { display: flex; flex-wrap: wrap; gap: 3px; list-style: none; margin: 0.3rem 0;
       padding: 3px; max-height: 14rem; overflow-y: auto; }

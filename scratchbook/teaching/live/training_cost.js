@@ -38,9 +38,9 @@
 
   const STYLE = `
     .sb-cost .sb-controls { display: grid; gap: 6px 12px; align-items: center;
-      grid-template-columns: minmax(0, auto) minmax(0, 1fr); max-width: 560px; }
+      grid-template-columns: minmax(0, auto) minmax(120px, 1fr); max-width: 560px; }
     .sb-cost input[type=range] { width: 100%; min-width: 0; }
-    .sb-cost select { min-height: 32px; }
+    .sb-cost select { min-height: 32px; width: 100%; min-width: 0; }
     .sb-cost svg { display: block; width: 100%; max-width: 560px; touch-action: auto; margin-top: 10px; }
     .sb-cost text { fill: var(--sb-ink); font: 13px system-ui, sans-serif; }
     .sb-cost .sb-value, .sb-cost .sb-result { font-variant-numeric: tabular-nums; }`;
