@@ -117,6 +117,9 @@ def results_table(root: Path) -> str:
     return markdown_table(["Result", "Recorded", "On", "By", "State"], rows)
 
 
+LONG = "companions"  # its reference would be too heavy for one page
+
+
 def modules(package: Path) -> dict[str, list[str]]:
     """The public modules of the package, by the API page that documents them."""
     found: dict[str, list[str]] = {}
@@ -124,7 +127,8 @@ def modules(package: Path) -> dict[str, list[str]]:
         parts = module.name.split(".")
         hidden = any(p.startswith("_") for p in parts) or parts[-1] in PRIVATE
         if not hidden and not parts[-1].startswith("exercises_"):
-            found.setdefault(parts[1], []).append(module.name)
+            late = parts[1] == LONG and parts[-1] >= "m"
+            found.setdefault(f"{parts[1]}{'-m-to-z' * late}", []).append(module.name)
     return {page: sorted(names) for page, names in sorted(found.items())}
 
 
@@ -148,7 +152,7 @@ def api_index(root: Path) -> str:
     """The list of API pages with the first line of each module's docstring."""
     rows = []
     for page in modules(root / "scratchbook"):
-        name = f"scratchbook.{page}"
+        name = f"scratchbook.{page.removesuffix('-m-to-z')}"
         source = Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
         first = re.match(r'\s*"""(.*?)(?:\n|""")', source)
         rows.append([f"[`{name}`](api/{page}.md)", first[1] if first else ""])
