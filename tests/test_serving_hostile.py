@@ -155,12 +155,16 @@ def test_a_client_that_hangs_up_frees_its_slots():
 
 
 def test_a_real_engine_gives_the_blocks_back_when_a_client_hangs_up():
-    engine = Engine(SERVED.model, max_batch=2, prefix_cache=False)
-    with serving(SERVED, engine) as home:
-        ask = {"model": "tiny", "prompt": "the", "max_tokens": 120, "stream": True}
+    served = tiny_served(window=2048)
+    engine = Engine(served.model, max_batch=2, prefix_cache=False)
+    with serving(served, engine) as home:
+        ask = {"model": "tiny", "prompt": "the", "max_tokens": 2000, "stream": True}
         with httpx.stream("POST", f"{home.url}/v1/completions", json=ask) as answer:
             next(answer.iter_bytes())
-        until(lambda: engine.stats.blocks_in_use == 0 and engine.idle and home.worker.open == 0, 5)
+            assert engine.stats.blocks_in_use > 0 and home.worker.open == 1
+        until(lambda: engine.idle and home.worker.open == 0, 5)
+        assert engine.stats.blocks_in_use == 0 == sum(engine.pool.holders)
+        assert 0 < engine.stats.new_tokens < 2000  # the answer was not written to its end
 
 
 def test_a_slow_reader_holds_no_slot():
