@@ -5,9 +5,11 @@
 """
 
 import argparse
+import ast
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -17,6 +19,7 @@ from book.builder.routes import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 _TABLE = re.compile(r"(?<=<!-- chapters -->\n).*?(?=<!-- end of chapters -->)", re.DOTALL)
+_CHAPTER = re.compile(r"Chapter: +chapters/(\w+)\.ipynb")
 _HEAD = """\
 # The order of the book, written by `make refresh` from book/course.toml and the chapters' files.
 # A part appears with its first chapter.
@@ -77,38 +80,38 @@ def readme_table(root: Path) -> str:
 
 
 def tests_of(root: Path) -> dict[str, list[str]]:
-    """The test files of each written chapter: those that share the most words with it by name.
+    """The test files of each written chapter: those that import most of its names.
 
-    A chapter's words are those of its file, which count twice, and the names of its modules. Of
-    equals, the chapter with a module of that very name is taken.
+    Which chapter a module belongs to stands in its docstrings. An import counts the more, the more
+    words its module shares with the test's name; a module of that very name decides alone. A test
+    that imports nothing of the package belongs to no chapter.
     """
-    written = [chapter for chapter in chapters(root).values() if chapter.exists]
-    places = {chapter.file: [path for module in chapter.modules for place in
-                             [root / module.replace(".", "/")]
-                             for path in (place.with_suffix(".py"), *place.glob("*.py"))]
-              for chapter in written}
-    files = {file: {path.stem for path in paths if path.is_file()}
-             for file, paths in places.items()}
-    words = {file: _words(file, [path.stem for path in paths]) for file, paths in places.items()}
-    found: dict[str, list[str]] = {file: [] for file in words}
+    found: dict[str, list[str]] = {each.file: [] for each in chapters(root).values() if each.exists}
     for folder in ("tests", "tests/parity"):
         for path in sorted((root / folder).glob("test_*.py")):
             name = path.stem.removeprefix("test_").removesuffix("_parity")
-            own = set(map(_singular, name.split("_")))
-
-            def likeness(file: str, name: str = name, own: set[str] = own) -> tuple[int, ...]:
-                shared = [words[file][word] for word in own]
-                return sum(shared), name in files[file], max(shared)
-
-            best = max(words, key=likeness)
-            if any(likeness(best)):
-                found[best].append(f"{folder}/{path.name}")
+            own, votes = set(map(_singular, name.split("_"))), Counter[str]()
+            for module in _imported(root, path.read_text(encoding="utf-8")):
+                if chapter := _CHAPTER.search(module.read_text(encoding="utf-8")):
+                    words = set(map(_singular, re.split(r"\W|_", str(module.relative_to(root)))))
+                    votes[chapter[1]] += 1000 if module.stem == name else 1 + 3 * len(own & words)
+            best = [file for file, _ in votes.most_common() if file in found]
+            if best:
+                found[best[0]].append(f"{folder}/{path.name}")
     return found
 
 
-def _words(file: str, stems: list[str]) -> Counter[str]:
-    return (Counter({_singular(word): 1 for stem in stems for word in stem.split("_")})
-            | Counter(dict.fromkeys(map(_singular, file.split("_")), 2)))
+def _imported(root: Path, code: str, wanted: str | None = None) -> Iterator[Path]:
+    """The file that defines each name which this code imports from the package, or the wanted."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scratchbook"):
+            place = root / node.module.replace(".", "/")
+            for name in (each.name for each in node.names if wanted in (None, each.name)):
+                files = (place / f"{name}.py", place / name / "__init__.py",
+                         place.with_suffix(".py"), place / "__init__.py")
+                path = next(path for path in files if path.is_file())
+                inner = path.read_text(encoding="utf-8") if path == files[-1] else ""
+                yield next(_imported(root, inner, name), path)
 
 
 def _singular(word: str) -> str:
