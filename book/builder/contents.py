@@ -109,9 +109,9 @@ def _imported(root: Path, code: str, wanted: str | None = None) -> Iterator[Path
             for name in (each.name for each in node.names if wanted in (None, each.name)):
                 files = (place / f"{name}.py", place / name / "__init__.py",
                          place.with_suffix(".py"), place / "__init__.py")
-                path = next(path for path in files if path.is_file())
-                inner = path.read_text(encoding="utf-8") if path == files[-1] else ""
-                yield next(_imported(root, inner, name), path)
+                for path in [path for path in files if path.is_file()][:1]:
+                    inner = path.read_text(encoding="utf-8") if path == files[-1] else ""
+                    yield next(_imported(root, inner, name), path)
 
 
 def _singular(word: str) -> str:
