@@ -3,10 +3,11 @@
     python -m tests.bench.bench_serving            four minutes; records the result
     python -m tests.bench.bench_serving --quick    a smaller model, one round; records nothing
 
-One Llama of the base model's size with random weights, float32, one thread, greedy; all requests
-of a load are there at the start. Seconds are CPU seconds of the process, so that other programs do
-not count. Everything is run in turns, in rounds with requests of their own, and ratios are taken
-within a round. Before a time counts, the tokens are compared.
+One Llama of the base model's size with random weights, float32, one thread, greedy; all requests of
+a load are there at the start. Seconds are CPU seconds of the process, so that other programs do not
+count; where two threads are beside one, seconds of the clock. Everything is run in turns, in rounds
+with requests of their own, and ratios are taken within a round. Before a time counts, the tokens
+are compared.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ def requests_of(load: str, count: int, seed: int, vocab_size: int) -> list[Reque
                     LOADS[load](rng)) for _ in range(count)]
 
 
-def serve(model: DecoderLM, requests: list[Request], schedule: str) -> tuple[Row, list[list[int]]]:
+def serve(model: DecoderLM, requests: list[Request], schedule: str,
+          clock: Callable[[], float] = time.process_time) -> tuple[Row, list[list[int]]]:
     """Seconds until the first and the last token of each request, all submitted at once."""
     engine = Engine(model, schedule=schedule, max_batch=SLOTS)
-    start = time.process_time()
+    start = clock()
     tokens: dict[int, list[int]] = {engine.submit(request): [] for request in requests}
     first, last = {}, {}
     while not engine.idle:
         events = engine.step()
-        now = time.process_time() - start
+        now = clock() - start
         for event in events:
             tokens[event.request].append(event.token)
             first.setdefault(event.request, now)
@@ -125,6 +127,28 @@ def bench_loads(model: DecoderLM, rounds: int, count: int) -> list[Row]:
             row |= {"target": TARGET, "verdict": bound_verdict(ratios, at_least=TARGET)}
         rows.append(row)
     return rows
+
+
+def bench_threads(model: DecoderLM, rounds: int, counts: tuple[int, ...]) -> list[Row]:
+    """How many times the throughput of one thread two have, on the mixed load, by the clock."""
+    ratios: dict[tuple[int, str], list[float]] = {}
+    for seed in range(rounds):
+        for count in counts:
+            requests = requests_of(MIXED, count, seed, model.config.vocab_size)
+            for schedule in ("one", "static", "continuous"):
+                seconds, answers = [], []
+                for threads in (1, 2):
+                    torch.set_num_threads(threads)
+                    row, answer = serve(model, requests, schedule, time.perf_counter)
+                    seconds.append(row["seconds"])
+                    answers.append(answer)
+                torch.set_num_threads(1)
+                assert answers[0] == answers[1]
+                ratios.setdefault((count, schedule), []).append(seconds[0] / seconds[1])
+    return [{"requests": count, "schedule": schedule, "rounds": rounds,
+             "two_threads": statistics.median(found), "lowest": min(found),
+             "highest": max(found), "verdict": bound_verdict(found, at_least=1.0)}
+            for (count, schedule), found in ratios.items()]
 
 
 @torch.no_grad()
@@ -244,13 +268,14 @@ def main() -> None:
     schedules = bench_schedules(ours, rounds, COUNTS[:3] if quick else COUNTS)
     loads = bench_loads(ours, rounds, count)
     beside = bench_transformers(theirs, ours, rounds, count // 2)
-    for row in [*cache, {"break_even": break_even}, *schedules, *loads, *beside]:
+    threads = bench_threads(ours, rounds, COUNTS[:2] if quick else COUNTS[::2])
+    for row in [*cache, {"break_even": break_even}, *schedules, *loads, *beside, *threads]:
         print("  ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
                         for key, value in row.items() if key != "ratios"), flush=True)
     if not quick:
         record("serving_speed",
                {"cache": cache, "break_even": break_even, "schedules": schedules, "loads": loads,
-                "beside": beside, "slots": SLOTS, "parameters": sum(
+                "threads": threads, "beside": beside, "slots": SLOTS, "parameters": sum(
                     weight.numel() for weight in ours.parameters()),
                 "versions": {"transformers": transformers.__version__}},
                seeds=list(range(rounds)), command="python -m tests.bench.bench_serving")
