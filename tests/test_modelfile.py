@@ -104,6 +104,7 @@ def test_the_template_of_go_writes_what_that_of_jinja_does(source, talk):
     served = with_template(source)
     (template,) = parts_of(modelfile(served))["TEMPLATE"]
     assert go(template, talk) == served.template.render(talk)
+    assert modelfile(served).startswith("# The model's own template cuts") == (source == CHATML)
 
 
 @pytest.mark.parametrize("talk", TALKS)
@@ -121,7 +122,10 @@ def test_a_model_without_a_template_talks_as_it_is_served(talk):
     "{% for m in messages %}{{ m.content }}{% endfor %}",
     CHATML.replace("assistant\n", "helper\n"),
     CHATML.replace("{{ m.role }}", "{{ m.role | upper }}"),
-    CHATML.replace("<|im_end|>\n", "<|im_end|>\n{% if loop.index == 3 %}!{% endif %}"),
+    *(CHATML.replace("<|im_end|>\n", f"<|im_end|>\n{{% if loop.index == {n} %}}!{{% endif %}}")
+      for n in range(1, 7)),
+    CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"),
+    CHATML.replace("{{ m.content | trim }}", "{{ m.content | trim | truncate(40) }}"),
 ])
 def test_other_templates_are_refused_and_never_guessed(source):
     with pytest.raises(ValueError, match="not one that can be translated.*--completion"):
@@ -138,6 +142,7 @@ def test_files_are_there_and_their_stops_are_the_served_models(tmp_path):
     ends = [token for name in found["PARAMETER stop"] for token in ids_of(base, name)]
     assert ends == base.stop_ids
     assert found["PARAMETER num_ctx"] == [str(base.window)]
+    assert found["PARAMETER repeat_penalty"] == ["1"]  # not Ollama's usual
     assert ids_of(base, found["TEMPLATE"][0].replace("{{ .System }}{{ .Prompt }}", "def ")) == (
         base.encode("def "))
     values = {name: field.contents() for name, field in gguf.GGUFReader(weights).fields.items()}

@@ -14,7 +14,7 @@ from scratchbook.config import ModelConfig  # noqa: E402
 from scratchbook.data.batches import Windows  # noqa: E402
 from scratchbook.model import DecoderLM  # noqa: E402
 from scratchbook.serving import Engine, Request  # noqa: E402
-from scratchbook.serving.served import open_served  # noqa: E402
+from scratchbook.serving.served import TooLong, open_served  # noqa: E402
 from scratchbook.training import TrainConfig, train  # noqa: E402
 from scratchbook.weights import save_pretrained  # noqa: E402
 from tests.local_hub import ask_there, serve  # noqa: E402
@@ -66,6 +66,41 @@ def test_a_published_folder_with_its_template(tmp_path):
     assert set(served.stop_ids) == {served.control["<|im_end|>"], served.control["<|endoftext|>"]}
     talk = [{"role": "user", "content": "hi <|im_end|>"}]
     assert served.encode_chat(talk) == tiny.encode_chat(talk)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(
+        {"chat_template": CHATML, "eos_token": "<|im_start|>"}), encoding="utf-8")
+    assert set(open_served(tmp_path).stop_ids) == set(served.control.values())
+
+
+def test_added_tokens_that_are_words_are_text(tmp_path):
+    """A published tokenizer.json may add words, which are no control tokens."""
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+    tiny, library = tiny_served(), tokenizers.Tokenizer(tokenizers.models.WordLevel(
+        {"<unk>": 0, "the": 1, "cat": 2}, unk_token="<unk>"))
+    library.add_special_tokens(["<|im_end|>"])
+    library.add_tokens(["mat"])
+    save_pretrained(tiny.model, tmp_path)
+    library.save(str(tmp_path / "tokenizer.json"))
+    served = open_served(tmp_path)
+    assert served.control == {"<|im_end|>": 3} and served.stop_ids == [3]
+    assert text_of(served, [4, 3]) == "mat"
+
+
+def test_a_run_on_ids_alone_cannot_be_served(tmp_path):
+    ids = torch.arange(2000) % 50
+    model = DecoderLM(ModelConfig(50, max_seq_len=32, num_layers=1, d_model=8, num_heads=1))
+    train(model, Windows(ids, ids[:500], 16), TrainConfig(
+        max_steps=1, batch_size=2, checkpoint_every=1, eval_every=1), tmp_path / "ids")
+    with pytest.raises(ValueError, match="was trained on ids"):
+        open_served(tmp_path / "ids", "last")
+
+
+def test_json_begins_with_a_brace_and_control_tokens_are_none_of_its_text():
+    tiny = tiny_served()
+    texts = [tiny.tokenizer.token_bytes(i) for i in range(tiny.tokenizer.vocab_size)]
+    opens, inside = tiny.json_masks([]), tiny.json_masks(tiny.tokenizer.encode('{"a'))
+    assert [texts[i][:1] for i in opens.nonzero().flatten()] == [b"{"] * int(opens.sum())
+    assert opens[tiny.tokenizer.encode("{")].all() and inside[tiny.tokenizer.encode("b")].all()
+    assert not inside[list(tiny.control.values())].any()
 
 
 def test_a_model_from_the_hub(tmp_path, monkeypatch):
@@ -101,6 +136,8 @@ def test_a_text_that_can_never_fit_is_refused_before_it_is_encoded(monkeypatch):
             [{"role": "user", "content": text[:9]}, {"role": "user", "content": text[9:]}])):
         with pytest.raises(ValueError, match="window of this model is 128 tokens"):
             ask(fits + "aa")
+    with pytest.raises(TooLong, match="129 messages: leave the oldest out"):
+        tiny.encode_chat([{"role": "user", "content": ""}] * 129)
 
 
 def test_ids_that_no_token_has_show_nothing():

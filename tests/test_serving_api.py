@@ -1,6 +1,9 @@
 """The two dialects, asked by the clients of those who made them, over a real engine."""
 
 import json
+import time
+from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 
@@ -12,9 +15,9 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install
 from scratchbook.generation import generate  # noqa: E402
 from scratchbook.serving.answering import ApiError  # noqa: E402
 from scratchbook.serving.ollama_api import Generate, Options  # noqa: E402
-from scratchbook.serving.openai_api import Completion, error_shape  # noqa: E402
+from scratchbook.serving.openai_api import Completion, Message, error_shape  # noqa: E402
 from scratchbook.serving.top_tokens import TopEngine  # noqa: E402
-from tests.serving_home import serving, tiny_served  # noqa: E402
+from tests.serving_home import ScriptedEngine, serving, tiny_served  # noqa: E402
 
 TALK = [{"role": "user", "content": "the cat"}]
 
@@ -143,12 +146,15 @@ def test_several_streamed_choices_keep_their_texts_apart(client):
     ask = {"model": "tiny", "messages": TALK, "max_tokens": 9, "temperature": 1.2, "seed": 3,
            "n": 3}
     whole = [c.message.content for c in client.chat.completions.create(**ask).choices]
-    texts, ends = [""] * 3, [None] * 3
+    texts, ends, begun = [""] * 3, [None] * 3, []
     for chunk in client.chat.completions.create(**ask, stream=True):
         for choice in chunk.choices:
+            if choice.delta.role:
+                assert texts == [""] * 3
+                begun.append(choice.index)
             texts[choice.index] += choice.delta.content or ""
             ends[choice.index] = choice.finish_reason or ends[choice.index]
-    assert texts == whole and all(ends)
+    assert texts == whole and all(ends) and begun == [0, 1, 2]
 
 
 def test_a_stop_string_ends_the_text_and_frees_the_slot(home, client):
@@ -335,3 +341,85 @@ def test_health_and_metrics_count(home, client):
     assert value(path) - asked == 1
     assert value("scratchbook_unfinished") == value("scratchbook_running") == 0
     assert value("scratchbook_answer_seconds_count") >= 2
+
+
+UNHEARD = {"echo": True, "suffix": "x", "best_of": 2, "presence_penalty": 1, "top_k": 5,
+           "frequency_penalty": 1, "logit_bias": {"5": 1}, "modalities": ["audio"], "audio": {},
+           "tools": [{}], "functions": [{}], "tool_choice": "required", "function_call": {},
+           "min_p": 0.1, "repetition_penalty": 1.2, "stop_token_ids": [5], "ignore_eos": True,
+           "guided_json": {}, "guided_regex": "a", "guided_choice": ["a"]}
+NEUTRAL = {"echo": False, "suffix": "", "best_of": 1, "presence_penalty": 0, "top_k": -1,
+           "logit_bias": {}, "modalities": ["text"], "tools": None, "tool_choice": "auto",
+           "repetition_penalty": 1.0, "ignore_eos": False, "stop_token_ids": []}
+OLLAMA_UNHEARD = {"images": ["x"], "suffix": "x", "context": [1], "template": "x", "think": True,
+                  "tools": [{}]}
+
+
+def test_whatever_would_be_ignored_in_silence_is_refused():
+    for kind, fields in ((Completion, UNHEARD), (Generate, OLLAMA_UNHEARD)):
+        for field, value in fields.items():
+            with pytest.raises(ApiError, match=f"{field} is not supported") as caught:
+                kind(model="tiny", prompt="a", **{field: value}).wanted(None)
+            assert caught.value.param == field
+    assert Completion(model="tiny", prompt="a", **NEUTRAL).wanted(None)
+    with pytest.raises(ApiError, match="think is not supported"):
+        Generate(model="tiny", prompt="a", think="high").wanted(None)
+    assert Generate(model="tiny", prompt="a", think=False, context=[]).wanted(None)
+
+
+def test_roles_options_and_systems_as_each_dialect_has_them():
+    assert Message(role="developer", content="a").plain() == {"role": "system", "content": "a"}
+    assert Message(role="assistant").plain() == {"role": "assistant", "content": ""}
+    for count in (-1, -2):  # as long as it goes
+        asked = Generate(model="tiny", prompt="a", options=Options(num_predict=count))
+        assert asked.wanted(None).max_new_tokens is None
+    asked = Generate(model="tiny", prompt=" cat", system="the")
+    served, plain = tiny_served(), tiny_served(template=None)
+    assert asked.ids(plain, 16) == [plain.encode("the cat")]
+    assert asked.ids(served, 16) == [served.encode_chat([
+        {"role": "system", "content": "the"}, {"role": "user", "content": " cat"}])]
+    raw = Generate(model="tiny", prompt=" cat", system="the", raw=True)
+    assert raw.ids(served, 16) == [served.encode("the cat")]
+
+
+def asked(home, path: str, **body) -> dict:
+    return httpx.post(home.url + path, json={"model": "tiny", "stream": False} | body).json()
+
+
+def test_a_model_without_a_template_does_not_play_the_user_in_either_dialect():
+    served = tiny_served(template=None)
+    script = served.tokenizer.encode_ordinary("fine.\n\n### User:\nand so on")
+    with serving(served, ScriptedEngine(script)) as home:
+        chat = asked(home, "/v1/chat/completions", messages=TALK)["choices"][0]
+        assert chat["message"]["content"] == "fine.\n" and chat["finish_reason"] == "stop"
+        told = asked(home, "/api/chat", messages=TALK)
+        assert told["message"]["content"] == "fine.\n" and told["done_reason"] == "stop"
+        plain = asked(home, "/v1/completions", prompt="a", max_tokens=100)["choices"][0]
+        assert plain["text"] == "fine.\n\n### User:\nand so on"
+
+
+def test_tokens_are_told_with_the_place_of_their_text_and_ollamas_times_add_up():
+    served = replace(tiny_served(), name="some/tiny")
+    script = served.tokenizer.encode_ordinary("the cat sat on the mat")
+    with serving(served, ScriptedEngine(script, pause=0.02)) as home:
+        begun = time.monotonic()
+        told = asked(home, "/api/generate", model="some/tiny", prompt="a")
+        most = (time.monotonic() - begun) * 1e9
+        assert told["response"] == "the cat sat on the mat" and told["eval_count"] == len(script)
+        assert 0.02e9 * len(script) <= told["total_duration"] <= most
+        assert told["prompt_eval_duration"] >= 0.02e9
+        assert told["eval_duration"] >= 0.02e9 * (len(script) - 1)
+        assert told["total_duration"] == pytest.approx(
+            told["prompt_eval_duration"] + told["eval_duration"], abs=3)
+        made = asked(home, "/v1/completions", model="some/tiny", prompt="a", logprobs=0,
+                     max_tokens=99)["choices"][0]
+        tokens, places = made["logprobs"]["tokens"], made["logprobs"]["text_offset"]
+        assert "".join(tokens) == made["text"] and max(map(len, tokens)) > 1
+        assert places == [0, *accumulate(map(len, tokens[:-1]))]
+        assert httpx.get(f"{home.url}/v1/models/some/tiny").json()["id"] == "some/tiny"
+        (card,) = httpx.get(f"{home.url}/api/tags").json()["models"]
+        assert card["size"] == 4 * sum(each.numel() for each in served.model.parameters())
+        kinds = [httpx.post(f"{home.url}/api/generate", json={
+            "model": "some/tiny", "prompt": "a"} | how).headers["content-type"]
+            for how in ({}, {"stream": True}, {"stream": False})]
+        assert kinds == ["application/x-ndjson", "application/x-ndjson", "application/json"]

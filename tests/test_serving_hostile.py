@@ -167,6 +167,22 @@ def test_a_real_engine_gives_the_blocks_back_when_a_client_hangs_up():
         assert 0 < engine.stats.new_tokens < 2000  # the answer was not written to its end
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_may_take_longer_than_a_body_may(stream):
+    with serving(SERVED, ScriptedEngine(TOKENS, pause=0.03), patience=0.4) as home:
+        answer = httpx.post(f"{home.url}/v1/completions", json=ASK | {
+            "max_tokens": 40, "stream": stream, "stream_options": {"include_usage": True}})
+        assert answer.status_code == 200 and '"completion_tokens": 40' in answer.text
+
+
+def test_a_body_of_just_the_most_bytes_is_read():
+    body = json.dumps(ASK)
+    for most, status in ((len(body), 200), (len(body) - 1, 413)):
+        with serving(SERVED, ScriptedEngine(TOKENS), max_body_bytes=most) as home:
+            answer = httpx.post(f"{home.url}/v1/completions", content=body, headers=JSON)
+            assert answer.status_code == status
+
+
 def test_a_slow_reader_holds_no_slot():
     engine = ScriptedEngine(TOKENS)
     with serving(SERVED, engine) as home, httpx.stream(

@@ -36,8 +36,10 @@ def test_answers_that_cannot_be_judged_are_refused():
     judge = LikelihoodJudge(tiny_served())
     with pytest.raises(ValueError, match="without text"):
         judge.prefers("a", "", "b")
-    with pytest.raises(ValueError, match="window of this judge 128: shorten"):
-        judge.prefers("a", "b", "x" * 200)
+    room = 128 - len(judge.served.encode_chat([{"role": "user", "content": "a"}]))
+    assert judge.likelihood("a", "x" * room) < 0
+    with pytest.raises(ValueError, match="have 129 tokens, .* this judge 128: shorten"):
+        judge.prefers("a", "b", "x" * (room + 1))
     with pytest.raises(ValueError):
         win_rate(judge, [])
 
@@ -60,7 +62,8 @@ class Scripted:
         self.rule, self.seen = rule, seen
         self.chat = SimpleNamespace(completions=self)
 
-    def __call__(self, **_):
+    def __call__(self, base_url, api_key):
+        assert (base_url, api_key) == ("http://x/v1", "from-environment")
         return self
 
     def __enter__(self):
@@ -69,7 +72,8 @@ class Scripted:
     def __exit__(self, *_):
         return None
 
-    def create(self, messages, **more):
+    def create(self, messages, model, temperature, max_tokens):
+        assert (model, temperature) == ("m", 0) and max_tokens < 10
         self.seen.append(messages[0]["content"])
         message = SimpleNamespace(content=self.rule(messages[0]["content"]))
         return SimpleNamespace(choices=[SimpleNamespace(message=message)])
@@ -85,6 +89,7 @@ class Scripted:
 def test_a_judge_behind_an_api_is_asked_in_both_orders(monkeypatch, rule, expected):
     seen = []
     monkeypatch.setattr(openai, "OpenAI", Scripted(rule, seen))
+    monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
     assert ApiJudge("http://x/v1", "m").prefers("why?", "good", "bad") == expected
     assert len(seen) == 2 and all("Question: why?" in each for each in seen)
     assert seen[0].index("good") < seen[0].index("bad")

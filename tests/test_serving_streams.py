@@ -85,6 +85,12 @@ def test_what_looked_like_a_stop_string_is_shown_in_the_end():
         "x", "", "", "cb"]
 
 
+def test_an_empty_stop_string_stops_nothing():
+    for stops, said in (([""], "ab"), (["", "b"], "a")):
+        pieces, _ = played(TextStream(TOKENIZER.decode, stops), TOKENIZER.encode_ordinary("ab"))
+        assert "".join(pieces) == said
+
+
 def test_control_tokens_have_no_text():
     ids = [*TOKENIZER.encode_ordinary("ab"), END, *TOKENIZER.encode_ordinary("<|end|>")]
     pieces, shown = played(TextStream(TOKENIZER.decode, (), {END}), ids)

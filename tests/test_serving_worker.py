@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'scratchbook[serve]'")
 
 from scratchbook.serving import Engine, Request  # noqa: E402
-from scratchbook.serving.worker import Busy, Worker  # noqa: E402
+from scratchbook.serving.worker import Busy, Closed, Worker  # noqa: E402
 from tests.serving_home import ScriptedEngine, run_alone, tiny_served  # noqa: E402
 
 SCRIPT = list(range(40))
@@ -122,6 +122,47 @@ def test_a_step_that_fails_ends_every_ticket_and_refuses_the_next():
         assert worker.open == 0 and worker.fault
 
     in_a_loop(ScriptedEngine(SCRIPT, fails_at=5, pause=0.01), work)
+
+
+def test_who_comes_while_the_step_fails_is_told_as_well():
+    async def work(worker):
+        first = await worker.submit([Request([1], 30)])
+        await asyncio.sleep(0.1)  # the step that will fail is on its way, and not known yet
+        second = await worker.submit([Request([1], 30)] * 2)
+        return [[event.reason async for _, event in ticket] for ticket in (first, second)]
+
+    engine = ScriptedEngine(SCRIPT, fails_at=1, pause=0.4)
+    assert in_a_loop(engine, work) == [["failed"], ["refused", "refused"]]
+    assert len(engine.seen) == 1
+
+
+def test_a_stop_ends_what_is_at_work_and_nothing_more_is_accepted():
+    engine = ScriptedEngine(SCRIPT, pause=0.02)
+
+    async def work(worker):
+        ticket = await worker.submit([Request([1], 40)] * 2)
+        await worker.stop()
+        with pytest.raises(Closed, match="shutting down"):
+            await worker.submit([Request([1], 3)])
+        return [event.reason async for _, event in ticket if event.done]
+
+    assert in_a_loop(engine, work) == ["cancelled", "cancelled"]
+    assert engine.stats.steps < 20
+
+
+def test_the_time_of_a_request_is_an_average_of_those_that_were_answered():
+    async def work(worker):
+        assert worker.seconds == 1
+        await tokens_of(await worker.submit([Request([1], 1)]))
+        first = worker.seconds
+        ticket = await worker.submit([Request([1], 30)])
+        ticket.cancel()
+        await tokens_of(ticket)
+        return first, worker.seconds
+
+    first, second = in_a_loop(ScriptedEngine(SCRIPT, pause=0.002), work)
+    assert first == pytest.approx(1 - 1 / 8, abs=0.03)  # a few milliseconds count for an eighth
+    assert second == first
 
 
 def test_a_random_crowd_leaves_the_engine_empty():

@@ -6,6 +6,7 @@ registry and the package itself, so that a page cannot disagree with them.
 
 import importlib.util
 import json
+import math
 import pkgutil
 import re
 import tomllib
@@ -117,28 +118,53 @@ def results_table(root: Path) -> str:
     return markdown_table(["Result", "Recorded", "On", "By", "State"], rows)
 
 
-LONG = "companions"  # its reference would be too heavy for one page
+PAGE_BYTES = 500_000  # of source; its reference takes two to three times as much
 
 
 def modules(package: Path) -> dict[str, list[str]]:
-    """The public modules of the package, by the API page that documents them."""
-    found: dict[str, list[str]] = {}
+    """The public modules of the package, by the API page that documents them.
+
+    A part with too much source for one page has several: `companions`, `companions-2`.
+    """
+    parts: dict[str, list[str]] = {}
     for module in pkgutil.walk_packages([str(package)], "scratchbook."):
-        parts = module.name.split(".")
-        hidden = any(p.startswith("_") for p in parts) or parts[-1] in PRIVATE
-        if not hidden and not parts[-1].startswith("exercises_"):
-            late = parts[1] == LONG and parts[-1] >= "m"
-            found.setdefault(f"{parts[1]}{'-m-to-z' * late}", []).append(module.name)
-    return {page: sorted(names) for page, names in sorted(found.items())}
+        words = module.name.split(".")
+        hidden = any(word.startswith("_") for word in words) or words[-1] in PRIVATE
+        if not hidden and not words[-1].startswith("exercises_"):
+            parts.setdefault(words[1], []).append(module.name)
+    return {part if number == 1 else f"{part}-{number}": names
+            for part, found in sorted(parts.items())
+            for number, names in enumerate(pages_of(sorted(found)), 1)}
+
+
+def pages_of(names: list[str]) -> list[list[str]]:
+    """Modules in their order, cut into pages of about equal source, so many that none is heavy."""
+    sizes = [len(_source(name).encode()) for name in names]
+    total, before = sum(sizes), 0
+    pages: list[list[str]] = [[] for _ in range(math.ceil(total / PAGE_BYTES))]
+    for name, size in zip(names, sizes, strict=True):
+        pages[before * len(pages) // total].append(name)
+        before += size
+    return pages
+
+
+def _source(module: str) -> str:
+    return Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
 
 
 def api_pages(root: Path) -> dict[str, str]:
-    """One page of reference for each module or subpackage, as {path: text}."""
+    """The pages of reference for each module or subpackage, as {path: text}."""
     pages = {}
     for page, names in modules(root / "scratchbook").items():
+        part, _, _ = page.partition("-")
         blocks = "\n\n".join(_module_block(name) for name in names)
-        pages[f"book/api/{page}.md"] = f"# scratchbook.{page}\n\n{blocks}\n"
+        pages[f"book/api/{page}.md"] = f"# scratchbook.{part}{_begins(names)}\n\n{blocks}\n"
     return pages
+
+
+def _begins(names: list[str]) -> str:
+    """From which module on a page documents its part, where that is not the beginning."""
+    return f", from {names[0].split('.')[2]} on" if names[0].count(".") > 1 else ""
 
 
 def _module_block(name: str) -> str:
@@ -151,11 +177,10 @@ def _module_block(name: str) -> str:
 def api_index(root: Path) -> str:
     """The list of API pages with the first line of each module's docstring."""
     rows = []
-    for page in modules(root / "scratchbook"):
-        name = f"scratchbook.{page.removesuffix('-m-to-z')}"
-        source = Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
-        first = re.match(r'\s*"""(.*?)(?:\n|""")', source)
-        rows.append([f"[`{name}`](api/{page}.md)", first[1] if first else ""])
+    for page, names in modules(root / "scratchbook").items():
+        part = f"scratchbook.{page.partition('-')[0]}"
+        first = re.match(r'\s*"""(.*?)(?:\n|""")', _source(part))
+        rows.append([f"[`{part}`](api/{page}.md){_begins(names)}", first[1] if first else ""])
     return markdown_table(["Module", "What it holds"], rows)
 
 

@@ -25,6 +25,30 @@ def test_an_unknown_mark_lists_the_known_ones():
         pages.fill("<!-- generated: nonsense -->", ROOT, "")
 
 
+def weight(names: list[str]) -> int:
+    return sum(len(pages._source(name).encode()) for name in names)
+
+
+def test_what_is_too_long_for_one_page_of_reference_has_several(monkeypatch):
+    one = pages.modules(ROOT / "scratchbook")
+    assert max(map(weight, one.values())) < 1.1 * pages.PAGE_BYTES
+    assert list(one["tokenizers"])[0] == "scratchbook.tokenizers" and "tokenizers-2" not in one
+    monkeypatch.setattr(pages, "PAGE_BYTES", int(0.3 * weight(one["tokenizers"])))
+    cut = {page: names for page, names in pages.modules(ROOT / "scratchbook").items()
+           if page.startswith("tokenizers")}
+    assert list(cut) == ["tokenizers", "tokenizers-2", "tokenizers-3", "tokenizers-4"]
+    assert [name for names in cut.values() for name in names] == one["tokenizers"]
+    assert max(map(weight, cut.values())) < 2 * min(map(weight, cut.values()))
+    text, index = pages.api_pages(ROOT), pages.api_index(ROOT)
+    assert text["book/api/tokenizers.md"].startswith("# scratchbook.tokenizers\n")
+    for page, names in list(cut.items())[1:]:
+        begins = names[0].split(".")[2]
+        assert text[f"book/api/{page}.md"].startswith(f"# scratchbook.tokenizers, from {begins} on")
+        assert f"[`scratchbook.tokenizers`](api/{page}.md), from {begins} on | " in index
+    assert all(f"automodule:: {name}\n" in text[f"book/api/{page}.md"]
+               for page, names in cut.items() for name in names)
+
+
 def fake(tmp_path: Path, numbers: dict, fingerprint: str = "x") -> Path:
     folder = tmp_path / "book" / "results"
     folder.mkdir(parents=True)

@@ -47,13 +47,7 @@ def page_file(tmp_path_factory) -> Path:
 def page(browser, page_file):
     """A page that has loaded its model by keyboard, and what it asked for and complained of."""
     with visits.browser_context(browser) as context:
-        page = context.new_page()
-        page.asked, page.complaints = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error"
-                and page.complaints.append(message.text))
-        page.goto(page_file.as_uri())
+        page = visits.open_watched(context, page_file)
         page.asked_before = list(page.asked)
         page.still = page.locator(".sb-chat").inner_text()
         button(page, "Load the model").focus()
@@ -61,7 +55,7 @@ def page(browser, page_file):
         wait_for(page, "ready")
         yield page
         assert page.complaints == []
-        assert [url for url in page.asked if not re.match("(file|blob|data):", url)] == []
+        assert visits.outside(page) == []
 
 
 def button(page, name: str):

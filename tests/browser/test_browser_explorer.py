@@ -68,22 +68,16 @@ def page_file(view, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def context(browser):
     with visits.browser_context(browser) as context:
+        context.set_default_timeout(MINUTES)
         yield context
 
 
 @pytest.fixture
 def page(context, page_file):
-    page = context.new_page()
-    page.set_default_timeout(MINUTES)
-    page.complaints, page.asked = [], []
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("console", lambda message: message.type == "error"
-            and page.complaints.append(message.text))
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(page_file.as_uri())
+    page = visits.open_watched(context, page_file)
     yield page
     assert page.complaints == []
-    assert all(re.match("(file|data|blob):", url) for url in page.asked)
+    assert visits.outside(page) == []
     page.close()
 
 
@@ -414,9 +408,7 @@ def test_a_readers_own_text_is_read_at_every_change(context, own_file, page):
 def test_without_the_models_file_the_figure_says_so(context, page, view, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(explorer_page(view, model=reading_model("nowhere.js")), encoding="utf-8")
-    other = context.new_page()
-    other.set_default_timeout(MINUTES)
-    other.goto(path.as_uri())
+    other = visits.open_page(context, path)
     other.get_by_role("button", name="Load the model").click()
     other.get_by_text("open this figure there").wait_for()
     assert other.get_by_role("button", name="Load the model").is_enabled()

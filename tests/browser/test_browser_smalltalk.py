@@ -42,14 +42,8 @@ def page_file(tmp_path_factory) -> Path:
 def alive(browser, page_file):
     """A page that has loaded the model, and what it asked for until then and since."""
     with visits.browser_context(browser) as context:
-        page = context.new_page()
-        page.set_default_timeout(MINUTES)
-        page.asked, page.complaints = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error"
-                and page.complaints.append(message.text))
-        page.goto(page_file.as_uri())
+        context.set_default_timeout(MINUTES)
+        page = visits.open_watched(context, page_file)
         page.asked_before = list(page.asked)
         page.still = page.locator(".sb-st-still").inner_text()
         button(page, "Load the model").click()
@@ -205,7 +199,7 @@ def test_it_fits_a_phone_and_a_finger_and_axe_finds_nothing_grave(alive):
 
 def test_no_complaint_and_no_other_host(alive):
     assert alive.complaints == []
-    assert [url for url in alive.asked if not re.match("(file|blob|data):", url)] == []
+    assert visits.outside(alive) == []
 
 
 @pytest.mark.parametrize(("scripts", "words"), [

@@ -129,6 +129,23 @@ def open_page(context, path: Path, query: str = ""):
     return page
 
 
+def open_watched(context, path: Path):
+    """Open a file in a new tab that keeps what it asks for (`asked`) and its `complaints`."""
+    page = context.new_page()
+    page.asked, page.complaints = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda message: message.type == "error"
+            and page.complaints.append(message.text))
+    page.goto(path.as_uri())
+    return page
+
+
+def outside(page) -> list[str]:
+    """What a watched page asked for that is neither a file nor made by itself."""
+    return [url for url in page.asked if not re.match("(file|blob|data):", url)]
+
+
 class Visitor:
     """Goes through the site in one tab: a new one for each page costs more than the page."""
 
